@@ -1,0 +1,146 @@
+"""The command line of every job: recipes, help that teaches, errors of one line, a log worth reading."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.logging import RichHandler
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..errors import InputError
+from ..training.arguments import unknown_option
+
+# Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
+COMMON = {
+    "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "learning_rate", "optim", "weight_decay", "warmup_steps", "lr_scheduler_type", "seed", "bf16", "torch_compile",
+    "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
+    "use_cpu",
+}  # fmt: skip
+
+
+class Parser(HfArgumentParser):
+    """``HfArgumentParser`` with ``--config recipe.yaml``, one-line errors and a short ``--help``.
+
+    Args:
+        dataclasses: what is parsed, in the order it is returned.
+        description: the first lines of ``--help``.
+    """
+
+    def __init__(self, dataclass_types: Sequence[type], description: str):
+        super().__init__(
+            dataclass_types,
+            description=description,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        self.add_argument("--config", metavar="RECIPE.yaml", help="Recipe of settings; the command line wins.")
+        self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
+        self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
+
+    def error(self, message: str) -> None:
+        raise InputError(message.removeprefix("argument "))
+
+    def known(self) -> list[str]:
+        """Names of all options, without dashes."""
+        return sorted({f.name for kind in self.dataclass_types for f in dataclasses.fields(kind) if f.init})
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """The dataclasses, filled from the recipe and then from the command line.
+
+        Raises:
+            InputError: on an unknown option, a value of the wrong kind, or a recipe that cannot be read.
+        """
+        argv = list(sys.argv[1:] if argv is None else argv)
+        first, _ = self.parse_known_args(argv)
+        if first.help or first.help_all:
+            self.print_help_and_exit(everything=first.help_all)
+        if first.config:
+            argv = self.recipe_arguments(first.config) + argv
+        *parsed, _, rest = self.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+        if rest:
+            raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
+        return tuple(parsed)
+
+    def recipe_arguments(self, path: str) -> list[str]:
+        """A recipe as the command line it stands for, so that both go through the same checks."""
+        try:
+            recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(recipe, dict):
+            raise InputError(f"--config {path} must hold 'option: value' lines")
+        arguments: list[str] = []
+        for name, value in recipe.items():
+            if name not in self.known():
+                raise InputError(f"--config {path}: {unknown_option(str(name), self.known())}")
+            if value is None:
+                continue
+            if isinstance(value, bool):
+                value = str(value).lower()
+            values = value if isinstance(value, list) else [value]
+            arguments += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+        return arguments
+
+    def print_help_and_exit(self, *, everything: bool) -> None:
+        inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
+        for action in self._actions:
+            own = action.dest not in inherited or action.dest in COMMON
+            negation = any(o.startswith("--no_") for o in action.option_strings)
+            if not everything and (not own or negation):
+                action.help = argparse.SUPPRESS
+            # "--image_size" and "--image-size" are one option: show it once.
+            action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
+        self.usage = "%(prog)s [--config RECIPE.yaml] [--option value ...]"
+        self.print_help()
+        if not everything:
+            sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")
+        raise SystemExit(0)
+
+
+def run(job: Callable[[], None]) -> None:
+    """Run a command: a user's mistake becomes one line on stderr and exit code 2."""
+    configure_logging()
+    try:
+        job()
+    except InputError as error:
+        if is_main_process():
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        raise SystemExit(2) from None
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("[", r"\[")
+
+
+def is_main_process() -> bool:
+    """Known before any process group exists: launchers set RANK."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def configure_logging() -> None:
+    """Our own lines at INFO on the main process; other libraries only warn."""
+    console = Console(stderr=True, soft_wrap=True)
+    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("hf_vipriors")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    # Pinning memory without an accelerator is merely useless; torch warns at every loader.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -1,0 +1,168 @@
+"""Score checkpoints on a split: top-1, top-5, per class, ten-crop, ensemble; kNN and linear probe of the features.
+
+    python scripts/evaluate.py --model outputs/student
+    python scripts/evaluate.py --model outputs/student outputs/baseline --ten_crop --output scores.json
+
+Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
+classifier: of it, kNN and the linear probe are measured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..data import ImageSplits
+from ..errors import InputError, check_choice, check_range
+from ..evaluation.classification import ClassificationScore, ensemble, score
+from ..evaluation.features import features, probabilities
+from ..evaluation.knn import weighted_knn
+from ..evaluation.linear_probe import linear_probe
+from ..models import VipriorsForImageClassification, VipriorsModel
+from ..training import DataArguments
+from ..training.arguments import option
+from . import cli, wiring
+
+logger = logging.getLogger(__name__)
+Model = VipriorsModel | VipriorsForImageClassification
+
+
+@dataclass
+class EvaluationArguments:
+    """What to score, and how."""
+
+    model: list[str] = field(default_factory=list, metadata={"help": "Folders of students or teachers."})
+    split: str = option("test", "Split to score: test or validation.")
+    ten_crop: bool = option(False, "Average ten crops of each image (corners, centre, flipped).")
+    knn: bool = option(True, "Weighted kNN of the frozen features; labelled training images vote.")
+    linear: bool = option(True, "Linear probe of the frozen features, its strength chosen on validation.")
+    knn_neighbours: int = option(20, "Neighbours that vote.")
+    batch_size: int = option(128, "Images at once.")
+    output: str | None = option(None, "Write all figures to this JSON file.")
+    device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InputError("--model DIR [DIR ...] is missing: which checkpoints are to be scored?")
+        check_choice(self.split, ("test", "validation"), "split")
+        check_range(self.knn_neighbours, "knn_neighbours", 1)
+        check_range(self.batch_size, "batch_size", 1)
+        if self.output is not None and Path(self.output).exists():
+            raise InputError(f"--output {self.output} exists: choose another name")
+        if self.device is None:
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
+    """All figures by model and measurement; see :func:`main` for the command."""
+    models = {name: wiring.load_teacher(name).to(args.device) for name in args.model}
+    splits = wiring.load_data(data)
+    if "train" not in splits.splits:
+        raise InputError("no labelled split: scores need labels")
+    for name, model in models.items():
+        known = model.config.num_labels
+        if isinstance(model, VipriorsForImageClassification) and known != len(splits.class_names):
+            raise InputError(f"{name} knows {known} classes, the data set has {len(splits.class_names)}")
+    results: dict[str, dict[str, Any]] = {name: {} for name in models}
+    answers = []
+    for name, model in models.items():
+        if isinstance(model, VipriorsForImageClassification):
+            mine = classify(model, splits, data, args)
+            answers += mine.values()
+            results[name] |= {kind: value[0] for kind, value in mine.items()}
+        results[name] |= frozen_scores(model, splits, data, args)
+    if len(answers) > 1 and len(models) > 1:
+        mean = ensemble([values for _, values, _ in answers])
+        results[f"ensemble of {len(models)}"] = {"top-1": score(mean, answers[0][2], splits.class_names)}
+    return results
+
+
+def classify(
+    model: VipriorsForImageClassification, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
+) -> dict[str, tuple[ClassificationScore, Any, Any]]:
+    """One entry, by its kind: score, probabilities, labels."""
+    dataset, config = splits.splits[args.split], model.config
+    make = wiring.ten_crop_store if args.ten_crop else wiring.evaluation_store
+    store = make(dataset, config, data, args.split)
+    found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
+    result = score(found.values, found.labels, splits.class_names)
+    return {"ten-crop top-1" if args.ten_crop else "top-1": (result, found.values, found.labels)}
+
+
+def frozen_scores(
+    model: Model, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
+) -> dict[str, ClassificationScore]:
+    """kNN and linear probe of the pooled features."""
+    if not (args.knn or args.linear):
+        return {}
+    passes = {
+        name: features(
+            model,
+            wiring.evaluation_store(splits.splits[name], model.config, data, name),
+            batch_size=args.batch_size,
+            device=args.device,
+        )
+        for name in {"train", "validation", args.split}
+    }
+    train, target = passes["train"], passes[args.split]
+    results = {}
+    if args.knn:
+        k = min(args.knn_neighbours, len(train.values))
+        votes = weighted_knn(train.values, train.labels, target.values, num_classes=len(splits.class_names), k=k)
+        results["kNN"] = score(votes / votes.sum(dim=1, keepdim=True), target.labels, splits.class_names)
+    if args.linear:
+        probe = linear_probe(
+            train.values, train.labels, passes["validation"].values, passes["validation"].labels
+        )
+        results["linear"] = score(probe.predict_proba(target.values), target.labels, splits.class_names)
+    return results
+
+
+def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None:
+    """Two tables on stdout: the scores, and the classes one by one."""
+    console = Console()
+    table = Table(title=f"Scores on {split}")
+    for column in ("model", "measured", "top-1 %", "95 % interval", "top-5 %", "balanced %", "images"):
+        table.add_column(column, justify="left" if column in ("model", "measured") else "right")
+    classes = Table(title="Top-1 by class, %")
+    classes.add_column("class")
+    columns = []
+    for model, kinds in results.items():
+        for kind, s in kinds.items():
+            top5 = "-" if s.top5 is None else f"{100 * s.top5:.1f}"
+            interval = f"{100 * s.interval[0]:.1f} - {100 * s.interval[1]:.1f}"
+            table.add_row(
+                model, kind, f"{100 * s.top1:.1f}", interval, top5, f"{100 * s.balanced_accuracy:.1f}", str(s.count)
+            )
+            classes.add_column(f"{Path(model).name}\n{kind}", justify="right")
+            columns.append(s.per_class)
+    for name in columns[0]:
+        classes.add_row(name, *("-" if c[name] is None else f"{100 * c[name]:.1f}" for c in columns))
+    console.print(table)
+    console.print(classes)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``scripts/evaluate.py`` and of ``-m hf_vipriors.commands.evaluate``."""
+
+    def job() -> None:
+        data, args = cli.Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
+        results = evaluate(data, args)
+        show(results, args.split)
+        if args.output is not None:
+            figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
+            Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+            wiring.write_json(Path(args.output), {"split": args.split, "scores": figures})
+
+    cli.run(job)
+
+
+if __name__ == "__main__":
+    main()

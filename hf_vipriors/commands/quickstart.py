@@ -1,0 +1,195 @@
+"""Everything once, on real photographs that ship with the package: is phase 1 + phase 2 worth it?
+
+    accelerate launch scripts/quickstart.py            one seed, about eight minutes on two cores
+    accelerate launch scripts/quickstart.py --full     three seeds, longer: mean and interval
+
+500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the strongest
+recipe we know, a self-supervised teacher (phase 1), fine-tuning it without distillation, and phase 2, all on the same
+labels, epochs and augmentation; then a table, a page with pictures and a student folder that `pipeline()` loads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from ..data import ImageSplits
+from ..errors import InputError, check_range
+from ..evaluation.classification import ensemble, score
+from ..evaluation.features import probabilities
+from ..evaluation.report import rich_table, write_report
+from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
+from ..training.arguments import option
+from . import cards, cli, wiring
+from .quickstart_report import Seed, build_report
+from .train_student import StudentResult, train_student
+from .train_teacher import train_teacher
+
+logger = logging.getLogger(__name__)
+TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
+FULL_SEEDS, FULL_LENGTH = 3, 3.0
+
+
+@dataclass
+class QuickstartArguments:
+    """How much of it."""
+
+    output_dir: str = option("outputs/quickstart", "Where the report, the teacher and the students go.")
+    overwrite_output_dir: bool = option(False, "Replace the quickstart that --output_dir holds.")
+    full: bool = option(False, "Three seeds and three times the epochs, for mean and interval (about 75 minutes).")
+    seeds: list[int] = field(
+        default_factory=list, metadata={"help": "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full."}
+    )
+    length: float | None = option(None, "Multiply all epochs by this; not given: 1, or 3 with --full.")
+    recipes: str | None = option(None, "Folder of the two recipes; not given: scripts/recipes.")
+
+    def __post_init__(self) -> None:
+        self.seeds = self.seeds or list(range(FULL_SEEDS if self.full else 1))
+        self.length = self.length or (FULL_LENGTH if self.full else 1.0)
+        check_range(self.length, "length", 0, open_low=True)
+        if len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"--seeds {self.seeds} repeats a seed")
+
+
+class Quickstart:
+    """The runs of one invocation: same data for all, one folder a run."""
+
+    def __init__(self, args: QuickstartArguments, console: Console):
+        self.args, self.console = args, console
+        self.folder = Path(args.output_dir)
+        recipes = Path(args.recipes or Path("scripts") / "recipes")
+        self.recipes = {name: recipes / name for name in (TEACHER_RECIPE, STUDENT_RECIPE)}
+        for path in self.recipes.values():
+            if not path.is_file():
+                raise InputError(f"recipe {path} not found: run from the project's folder, or give --recipes DIR")
+        guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
+        self.data, self.splits = self._load()
+
+    def _load(self) -> tuple[DataArguments, ImageSplits]:
+        data, _ = self._settings(StudentArguments, STUDENT_RECIPE, "baseline", 0, ["--method", "supervised"])
+        return data, wiring.load_data(data)
+
+    def _settings(self, kind: type, recipe: str, name: str, seed: int, options: Sequence[str] = ()):
+        """Recipe, then what distinguishes this run; the epochs are scaled, never those of one run alone."""
+        parser = cli.Parser([DataArguments, kind], "")
+        base = ["--config", str(self.recipes[recipe]), "--output_dir", str(self.folder_of(name, seed))]
+        options = [*base, "--seed", str(seed), "--save_strategy", "no", "--overwrite_output_dir", *options]
+        data, settings = parser.parse(options)
+        settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * self.args.length))
+        return data, settings
+
+    def folder_of(self, name: str, seed: int) -> Path:
+        """The first seed's runs lie on top, where one looks for them."""
+        return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
+
+    def _student(self, seed: int, name: str, options: Sequence[str]) -> StudentResult:
+        data, settings = self._settings(StudentArguments, STUDENT_RECIPE, name, seed, options)
+        return train_student(data, settings, self.splits)
+
+    def run_seed(self, seed: int) -> Seed:
+        teacher_dir = str(self.folder_of("teacher", seed))
+        self._title(seed, 1, "supervised baseline: from scratch, mixup, EMA")
+        baseline = self._student(seed, "baseline", ["--method", "supervised"])
+        self._title(seed, 2, "phase 1: self-supervised teacher, no labels")
+        data, settings = self._settings(TeacherArguments, TEACHER_RECIPE, "teacher", seed)
+        teacher = train_teacher(data, settings, self.splits)
+        self._title(seed, 3, "phase 1 + fine-tuning: the same recipe, started from the teacher")
+        finetuned = self._student(seed, "finetuned", ["--method", "supervised", "--teacher", teacher_dir])
+        self._title(seed, 4, "phase 1 + phase 2: and held near the teacher's features")
+        student = self._student(seed, "student", ["--method", "overhaul", "--teacher", teacher_dir])
+        self._title(seed, 5, "ten-crop and two-model ensemble")
+        return self._combine(seed, baseline, teacher, finetuned, student)
+
+    def _combine(self, seed: int, baseline, teacher, finetuned, student) -> Seed:
+        test = self.splits.splits["test"]
+        store = wiring.ten_crop_store(test, student.model.config, self.data, "test, ten crops")
+        device = next(student.model.parameters()).device
+        ten = probabilities(student.model, store, ten_crop=True, device=device)
+        both = ensemble([finetuned.test_probabilities, student.test_probabilities])
+        names = self.splits.class_names
+        return Seed(
+            seed=seed,
+            baseline=baseline,
+            teacher=teacher,
+            finetuned=finetuned,
+            student=student,
+            ten_crop=(score(ten.values, ten.labels, names), ten.values),
+            ensemble=(score(both, ten.labels, names), both),
+            labels=ten.labels,
+        )
+
+    def _title(self, seed: int, step: int, text: str) -> None:
+        which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
+        self.console.rule(f"[bold]{which}{step} of 5[/]  {text}", align="left")
+
+    def run(self) -> None:
+        start = time.perf_counter()
+        if self.args.overwrite_output_dir:
+            (self.folder / wiring.RUN_FILE).unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {"command": "quickstart", "seeds": self.args.seeds, "length": self.args.length}
+        wiring.write_json(self.folder / wiring.RUN_FILE, settings | {"versions": wiring.versions()})
+        seeds = [self.run_seed(seed) for seed in self.args.seeds]
+        report = build_report(seeds, self.splits, self.data, seconds=time.perf_counter() - start)
+        paths = write_report(report, self.folder)
+        for one in seeds:
+            cards.add_rows(one.student.directory, report)
+        self.console.rule("[bold]result[/]", align="left")
+        self.console.print(rich_table(report))
+        for line in report.verdict:
+            self.console.print(f"  {line}", highlight=False)
+        self.farewell(paths, time.perf_counter() - start)
+
+    def farewell(self, paths: dict[str, Path], seconds: float) -> None:
+        student = self.folder_of("student", self.args.seeds[0])
+        self.console.print(
+            f"\n{seconds / 60:.1f} minutes. The page with curves, map, neighbours and mistakes: [bold]{paths['html']}[/]"
+            f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
+            f"    from transformers import pipeline\n"
+            f'    pipeline("image-classification", model="{student}")("picture.png")\n',
+            highlight=False,
+        )
+
+
+def single_device() -> bool:
+    """The quickstart is one small run: of several launched processes the first does it, on one device.
+
+    Returns:
+        False in the processes that have nothing to do.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if int(os.environ.get("RANK", "0")) != 0:
+            return False
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+        logger.info("the quickstart runs on one device; the other processes rest")
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+    return True
+
+
+def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
+    """Entry point of ``scripts/quickstart.py`` and of ``-m hf_vipriors.commands.quickstart``."""
+
+    def job() -> None:
+        (args,) = cli.Parser([QuickstartArguments], __doc__).parse(argv)
+        args.recipes = args.recipes or (str(recipes) if recipes else None)
+        if not single_device():
+            return
+        np.random.seed(args.seeds[0])
+        transformers_logging.disable_progress_bar()
+        Quickstart(args, Console(stderr=False, soft_wrap=False)).run()
+
+    cli.run(job)
+
+
+if __name__ == "__main__":
+    main()

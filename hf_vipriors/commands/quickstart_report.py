@@ -1,0 +1,193 @@
+"""From the quickstart's runs to the report: rows, curves, map, neighbours, mistakes."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import ImageSplits
+from ..evaluation.classification import ClassificationScore
+from ..evaluation.features import features
+from ..evaluation.knn import nearest_neighbours
+from ..evaluation.report import Curve, Report, RunRow, feature_map_2d
+from ..training import DataArguments
+from . import wiring
+from .train_student import StudentResult
+from .train_teacher import TeacherResult
+
+MAP_IMAGES, QUERIES, NEIGHBOURS, MISTAKES = 600, 6, 6, 12
+
+
+@dataclass
+class Seed:
+    """All that one seed gave."""
+
+    seed: int
+    baseline: StudentResult
+    teacher: TeacherResult
+    finetuned: StudentResult
+    student: StudentResult
+    ten_crop: tuple[ClassificationScore, Tensor]
+    ensemble: tuple[ClassificationScore, Tensor]
+    labels: Tensor
+
+
+def build_report(seeds: list[Seed], splits: ImageSplits, data: DataArguments, *, seconds: float) -> Report:
+    """The report of one quickstart; pictures are those of the first seed."""
+    first = seeds[0]
+    test = splits.splits["test"]
+    config = first.student.model.config
+    store = wiring.evaluation_store(test, config, data, "test pictures")
+    images = {name: len(dataset) for name, dataset in splits.splits.items()}
+    return Report(
+        title="Fashion-VIPriors quickstart",
+        subtitle=(
+            f"{images['train']} labelled training images, {images.get('unlabelled', 0)} without labels, "
+            f"{images['test']} test images, {len(splits.class_names)} classes, {len(seeds)} seed(s), "
+            f"{seconds / 60:.1f} minutes"
+        ),
+        rows=rows(seeds, len(test)),
+        curves=curves(first),
+        class_names=splits.class_names,
+        confusion=first.student.metrics["test"]["confusion"],
+        per_class=first.student.metrics["test"]["per_class"],
+        **teacher_pictures(first, splits, data),
+        mistakes=worst_mistakes(first.student.test_probabilities, first.labels, store),
+        settings=settings(first),
+        commands=["accelerate launch scripts/quickstart.py" + (" --full" if len(seeds) > 1 else "")],
+        environment={**wiring.versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
+    )
+
+
+def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
+    """One row a way of getting a classifier. Seconds count everything that way needs, phase 1 included."""
+    teacher = [seed.teacher.metrics["seconds"] for seed in seeds]
+    params = sum(p.numel() for p in seeds[0].student.model.parameters())
+
+    def row(name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any) -> RunRow:
+        return RunRow(
+            name,
+            note,
+            top1=[s["top1"] for s in scores],
+            top5=[s["top5"] for s in scores] if scores[0]["top5"] is not None else None,
+            test_images=test_images,
+            seconds=times,
+            correct=[
+                (a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(answers, seeds, strict=True)
+            ],
+            **({"params": params} | more),
+        )
+
+    def student_row(name: str, note: str, results: list[StudentResult], before: list[float], **more: Any) -> RunRow:
+        return row(
+            name,
+            note,
+            [r.metrics["test"] for r in results],
+            [r.test_probabilities for r in results],
+            [r.metrics["seconds"] + b for r, b in zip(results, before, strict=True)],
+            **more,
+        )
+
+    nothing = [0.0] * len(seeds)
+    tuned = student_row("supervised baseline", "from scratch: mixup, EMA, label smoothing",
+                        [s.baseline for s in seeds], nothing, baseline=True)  # fmt: skip
+    fine = student_row("phase 1 + fine-tuning", "same recipe, started from the teacher",
+                       [s.finetuned for s in seeds], teacher)  # fmt: skip
+    distilled = student_row("phase 1 + phase 2", "and held near the teacher's features (overhaul)",
+                            [s.student for s in seeds], teacher)  # fmt: skip
+    linear = RunRow(
+        "phase 1 + linear probe",
+        "the frozen teacher and a linear classifier",
+        top1=[s.teacher.metrics["linear"]["top1"] for s in seeds],
+        top5=[s.teacher.metrics["linear"]["top5"] for s in seeds],
+        test_images=test_images,
+        seconds=teacher,
+        params=params,
+    )
+    ten = row("phase 2, ten-crop", "the student on ten crops of each image",
+              [s.ten_crop[0].to_dict() for s in seeds], [s.ten_crop[1] for s in seeds], distilled.seconds)  # fmt: skip
+    both_seconds = [a + s.student.metrics["seconds"] for a, s in zip(fine.seconds, seeds, strict=True)]
+    both = row("two-model ensemble", "mean of the fine-tuned and the distilled network",
+               [s.ensemble[0].to_dict() for s in seeds], [s.ensemble[1] for s in seeds], both_seconds,
+               params=2 * params)  # fmt: skip
+    return [tuned, linear, fine, distilled, ten, both]
+
+
+def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: float | None = None) -> Curve:
+    points = [(entry["step"], entry[key]) for entry in history if key in entry]
+    return Curve(name, [s for s, _ in points], [v for _, v in points], ylabel, chance)
+
+
+def curves(seed: Seed) -> list[list[Curve]]:
+    """Contrastive loss with its chance level, online kNN, and validation of the three labelled runs."""
+    teacher = seed.teacher.history
+    labelled = (("baseline", seed.baseline), ("fine-tuned", seed.finetuned), ("phase 2", seed.student))
+    return [
+        [curve(teacher, "loss", "contrastive loss", "loss", chance=seed.teacher.metrics.get("chance_level"))],
+        [curve(teacher, "eval_knn_top1", "online kNN of the teacher", "validation top-1")],
+        [curve(result.history, "eval_top1", name, "validation top-1") for name, result in labelled],
+        [curve(result.history, "classification", name, "training cross-entropy") for name, result in labelled],
+    ]
+
+
+def picture(store: Any, index: int) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3)."""
+    image = store[index]["pixel_values"].numpy()
+    return image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+
+
+def teacher_pictures(seed: Seed, splits: ImageSplits, data: DataArguments) -> dict[str, Any]:
+    """The 2-D map of the teacher's features and, for a few test images, their nearest training images."""
+    model = seed.teacher.model
+    device = next(model.parameters()).device
+    names = splits.class_names
+    stores = {
+        name: wiring.evaluation_store(splits.splits[name], model.config, data, f"{name}, teacher")
+        for name in ("train", "test")
+    }
+    found = {name: features(model, store, device=device) for name, store in stores.items()}
+    test = found["test"]
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.choice(len(test.labels), min(MAP_IMAGES, len(test.labels)), replace=False))
+    queries = np.sort(generator.choice(len(test.labels), QUERIES, replace=False))
+    index, cosine = nearest_neighbours(found["train"].values, test.values[queries], NEIGHBOURS)
+    neighbours = [
+        (
+            picture(stores["test"], int(query)),
+            names[test.labels[query]],
+            [
+                (picture(stores["train"], int(i)), names[found["train"].labels[i]], float(c))
+                for i, c in zip(index[row], cosine[row], strict=True)
+            ],
+        )
+        for row, query in enumerate(queries)
+    ]
+    positions = feature_map_2d(test.values[chosen], seed=0)
+    return {"feature_map": (positions, test.labels[chosen].tolist()), "neighbours": neighbours}
+
+
+def worst_mistakes(answers: Tensor, labels: Tensor, store: Any) -> list[tuple]:
+    """The wrong answers given with most confidence."""
+    confidence, predicted = answers.max(dim=1)
+    wrong = (predicted != labels).nonzero().squeeze(1)
+    worst = wrong[confidence[wrong].argsort(descending=True)][:MISTAKES]
+    return [(picture(store, int(i)), int(labels[i]), int(predicted[i]), float(confidence[i])) for i in worst]
+
+
+def settings(seed: Seed) -> dict[str, Any]:
+    """What decides the numbers, read back from the runs' own files."""
+    chosen: dict[str, Any] = {}
+    runs = (("phase 1", seed.teacher.directory), ("baseline", seed.baseline.directory), ("phase 2", seed.student.directory))
+    keys = (
+        "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate", "optim",
+        "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing", "feature_weight", "seed",
+    )  # fmt: skip
+    for name, directory in runs:
+        arguments = wiring.read_json(directory / wiring.RUN_FILE)["arguments"]
+        chosen[name] = ", ".join(f"{k} {arguments[k]}" for k in keys if arguments.get(k) is not None)
+    return chosen

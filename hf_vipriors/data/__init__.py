@@ -1,0 +1,29 @@
+"""Images from any source, chosen by protocol and held ready as uint8 tensors."""
+
+from hf_vipriors.data.fashion import FASHION_VIPRIORS, fashion_files
+from hf_vipriors.data.image_store import (
+    ImageStore,
+    ResizeCrop,
+    StreamedStore,
+    build_store,
+    collate,
+    decode,
+    train_geometry,
+)
+from hf_vipriors.data.protocol import apply_protocol
+from hf_vipriors.data.sources import ImageSplits, load_splits
+
+__all__ = [
+    "FASHION_VIPRIORS",
+    "ImageSplits",
+    "ImageStore",
+    "ResizeCrop",
+    "StreamedStore",
+    "apply_protocol",
+    "build_store",
+    "collate",
+    "decode",
+    "fashion_files",
+    "load_splits",
+    "train_geometry",
+]

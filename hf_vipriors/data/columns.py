@@ -1,0 +1,165 @@
+"""Find the image and label columns of a data set, whatever they are called, and number its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from hf_vipriors.errors import InputError, nearest
+
+IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp")
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "fine_label",
+    "target",
+    "targets",
+    "class",
+    "classes",
+    "class_name",
+    "category",
+    "cls",
+    "y",
+)
+_LABEL_DTYPES = ("int", "uint", "string", "large_string", "bool")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of one split as read: ``codes`` (N,) int64 count in ``names``, -1 where the label is hidden."""
+
+    names: list[str]
+    codes: np.ndarray
+
+
+def label_array(dataset: Dataset) -> np.ndarray:
+    """The ``label`` column as (N,) int64."""
+    return dataset.select_columns(["label"]).with_format("arrow")[:]["label"].to_numpy().astype(np.int64)
+
+
+def some(names: Iterable[str], limit: int = 10) -> str:
+    """Word a list of names, cut when it is long.
+
+    Example:
+        >>> some(["a", "b", "c"], limit=2)
+        "'a', 'b' and 1 more"
+    """
+    names = list(names)
+    text = ", ".join(map(repr, names[:limit]))
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
+def _listed(features: Features) -> str:
+    """Name every column with its type, for an error."""
+    return ", ".join(
+        f"{name} ({kind.dtype if isinstance(kind, Value) else type(kind).__name__})" for name, kind in features.items()
+    )
+
+
+def _preferred(candidates: list[str], names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in candidates), candidates[0])
+
+
+def _check_exists(features: Features, column: str, option: str) -> None:
+    if column not in features:
+        raise InputError(
+            f"no column {column!r} ({option}): {nearest(column, features)} (columns: {_listed(features)})"
+        )
+
+
+def _is_record(feature: object) -> bool:
+    return isinstance(feature, dict) and ("bytes" in feature or "path" in feature)
+
+
+def _has_dtype(feature: object, *prefixes: str) -> bool:
+    return isinstance(feature, Value) and feature.dtype.startswith(prefixes)
+
+
+def find_image_column(features: Features, wanted: str | None = None) -> str:
+    """Name the column that holds the pictures.
+
+    Args:
+        features: of the data set.
+        wanted: what the user asked for; it wins, and may also hold encoded bytes or paths.
+
+    Returns:
+        ``wanted``; else the column of type :class:`datasets.Image`; else the one of ``{"bytes", "path"}`` records.
+        Among several the usual names (``image``, ``img``, ...) go first, then the first column.
+
+    Raises:
+        InputError: nothing fits; the message lists the columns.
+
+    Example:
+        >>> find_image_column(Features({"img": Image(), "label": Value("int64")}))
+        'img'
+    """
+    if wanted is not None:
+        _check_exists(features, wanted, "--image_column")
+        feature = features[wanted]
+        if isinstance(feature, Image) or _is_record(feature) or _has_dtype(feature, "binary", "large_", "string"):
+            return wanted
+        raise InputError(f"column {wanted!r} (--image_column) holds no pictures (columns: {_listed(features)})")
+    candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
+    candidates = candidates or [name for name, feature in features.items() if _is_record(feature)]
+    if not candidates:
+        raise InputError(f"no image column found: name it with --image_column (columns: {_listed(features)})")
+    return _preferred(candidates, IMAGE_NAMES)
+
+
+def find_label_column(features: Features, wanted: str | None = None) -> str | None:
+    """Name the column that holds the class labels, or None when there is none.
+
+    Args:
+        features: of the data set.
+        wanted: what the user asked for; it wins.
+
+    Returns:
+        ``wanted``; else the :class:`datasets.ClassLabel` column; else a text or integer column with a usual name
+        (``label``, ``labels``, ``fine_label``, ``target``, ``class``, ...).
+
+    Raises:
+        InputError: ``wanted`` does not exist, or its type cannot name a class.
+    """
+    if wanted is not None:
+        _check_exists(features, wanted, "--label_column")
+        if not (isinstance(features[wanted], ClassLabel) or _has_dtype(features[wanted], *_LABEL_DTYPES)):
+            raise InputError(
+                f"column {wanted!r} (--label_column) is no class label, text or integer (columns: {_listed(features)})"
+            )
+        return wanted
+    candidates = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    if candidates:
+        return _preferred(candidates, LABEL_NAMES)
+    return next((name for name in LABEL_NAMES if _has_dtype(features.get(name), *_LABEL_DTYPES)), None)
+
+
+def read_labels(dataset: Dataset, column: str) -> Labels:
+    """Read a label column and number its classes.
+
+    A ``ClassLabel`` keeps its names and order; integers are numbered in numeric order, text in alphabetic order.
+    Missing labels and the -1 by which public data sets hide test labels become -1.
+
+    Args:
+        dataset: with ``column`` of a type that :func:`find_label_column` accepts.
+        column: its name.
+    """
+    values = dataset.select_columns([column]).with_format("arrow")[:][column]
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel):
+        return Labels(list(feature.names), pc.fill_null(values, -1).to_numpy().astype(np.int64))
+    classes = sorted(value for value in pc.unique(values).to_pylist() if value is not None and value != -1)
+    codes = pc.index_in(values, value_set=pa.array(classes, type=values.type))
+    return Labels([str(value) for value in classes], pc.fill_null(codes, -1).to_numpy().astype(np.int64))
+
+
+def as_image_column(dataset: Dataset, column: str) -> Dataset:
+    """Keep only the pictures, as a column ``image`` of undecoded ``{"bytes", "path"}`` records."""
+    dataset = dataset.with_format(None).select_columns([column])
+    if column != "image":
+        dataset = dataset.rename_column(column, "image")
+    return dataset.cast_column("image", Image(decode=False))

@@ -1,0 +1,115 @@
+"""The encoded pictures of one or more data sets as one list, read in order and worked on in threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, concatenate_datasets
+from tqdm.auto import tqdm
+
+from hf_vipriors.data.columns import label_array
+from hf_vipriors.data.image_decoding import why_unreadable
+from hf_vipriors.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 256  # rows read ahead of the decoding threads; bounds the memory that encoded pictures take
+_BAD_IMAGES_LOGGED = 5
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What takes the place of a picture that could not be read."""
+
+    reason: str
+
+
+class Records:
+    """The encoded pictures and labels of one or more data sets, one after the other."""
+
+    def __init__(self, parts: Dataset | Sequence[Dataset], name: str) -> None:
+        parts = [parts] if isinstance(parts, Dataset) else list(parts)
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            raise InputError(f"no {name} images: check the splits of the data set")
+        self.name = name
+        self.labels = torch.from_numpy(
+            np.concatenate(
+                [label_array(part) if "label" in part.column_names else np.full(len(part), -1) for part in parts]
+            )
+        )
+        self._rows = concatenate_datasets([part.with_format(None).select_columns(["image"]) for part in parts])
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: Sequence[int]) -> list[dict[str, Any] | None]:
+        """The encoded pictures of some row numbers."""
+        contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows) and all(np.diff(rows) == 1)
+        return self._rows[slice(rows[0], rows[-1] + 1) if contiguous else rows]["image"]
+
+    def place(self, row: int) -> str:
+        """Name a row for the user: its path, and where that is inside a table, its split and row number."""
+        inside = row
+        for part in self._parts:
+            if inside < len(part):
+                break
+            inside -= len(part)
+        record = part[inside]["image"] or {"bytes": None, "path": None}
+        if record["path"] is not None and record["bytes"] is None:
+            return repr(record["path"])
+        place = part[inside]["origin"] if "origin" in part.column_names else f"{self.name} row {row}"
+        return place if record["path"] is None else f"{place} ({record['path']!r})"
+
+    def complaint(self, row: int, reason: str) -> str:
+        """The beginning of an error or log line about an unreadable picture."""
+        return f"unreadable image {self.place(row)}: {reason}"
+
+
+def map_rows(
+    records: Records, rows: Sequence[int], work: Callable[[Any], Any], title: str
+) -> Iterator[tuple[int, Any]]:
+    """Yield ``(row, work(picture))`` in order, or ``(row, Unreadable)``; the work runs in 2-8 threads.
+
+    Pillow releases the GIL while it decodes. The rows are read in this thread: Arrow tables are shared safely so.
+    """
+
+    def attempt(record: Any) -> Any:
+        try:
+            return work(record)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
+            return Unreadable(why_unreadable(error))
+
+    threads = max(2, min(8, os.cpu_count() or 2))
+    # A bar only for work that takes more than two seconds.
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(rows), desc=title, unit="img", delay=2) as bar:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            yield from zip(chunk, pool.map(attempt, records.read(chunk)), strict=True)
+            bar.update(len(chunk))
+
+
+class BadImages:
+    """Raises at the first unreadable image, or counts them and logs the first few."""
+
+    def __init__(self, records: Records, on_bad_image: str) -> None:
+        self.records, self.skip, self.count = records, on_bad_image == "skip", 0
+
+    def add(self, row: int, bad: Unreadable) -> None:
+        """Take note of one."""
+        complaint = self.records.complaint(row, bad.reason)
+        if not self.skip:
+            raise InputError(f"{complaint}; mend or remove it, or go on without it: --on_bad_image skip")
+        self.count += 1
+        if self.count <= _BAD_IMAGES_LOGGED:
+            logger.warning("%s; skipped", complaint)

@@ -1,0 +1,99 @@
+"""Give all labelled splits one numbering of the classes, and set rows with hidden labels apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from hf_vipriors.data.columns import Labels, some
+from hf_vipriors.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Pictures of one split beside their labels as read."""
+
+    images: Dataset
+    labels: Labels
+
+
+def _compare(split: str, names: list[str], reference_split: str, reference: list[str]) -> None:
+    """Refuse two splits that do not declare the same classes, naming the odd ones."""
+    extra = {split: sorted(set(names) - set(reference)), reference_split: sorted(set(reference) - set(names))}
+    odd = [f"only {where} has {some(which)}" for where, which in extra.items() if which]
+    if odd:
+        raise InputError(f"{reference_split} and {split} have different classes: {'; '.join(odd)}: give both the same")
+
+
+def _set_hidden_apart(parts: dict[str, LabelledImages]) -> tuple[dict[str, LabelledImages], list[Dataset], list[str]]:
+    """Collect the rows whose label is -1, and the splits in which some label is known."""
+    labelled: dict[str, LabelledImages] = {}
+    hidden: list[Dataset] = []
+    notes: list[str] = []
+    for split, part in parts.items():
+        known = part.labels.codes >= 0
+        if known.any():
+            labelled[split] = part
+        if not known.all():
+            hidden.append(part.images.select(np.flatnonzero(~known)))
+            notes.append(
+                f"{split} has {(~known).sum()} hidden labels (-1 or missing) in {len(known)} rows: those join the "
+                f"unlabelled images{'' if known.any() else f', no {split} split is left'}"
+            )
+    return labelled, hidden, notes
+
+
+def _with_label(images: Dataset, codes: np.ndarray) -> Dataset:
+    # The column goes in before rows are dropped: adding one to a selection would rewrite all images.
+    labelled = images.add_column("label", codes)
+    return labelled if (codes >= 0).all() else labelled.select(np.flatnonzero(codes >= 0))
+
+
+def unify_classes(
+    parts: dict[str, LabelledImages],
+) -> tuple[dict[str, Dataset], list[Dataset], list[str], list[str]]:
+    """Number the classes alike in every labelled split.
+
+    The order is that of the first split (train where it exists). Declared classes that have no image anywhere are
+    dropped, so that the labels of K classes fill 0..K-1.
+
+    Args:
+        parts: split -> pictures and labels.
+
+    Returns:
+        ``(splits with a label column, pictures with hidden labels, class names, notes)``.
+
+    Raises:
+        InputError: the splits declare different classes, or a class has images in another split but none in train.
+    """
+    parts, hidden, notes = _set_hidden_apart(parts)
+    if not parts:
+        return {}, hidden, [], notes
+    first = next(iter(parts))
+    names = parts[first].labels.names
+    number = {name: code for code, name in enumerate(names)}
+    codes: dict[str, np.ndarray] = {}
+    for split, part in parts.items():
+        _compare(split, part.labels.names, first, names)
+        # The last entry is what code -1 picks: hidden stays hidden.
+        renumber = np.array([*(number[name] for name in part.labels.names), -1], dtype=np.int64)
+        codes[split] = renumber[part.labels.codes]
+
+    present = {split: np.isin(np.arange(len(names)), numbers) for split, numbers in codes.items()}
+    for split in parts:
+        odd = [name for name, here, there in zip(names, present[split], present[first], strict=True) if here > there]
+        if odd:
+            raise InputError(
+                f"class {some(odd)} has images in {split} but none in {first}: add some or drop the class"
+            )
+    kept = present[first]
+    if not kept.all():
+        notes.append(
+            f"{(~kept).sum()} of {len(names)} declared classes have no images and are left out: "
+            f"{some(name for name, keep in zip(names, kept, strict=True) if not keep)}"
+        )
+    renumber = np.append(np.cumsum(kept) - 1, -1)
+    splits = {split: _with_label(part.images, renumber[codes[split]]) for split, part in parts.items()}
+    return splits, hidden, [name for name, keep in zip(names, kept, strict=True) if keep], notes

@@ -1,0 +1,234 @@
+"""Load any image data set that ``datasets`` knows into the four splits of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+
+from hf_vipriors.data.columns import as_image_column, find_image_column, find_label_column, read_labels, some
+from hf_vipriors.data.fashion import FASHION_VIPRIORS, fashion_files
+from hf_vipriors.data.image_folder import is_hidden, list_image_folder
+from hf_vipriors.data.label_sets import LabelledImages, unify_classes
+from hf_vipriors.data.split_names import SPLITS, canonical_split, split_of_file
+from hf_vipriors.errors import InputError, nearest
+
+_BUILT_IN = (FASHION_VIPRIORS, "imagefolder", "parquet")
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """Images by split, with one numbering of the classes.
+
+    Attributes:
+        splits: ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"`` (those that exist) -> Dataset with the
+            columns ``image`` (undecoded ``{"bytes", "path"}``), ``origin`` (split and row number as loaded, for error
+            messages) and, except in ``unlabelled``, ``label`` (int64, 0..K-1).
+        class_names: the K names; empty when nothing is labelled.
+        notes: what was found and decided, one log line each.
+    """
+
+    splits: dict[str, Dataset]
+    class_names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def counts_note(splits: dict[str, Dataset]) -> str:
+    """Word the number of images in every split, in their usual order."""
+    return ", ".join(f"{split} {len(splits[split])}" for split in SPLITS if split in splits)
+
+
+def _one_line(error: BaseException, limit: int = 300) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _loaded(load: Callable[[], Dataset | DatasetDict], what: str, mend: str) -> Dataset | DatasetDict:
+    """Call a loader of ``datasets``; whatever it raises (network, schema, script, file errors) becomes one line."""
+    try:
+        return load()
+    except Exception as error:
+        raise InputError(f"cannot load {what} (--dataset_name): {_one_line(error)}; {mend}") from error
+
+
+def _named(loaded: Dataset | DatasetDict) -> tuple[dict[str, Dataset], list[str]]:
+    """Translate split names; the first of two names for the same split wins, and others are passed over."""
+    if isinstance(loaded, Dataset):
+        return {"train": loaded}, ["a single split: it is taken as train"]
+    splits: dict[str, Dataset] = {}
+    passed_over = []
+    for name, dataset in loaded.items():
+        split = canonical_split(name)
+        if split is None or split in splits:
+            passed_over.append(name)
+        else:
+            splits[split] = dataset
+    if not splits:
+        raise InputError(f"none of the splits {some(loaded)} is called {some(SPLITS)}: rename one, or save it alone")
+    return splits, [f"splits passed over: {', '.join(passed_over)}"] if passed_over else []
+
+
+def _load_fashion() -> dict[str, Dataset]:
+    # Read into memory: at 4 MiB no copy in the datasets cache is needed, and a read-only home does not matter.
+    return {split: Dataset(pq.read_table(path)) for split, path in fashion_files().items()}
+
+
+def _parquet_files(path: Path) -> dict[str, list[str]]:
+    """Sort parquet files into splits: by the beginning of the file name, else by a folder above it, else train."""
+    if path.is_file():
+        return {"train": [str(path)]}
+    by_split: dict[str, list[str]] = {}
+    for file in sorted(path.rglob("*.parquet")):
+        inside = file.relative_to(path)
+        if any(is_hidden(part) for part in inside.parts):
+            continue
+        folders = [canonical_split(part) for part in reversed(inside.parts[:-1])]
+        split = next(filter(None, [split_of_file(file.stem), *folders]), "train")
+        by_split.setdefault(split, []).append(str(file))
+    return by_split
+
+
+def _load_parquet(path: Path) -> dict[str, Dataset]:
+    files = _parquet_files(path) if path.exists() else {}
+    if not files:
+        raise InputError(f"no parquet file at {str(path)!r}: give a .parquet file or a folder that holds some")
+
+    # One call a split: an unlabelled split has other columns than the rest, which one call would refuse.
+    def load(split: str) -> Dataset:
+        return load_dataset("parquet", data_files={split: files[split]}, split=split)
+
+    mend = "the files of one split must be readable and share their columns"
+    return {split: _loaded(lambda split=split: load(split), f"{split} of {str(path)!r}", mend) for split in files}
+
+
+def _load_path(path: Path) -> tuple[dict[str, Dataset], list[str]]:
+    """A saved dataset, parquet, or an image folder that was named directly."""
+    if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
+        return _named(_loaded(lambda: load_from_disk(str(path)), repr(str(path)), "save it again with save_to_disk"))
+    if path.is_file() and path.suffix != ".parquet":
+        raise InputError(
+            f"{str(path)!r} (--dataset_name) is no .parquet file: give parquet, a folder saved by save_to_disk, "
+            "or imagefolder with --data_dir"
+        )
+    if path.is_file() or any(path.rglob("*.parquet")):
+        return _load_parquet(path), []
+    return list_image_folder(path)
+
+
+def _load_hub(
+    name: str, config_name: str | None, data_dir: str | None, revision: str | None
+) -> tuple[dict[str, Dataset], list[str]]:
+    close = nearest(name, _BUILT_IN)
+    mend = close if close.startswith("did you mean") else "check the name, --config_name and the network"
+    # No trust_remote_code: a data set that needs its own program is refused by datasets itself.
+    return _named(
+        _loaded(
+            lambda: load_dataset(name, config_name, data_dir=data_dir, revision=revision), f"data set {name!r}", mend
+        )
+    )
+
+
+def _refuse(source: str, **options: str | None) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{' and '.join(given)} cannot go with {source} (--dataset_name): leave it out")
+
+
+def _load(
+    name: str, config_name: str | None, data_dir: str | None, revision: str | None
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Choose the loader by the name."""
+    if name in ("imagefolder", "parquet"):
+        _refuse(name, config_name=config_name, revision=revision)
+        if data_dir is None:
+            raise InputError(f"--dataset_name {name} needs --data_dir: the folder that holds the data")
+        if name == "imagefolder":
+            return list_image_folder(data_dir)
+        return _load_parquet(Path(data_dir).expanduser()), []
+    path = Path(name).expanduser()
+    looks_like_path = path.is_absolute() or name.startswith(("./", "../", "~")) or path.suffix == ".parquet"
+    if name == FASHION_VIPRIORS:
+        _refuse(name, config_name=config_name, data_dir=data_dir, revision=revision)
+        return _load_fashion(), []
+    if name and path.exists():
+        _refuse(f"the local path {name!r}", config_name=config_name, data_dir=data_dir, revision=revision)
+        return _load_path(path)
+    if looks_like_path or not name:
+        raise InputError(f"no such file or folder {name!r} (--dataset_name): check the path")
+    return _load_hub(name, config_name, data_dir, revision)
+
+
+def _with_origin(images: Dataset, split: str) -> Dataset:
+    return images.add_column("origin", [f"{split} row {row}" for row in range(len(images))])
+
+
+def load_splits(
+    dataset_name: str,
+    *,
+    config_name: str | None = None,
+    data_dir: str | None = None,
+    revision: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> ImageSplits:
+    """Load a data set, find its image and label columns and number its classes. No picture is decoded.
+
+    Args:
+        dataset_name: ``"fashion-vipriors"`` (embedded); ``"imagefolder"`` or ``"parquet"`` with ``data_dir``; a path
+            to a saved dataset, a .parquet file or a folder of them, or an image folder; else a name on the Hub. A
+            local path wins over a Hub name. Remote code is never run.
+        config_name: configuration of a Hub data set.
+        data_dir: folder of the data.
+        revision: commit, tag or branch of a Hub data set.
+        image_column: when the automatic choice (named in the notes) is not the right one.
+        label_column: likewise. A data set without labels is all ``unlabelled``.
+
+    Returns:
+        The splits that exist; nothing is carved here (see :func:`hf_vipriors.data.apply_protocol`). Rows with a
+        hidden label (missing or -1) move to ``unlabelled``.
+
+    Raises:
+        InputError: nothing to load there, an unknown column, an empty class folder, or a class that is missing from
+            one of the labelled splits.
+
+    Example:
+        >>> loaded = load_splits("fashion-vipriors")
+        >>> len(loaded.splits["train"]), loaded.class_names[:2]
+        (500, ['T-shirt/top', 'Trouser'])
+    """
+    raw, notes = _load(dataset_name, config_name, data_dir, revision)
+    raw = {split: raw[split] for split in SPLITS if split in raw and len(raw[split])}
+    if not raw:
+        raise InputError(f"data set {dataset_name!r} (--dataset_name) holds no images")
+
+    image = label = None
+    columns: dict[str, list[str]] = {}  # "image column 'img'" -> splits in which it was chosen
+    labelled: dict[str, LabelledImages] = {}
+    unlabelled: list[Dataset] = []
+    for split, dataset in raw.items():
+        # The first split decides; a later one may lack the label column (a hidden test) but gets no other one.
+        if image not in dataset.features:
+            image = find_image_column(dataset.features, image_column)
+        columns.setdefault(f"image column {image!r}", []).append(split)
+        images = _with_origin(as_image_column(dataset, image), split)
+        if split != "unlabelled" and label is None:
+            label = find_label_column(dataset.features, label_column)
+        if split == "unlabelled" or label not in dataset.features:
+            unlabelled.append(images)
+            if split != "unlabelled":
+                notes.append(f"{split} has no label column: its {len(images)} images join the unlabelled ones")
+        else:
+            columns.setdefault(f"label column {label!r}", []).append(split)
+            labelled[split] = LabelledImages(images, read_labels(dataset, label))
+
+    splits, hidden, class_names, class_notes = unify_classes(labelled)
+    if unlabelled or hidden:
+        splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
+    found = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
+    notes = [*notes, found, *class_notes, f"{dataset_name}: {counts_note(splits)} images"]
+    if class_names:
+        notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
+    return ImageSplits(splits, class_names, notes)

@@ -1,0 +1,60 @@
+"""The one exception a user's mistake raises, and the helper that words suggestions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot work. The message is one line: what, where, how to mend it.
+
+    Commands print it and exit with code 2 before anything is written.
+
+    Example:
+        >>> raise InputError("no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg")
+        Traceback (most recent call last):
+        ...
+        hf_vipriors.errors.InputError: no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg
+    """
+
+
+def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
+    """Word a suggestion for a misspelt ``name``: the closest ``choices``, or all of them when they are few.
+
+    Example:
+        >>> nearest("mocoo", ["moco", "simclr"])
+        "did you mean 'moco'?"
+        >>> nearest("zzz", ["moco", "simclr"])
+        "choose from 'moco', 'simclr'"
+    """
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    if len(choices) <= 12:
+        return f"choose from {', '.join(map(repr, choices))}"
+    return "nothing close to it exists"
+
+
+def check_choice(value: str, choices: Iterable[str], flag: str) -> None:
+    """Refuse a value that is none of ``choices``, naming the flag and the nearest right value.
+
+    Raises:
+        InputError: when ``value`` is not among them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f"unknown value {value!r} for --{flag}: {nearest(str(value), choices)}")
+
+
+def check_range(value: float, flag: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
+    """Refuse a number outside [low, high], or (low, high] with ``open_low``, naming the flag.
+
+    Raises:
+        InputError: when ``value`` is outside.
+    """
+    if not (low < value if open_low else low <= value) or not value <= high:
+        bound = f"greater than {low:g}" if open_low else f"at least {low:g}"
+        upper = "" if high == float("inf") else f" and at most {high:g}"
+        raise InputError(f"--{flag} is {value:g}: it must be {bound}{upper}")

@@ -1,0 +1,92 @@
+"""One frozen pass over a store: pooled features for kNN and probes, class probabilities for scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..data import collate
+from ..models import VipriorsForImageClassification, VipriorsModel
+from ..views import EvaluationView, TenCrop
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass gave: ``values`` (N, D) float32 on the CPU, and the ``labels`` (N,) in the same order."""
+
+    values: Tensor
+    labels: Tensor
+
+
+def features(
+    model: VipriorsModel | VipriorsForImageClassification,
+    store: Dataset,
+    *,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    accelerator: Accelerator | None = None,
+) -> Pass:
+    """Pooled features (N, D) of the images of an evaluation store, before any projector or classifier."""
+    view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
+    return _run(model, store, lambda images: model.features(view(images)), batch_size, device, accelerator)
+
+
+def probabilities(
+    model: VipriorsForImageClassification,
+    store: Dataset,
+    *,
+    ten_crop: bool = False,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    accelerator: Accelerator | None = None,
+) -> Pass:
+    """Class probabilities (N, K).
+
+    Args:
+        store: images cropped as evaluation wants them, or larger ones with ``ten_crop``.
+        ten_crop: average the probabilities of ten crops of ``config.image_size``.
+    """
+    mean, std = model.config.image_mean, model.config.image_std
+    if ten_crop:
+        crops = TenCrop(model.config.image_size, mean, std).to(device)
+
+        def answer(images: Tensor) -> Tensor:
+            return torch.stack([model(crop).logits.float().softmax(dim=1) for crop in crops(images)]).mean(dim=0)
+    else:
+        view = EvaluationView(mean, std).to(device)
+
+        def answer(images: Tensor) -> Tensor:
+            return model(view(images)).logits.float().softmax(dim=1)
+
+    return _run(model, store, answer, batch_size, device, accelerator)
+
+
+def _run(
+    model: nn.Module,
+    store: Dataset,
+    answer: Callable[[Tensor], Tensor],
+    batch_size: int,
+    device: torch.device | str,
+    accelerator: Accelerator | None,
+) -> Pass:
+    """Each process takes its share of the images; the answers come back whole, in the store's order, everywhere."""
+    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate)
+    if accelerator is not None:
+        loader = accelerator.prepare_data_loader(loader, device_placement=False)
+    training = model.training
+    model.eval()
+    values, labels = [], []
+    with torch.inference_mode():
+        for batch in loader:
+            value, label = answer(batch["pixel_values"].to(device)).float(), batch["labels"].to(device)
+            if accelerator is not None:
+                value, label = accelerator.gather_for_metrics((value, label))
+            values.append(value.cpu())
+            labels.append(label.cpu())
+    model.train(training)
+    return Pass(torch.cat(values), torch.cat(labels))

@@ -1,0 +1,1 @@
+"""From our models to what other people load: native checkpoints, model cards, publishing."""

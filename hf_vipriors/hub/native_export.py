@@ -1,0 +1,224 @@
+"""Write a classifier as a native checkpoint, and read one back.
+
+The folder holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``, and is two things at once: a
+``TimmWrapperForImageClassification`` checkpoint of transformers and a timm model folder. Whoever loads it needs
+neither this package nor remote code::
+
+    pipeline("image-classification", model=DIR)
+    timm.create_model("local-dir:DIR", pretrained=True)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
+
+from hf_vipriors.backbones import has_fixed_size
+from hf_vipriors.errors import InputError
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
+from hf_vipriors.models.configuration_vipriors import label_maps
+
+# transformers names the tensors of a wrapped network with this prefix when it saves one itself; timm cannot read
+# that, while transformers reads both. So we write without it.
+WRAPPER_PREFIX = "timm_model."
+
+
+def export_native(
+    model: VipriorsForImageClassification, directory: str | os.PathLike, *, class_names: Sequence[str] | None = None
+) -> Path:
+    """Write ``model`` as a native checkpoint with float32 weights.
+
+    The files are first written to a folder beside ``directory`` and then moved. A new ``directory`` appears whole.
+    In one that exists other files stay, an older export loses its ``config.json`` first and gets the new one last:
+    cut off in between, it does not load, but never mixes old and new.
+
+    Args:
+        model: the classifier; its random generator, mode and device do not change.
+        directory: where to.
+        class_names: names of the classes in label order; by default those of the configuration.
+
+    Returns:
+        The path of ``directory``.
+
+    Raises:
+        InputError: the number of names is not that of the classes, ``directory`` is a file, or the network cannot be
+            built from a configuration file (input other than three channels, arguments that JSON cannot hold).
+
+    Example:
+        >>> export_native(student, "outputs/student", class_names=["cat", "dog"])
+        PosixPath('outputs/student')
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"cannot export to {str(directory)!r}: it is a file, give a folder")
+    config = _native_config(model, class_names)
+    state = {name: _saved(tensor) for name, tensor in model.backbone.state_dict().items()}
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = directory.parent / f".{directory.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir()
+    try:
+        config.save_pretrained(temporary)
+        processor = {
+            "image_processor_type": "TimmWrapperImageProcessor",
+            "architecture": config.architecture,
+            "pretrained_cfg": config.pretrained_cfg,
+        }
+        (temporary / IMAGE_PROCESSOR_NAME).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        safetensors.torch.save_file(state, temporary / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+        _check_rebuild(temporary, state)
+        _move(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
+    """Read a native checkpoint back, with the very logits of the model that was exported.
+
+    Returns:
+        The classifier in eval mode.
+
+    Raises:
+        InputError: no such folder, not a native checkpoint, or one with a damaged or missing file.
+
+    Example:
+        >>> student = load_native("outputs/student")
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"no such folder {str(directory)!r}: give the folder of an exported student")
+    config = _vipriors_config(_read_config(directory), directory)
+    try:
+        state = safetensors.torch.load_file(directory / SAFE_WEIGHTS_NAME)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read {str(directory / SAFE_WEIGHTS_NAME)!r}: {_line(error)}") from error
+    with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten: they should not cost random numbers
+        model = VipriorsForImageClassification(config)
+    try:
+        model.backbone.load_state_dict({name.removeprefix(WRAPPER_PREFIX): tensor for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {_line(error)}"
+        ) from error
+    return model.eval()
+
+
+def _native_config(model: VipriorsForImageClassification, class_names: Sequence[str] | None) -> TimmWrapperConfig:
+    config: VipriorsConfig = model.config
+    if model.backbone.in_chans != 3:
+        raise InputError(
+            f"cannot export {config.backbone!r} with {model.backbone.in_chans} input channels: "
+            "native checkpoints read pictures as RGB, train with three"
+        )
+    names = [config.id2label[i] for i in range(config.num_labels)] if class_names is None else list(class_names)
+    if len(names) != config.num_labels:
+        raise InputError(f"{len(names)} class names for a model with {config.num_labels} classes: give one for each")
+    fixed = has_fixed_size(config.backbone)
+    # timm's own description of the network says which layers a fine-tuning with other classes replaces.
+    known = model.backbone.pretrained_cfg
+    return TimmWrapperConfig(
+        architectures=[TimmWrapperForImageClassification.__name__],
+        architecture=config.backbone,
+        model_args={
+            **(config.backbone_args or {}),
+            "in_chans": 3,
+            **({"img_size": config.image_size} if fixed else {}),
+        },
+        **label_maps(names),
+        pretrained_cfg={
+            "input_size": [3, config.image_size, config.image_size],
+            "fixed_input_size": fixed,
+            "interpolation": config.interpolation,
+            "crop_pct": config.crop_pct,
+            "crop_mode": "center",
+            "mean": config.image_mean,
+            "std": config.image_std,
+            "num_classes": config.num_labels,
+            "first_conv": known.get("first_conv"),
+            "classifier": known.get("classifier"),
+        },
+        dtype="float32",
+    )
+
+
+def _saved(tensor: torch.Tensor) -> torch.Tensor:
+    """As a file holds it: on the CPU, contiguous, no storage shared, floating point as float32."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(device="cpu", dtype=dtype).clone(memory_format=torch.contiguous_format)
+
+
+def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
+    """Build the network from the written configuration alone, as whoever loads it will, on the meta device."""
+    try:
+        with torch.device("meta"):
+            rebuilt = TimmWrapperForImageClassification(TimmWrapperConfig.from_pretrained(directory)).timm_model
+    except Exception as error:  # whatever the network raises for arguments that became lists
+        raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds none: {_line(error)}") from error
+    shapes = {name: tensor.shape for name, tensor in rebuilt.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in state.items()}:
+        raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds another one")
+
+
+def _move(temporary: Path, directory: Path) -> None:
+    if not directory.exists():
+        temporary.rename(directory)
+        return
+    (directory / CONFIG_NAME).unlink(missing_ok=True)
+    for name in (SAFE_WEIGHTS_NAME, IMAGE_PROCESSOR_NAME, CONFIG_NAME):
+        os.replace(temporary / name, directory / name)
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student") from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is damaged: {_line(error)}") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind == VipriorsConfig.model_type:
+        raise InputError(f"{str(directory)!r} is no exported student but one of our models: use from_pretrained")
+    if kind != TimmWrapperConfig.model_type:
+        raise InputError(f"{str(directory)!r} is no exported student: its {CONFIG_NAME} has model_type {kind!r}")
+    return config
+
+
+def _vipriors_config(native: dict[str, Any], directory: Path) -> VipriorsConfig:
+    try:
+        picture = native["pretrained_cfg"]
+        channels, height, width = picture["input_size"]
+        config = VipriorsConfig(
+            backbone=native["architecture"],
+            backbone_args={k: v for k, v in native["model_args"].items() if k not in ("img_size", "in_chans")} or None,
+            image_size=height,
+            image_mean=picture["mean"],
+            image_std=picture["std"],
+            interpolation=picture["interpolation"],
+            crop_pct=picture["crop_pct"],
+            **label_maps(native["label_names"]),
+        )
+        ours = channels == 3 and height == width and picture["crop_mode"] == "center"
+    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {_line(error)}") from error
+    if not ours:
+        raise InputError(f"{str(directory)!r} wants pictures that are not square RGB centre crops: not our export")
+    return config
+
+
+def _line(error: Exception) -> str:
+    """The message of ``error`` on one line of bearable length."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:297] + '...'}"

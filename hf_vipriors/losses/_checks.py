@@ -1,0 +1,46 @@
+"""Refuse the inputs that would train silently wrong; run every loss in float32 whatever autocast says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+
+
+def in_float32(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Decorate a loss so that autocast is off inside it; the loss itself casts its inputs with ``.float()``.
+
+    In bf16 a difference of two cosines near 1 has two significant digits, and exp(cos / T) loses them all.
+    """
+
+    @functools.wraps(loss)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        device = next(a for a in args if isinstance(a, Tensor)).device.type
+        with torch.autocast(device, enabled=False):
+            return loss(*args, **kwargs)
+
+    return wrapper
+
+
+def positive(value: float, name: str) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def embeddings(tensor: Tensor, name: str, like: Tensor | None = None) -> None:
+    """``tensor`` is a non-empty ``(B, D)``; with ``like``, of exactly the same shape."""
+    if tensor.ndim != 2 or 0 in tensor.shape:
+        raise ValueError(f"{name} must be a non-empty (B, D) matrix, got shape {tuple(tensor.shape)}")
+    if like is not None and tensor.shape != like.shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+
+
+def finite(tensor: Tensor, name: str) -> None:
+    """A teacher with a NaN poisons its student without any error of its own."""
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} holds NaN or infinity")

@@ -1,0 +1,112 @@
+"""What a method is: one training step of one paper as a module, reached through one ``forward``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+
+class Progress(NamedTuple):
+    """Where training stands: optimizer steps done, epochs done (fractional), share of the whole run in [0, 1]."""
+
+    step: int
+    epoch: float
+    share: float
+
+
+@dataclass
+class MethodOutput(ModelOutput):
+    """What a training step gives back.
+
+    Attributes:
+        loss: scalar to be minimised.
+        parts: detached scalars by name, logged beside the loss.
+        logits: ``(B, K)`` of methods that classify, else None.
+    """
+
+    loss: Tensor | None = None
+    parts: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+
+
+class Method(nn.Module):
+    """Base of all methods: models, losses and training-only state (queue, momentum encoder, connectors, EMA).
+
+    Every trainable layer is reached through :meth:`forward`, so that DDP, mixed precision, clipping and the optimizer
+    see it. ``state_dict()`` is all that a checkpoint needs to resume; :meth:`deployable` is what a person downloads.
+    """
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        """One step.
+
+        Args:
+            views: float ``(B, 3, h, w)`` each, normalised, row for row the same images.
+            labels: ``(B,)`` class numbers, -1 where unlabelled.
+            index: ``(B,)`` number of each image in the data set.
+        """
+        raise TypeError(f"{type(self).__name__} must define forward()")
+
+    def deployable(self) -> PreTrainedModel:
+        """The bare model, as it is saved and evaluated."""
+        raise TypeError(f"{type(self).__name__} must define deployable()")
+
+    def begin_step(self, progress: Progress) -> None:
+        """Called before the first micro-batch of an optimizer step: schedules live here."""
+
+    def end_step(self, progress: Progress) -> None:
+        """Called once after each optimizer step, whatever the gradient accumulation: moving averages live here."""
+
+    def chance_level(self, global_batch: int) -> float | None:
+        """The loss of a network that has learnt nothing, where the method has such a number."""
+        return None
+
+
+class FrozenTeacher(nn.Module):
+    """A teacher that stays what it was: eval mode pinned, no gradient, no place in checkpoints or the optimizer.
+
+    The model is deliberately no registered submodule: ``.train()``, ``parameters()``, ``state_dict()`` and DDP pass it by,
+    only ``.to()`` reaches it. Its input is normalised again where its statistics differ from the student's, and resized
+    where it takes one size only.
+
+    Args:
+        model: the teacher; frozen in place.
+        student_mean, student_std: what the images were normalised with.
+        batch_statistics: run its batch norms on the batch, as the published program did. Default False; for comparison.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        student_mean: list[float],
+        student_std: list[float],
+        *,
+        batch_statistics: bool = False,
+    ):
+        super().__init__()
+        self._held = (model.requires_grad_(False).train(batch_statistics),)
+        mean, std = torch.tensor(student_mean), torch.tensor(student_std)
+        own_mean, own_std = torch.tensor(model.config.image_mean), torch.tensor(model.config.image_std)
+        self.same_statistics = bool(torch.equal(mean, own_mean) and torch.equal(std, own_std))
+        # ((x * std + mean) - own_mean) / own_std in one multiply and one add.
+        self.register_buffer("scale", (std / own_std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", ((mean - own_mean) / own_std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._held[0]
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self.model._apply(fn, recurse)
+        return self
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """The student's input as the teacher wants it."""
+        if not self.same_statistics:
+            images = images * self.scale + self.shift
+        return images

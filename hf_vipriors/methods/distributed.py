@@ -1,0 +1,49 @@
+"""The collectives the methods need; each is the identity in a single process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes)."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@torch.no_grad()
+def gather(tensor: Tensor) -> Tensor:
+    """Rows of all processes in rank order, without gradient."""
+    _, size = world()
+    if size == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(size)]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """Rows of all processes in rank order; backward sums every process's gradient for the local rows.
+
+    With the same loss computed on every process, DDP's mean over processes then gives the exact gradient of that loss.
+    """
+    _, size = world()
+    return tensor if size == 1 else torch.cat(all_gather(tensor))
+
+
+def local_rows(tensor: Tensor) -> Tensor:
+    """This process's share of rows gathered in rank order."""
+    rank, size = world()
+    return tensor.chunk(size)[rank] if size > 1 else tensor
+
+
+def shared_permutation(count: int, device: torch.device) -> Tensor:
+    """The same random order on every process: rank 0 draws it."""
+    order = torch.randperm(count).to(device)
+    if world()[1] > 1:
+        dist.broadcast(order, src=0)
+    return order

@@ -1,0 +1,170 @@
+"""MoCo v2 with a margin and an instance-aware queue: phase 1 of Distilling Visual Priors.
+
+References:
+    [0] Distilling Visual Priors from Self-Supervised Learning, https://arxiv.org/abs/2008.00261
+    [1] Momentum Contrast for Unsupervised Visual Representation Learning, https://arxiv.org/abs/1911.05722
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..losses import chance_level, margin_info_nce
+from ..models import VipriorsModel
+from .base import Method, MethodOutput, Progress
+from .distributed import gather, local_rows, shared_permutation, world
+
+
+class MoCo(Method):
+    r"""Query encoder, momentum encoder and queue.
+
+    :math:`\theta_k \leftarrow a\,\theta_k + (1 - a)\,\theta_q` after each optimizer step; keys enter the queue
+    after the loss, each with the number of its image, so that a queue which holds other views of the very image being
+    queried does not push an image from itself.
+
+    Batch norm leaks which key belongs to which query. Across processes the key batch is therefore shuffled; within one
+    it is normalised in ``batchnorm_splits`` groups (SyncBN is no substitute).
+
+    Args:
+        model: query encoder with a projector.
+        queue_length: K, number of keys kept. [0]: 4096.
+        temperature, margin: see :func:`hf_vipriors.losses.margin_info_nce`. Defaults 0.2 and 0.4 [0].
+        momentum: a at the start. Default 0.999 [1].
+        momentum_end: a at the end, on a half cosine from ``momentum``; None keeps it constant [1].
+        batchnorm_splits: groups of the key batch; None for one group per 32 keys (8 for a batch of 256).
+        instance_aware: mask queue entries of the query's own image. Default True.
+
+    Raises:
+        ValueError: when the model has no projector or the queue is empty.
+    """
+
+    def __init__(
+        self,
+        model: VipriorsModel,
+        *,
+        queue_length: int,
+        temperature: float = 0.2,
+        margin: float = 0.4,
+        momentum: float = 0.999,
+        momentum_end: float | None = None,
+        batchnorm_splits: int | None = None,
+        instance_aware: bool = True,
+    ):
+        super().__init__()
+        if model.config.projector_dim is None:
+            raise ValueError("MoCo needs a model with a projector (projector_dim)")
+        if queue_length < 1:
+            raise ValueError(f"queue_length must be at least 1, got {queue_length}")
+        self.model = model
+        self.momentum_model = copy.deepcopy(model).requires_grad_(False)
+        self.temperature, self.margin = temperature, margin
+        self.momentum, self.momentum_end = momentum, momentum_end
+        self.batchnorm_splits, self.instance_aware = batchnorm_splits, instance_aware
+        self.has_batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        # Random unit vectors stand in until the first keys arrive [1].
+        self.register_buffer("queue", F.normalize(torch.randn(queue_length, model.config.projector_dim), dim=1))
+        self.register_buffer("queue_index", torch.full((queue_length,), -1))
+        self.register_buffer("queue_pointer", torch.zeros((), dtype=torch.long))
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        query = self.model(views[0]).projection
+        all_keys = self._keys(views[1])
+        key = local_rows(all_keys)
+        loss = margin_info_nce(
+            query,
+            key,
+            self.queue,
+            temperature=self.temperature,
+            margin=self.margin,
+            query_index=index if self.instance_aware else None,
+            queue_index=self.queue_index if self.instance_aware else None,
+        )
+        cosine = F.cosine_similarity(query.detach().float(), key, dim=1).mean()
+        if self.training:
+            self._enqueue(all_keys, gather(index))
+        return MethodOutput(loss=loss, parts={"contrastive": loss.detach(), "positive_cosine": cosine})
+
+    @torch.no_grad()
+    def _keys(self, view: Tensor) -> Tensor:
+        """Unit keys ``(W * B, D)`` of all processes in rank order, none normalised together with its own query."""
+        if not (self.has_batchnorm and self.momentum_model.training):
+            return gather(F.normalize(self.momentum_model(view).projection.float(), dim=1))
+        shuffled = world()[1] > 1
+        if shuffled:
+            order = shared_permutation(world()[1] * len(view), view.device)
+            view = local_rows(gather(view)[order])
+        splits = self.batchnorm_splits or max(1, len(view) // 32)
+        keys = torch.cat([self.momentum_model(group).projection for group in view.chunk(splits)])
+        keys = gather(F.normalize(keys.float(), dim=1))
+        if shuffled:
+            keys = torch.empty_like(keys).index_copy(0, order, keys)
+        return keys
+
+    @torch.no_grad()
+    def _enqueue(self, keys: Tensor, index: Tensor) -> None:
+        positions = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        # A batch longer than the queue would write a slot twice: the last keys stay.
+        keep = slice(max(0, len(keys) - len(self.queue)), None)
+        self.queue[positions[keep]] = keys[keep].to(self.queue.dtype)
+        self.queue_index[positions[keep]] = index[keep]
+        self.queue_pointer.copy_((self.queue_pointer + len(keys)) % len(self.queue))
+
+    @torch.no_grad()
+    def end_step(self, progress: Progress) -> None:
+        """Move the momentum encoder's weights; its batch-norm statistics are its own."""
+        target, source = list(self.momentum_model.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(target, source, weight=1 - self.momentum_at(progress.share))
+
+    def momentum_at(self, share: float) -> float:
+        """a after ``share`` of training."""
+        if self.momentum_end is None:
+            return self.momentum
+        return self.momentum_end - (self.momentum_end - self.momentum) * (1 + math.cos(math.pi * share)) / 2
+
+    def deployable(self) -> VipriorsModel:
+        return self.model
+
+    def chance_level(self, global_batch: int) -> float:
+        return chance_level(len(self.queue), temperature=self.temperature, margin=self.margin)
+
+
+def settled_queue_length(images: int, batch: int, given: int | None = None) -> int:
+    """The queue length for a data set, or the one given where it can work.
+
+    By default the largest multiple of the batch that is at most min(4096, images / 2): a queue as long as the data set
+    holds, for every query, another view of the same image.
+
+    Args:
+        images: in the training set.
+        batch: global batch, keys that enter at once.
+        given: the user's wish.
+
+    Raises:
+        InputError: when the queue is not smaller than the data set, or no queue fits.
+
+    Example:
+        >>> settled_queue_length(5500, 128), settled_queue_length(500, 128), settled_queue_length(1_000_000, 256)
+        (2688, 128, 4096)
+    """
+    if given is None:
+        length = min(4096, images // 2) // batch * batch
+        if length == 0:
+            raise InputError(
+                f"{images} images are too few for a queue with batches of {batch}: set "
+                f"--per_device_train_batch_size to {max(1, images // 4)} or less, or use --method simclr"
+            )
+        return length
+    if given < 1:
+        raise InputError(f"--queue_length must be at least 1, got {given}")
+    if given >= images:
+        raise InputError(
+            f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its own "
+            f"image as a negative; leave it out, or give at most {max(1, images // 2)}"
+        )
+    return given

@@ -1,0 +1,80 @@
+"""Cross-entropy with the tricks a strong baseline needs: label smoothing, mixup, cutmix, class weights, EMA.
+
+References:
+    [0] mixup: Beyond Empirical Risk Minimization, https://arxiv.org/abs/1710.09412
+    [1] CutMix: Regularization Strategy to Train Strong Classifiers, https://arxiv.org/abs/1905.04899
+"""
+
+from __future__ import annotations
+
+import torch
+from timm.data import Mixup
+from timm.data.mixup import mixup_target
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models import VipriorsForImageClassification
+from .base import Method, MethodOutput, Progress
+
+
+class Supervised(Method):
+    """A classifier on labels alone: the baseline, and phase 2 without distillation when it starts from a teacher.
+
+    Args:
+        student: the classifier.
+        label_smoothing: share of each target spread over all classes. Default 0.1 [2008.00261].
+        mixup: alpha of mixup [0], 0 for none.
+        cutmix: alpha of CutMix [1], 0 for none; with both, each batch takes one of the two at random.
+        ema_decay: decay of the moving average of the weights that is evaluated and deployed (warmed up over the
+            first steps, so that short runs do not keep their random start); 0 for none.
+        class_weights: ``(K,)`` weight of each class in the cross-entropy, or None.
+    """
+
+    def __init__(
+        self,
+        student: VipriorsForImageClassification,
+        *,
+        label_smoothing: float = 0.1,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        ema_decay: float = 0.0,
+        class_weights: Tensor | None = None,
+    ):
+        super().__init__()
+        self.student = student
+        self.num_classes, self.label_smoothing = student.config.num_labels, label_smoothing
+        self.mixer = None
+        if mixup or cutmix:
+            self.mixer = Mixup(
+                mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=self.num_classes
+            )
+        self.ema = ModelEmaV3(student, decay=ema_decay, use_warmup=True) if ema_decay else None
+        if self.ema is not None:
+            self.ema.requires_grad_(False)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and their soft targets ``(B, K)``, mixed where asked. An odd last batch stays unmixed (timm pairs)."""
+        if labels.min() < 0:
+            raise ValueError("supervised training met an image without a label")
+        if self.mixer is not None and len(images) % 2 == 0:
+            return self.mixer(images, labels)
+        return images, mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
+
+    def classification_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), targets, weight=self.class_weights)
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels)
+        logits = self.student(images).logits
+        loss = self.classification_loss(logits, targets)
+        return MethodOutput(loss=loss, parts={"classification": loss.detach()}, logits=logits)
+
+    @torch.no_grad()
+    def end_step(self, progress: Progress) -> None:
+        if self.ema is not None:
+            self.ema.update(self.student, step=progress.step)
+
+    def deployable(self) -> VipriorsForImageClassification:
+        return self.student if self.ema is None else self.ema.module

@@ -1,0 +1,12 @@
+"""What a person saves and downloads. Importing this package registers both models with the Auto classes."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
+
+from hf_vipriors.models.configuration_vipriors import VipriorsConfig
+from hf_vipriors.models.modeling_vipriors import VipriorsForImageClassification, VipriorsModel, VipriorsOutput
+
+AutoConfig.register(VipriorsConfig.model_type, VipriorsConfig, exist_ok=True)
+AutoModel.register(VipriorsConfig, VipriorsModel, exist_ok=True)
+AutoModelForImageClassification.register(VipriorsConfig, VipriorsForImageClassification, exist_ok=True)
+
+__all__ = ["VipriorsConfig", "VipriorsForImageClassification", "VipriorsModel", "VipriorsOutput"]

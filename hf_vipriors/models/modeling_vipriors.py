@@ -1,0 +1,177 @@
+"""The two models: a backbone with a projector (teachers), and a backbone with a classifier (students)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import ModelOutput
+
+from hf_vipriors.backbones import create_backbone, feature_dim
+from hf_vipriors.errors import InputError
+from hf_vipriors.models.configuration_vipriors import VipriorsConfig
+
+
+@dataclass
+class VipriorsOutput(ModelOutput):
+    """Output of :class:`VipriorsModel`.
+
+    Attributes:
+        pooled: (B, D) features of the backbone, after pooling and before any classifier.
+        projection: (B, P) raw projector output, not normalised; None without a projector.
+    """
+
+    pooled: torch.Tensor | None = None
+    projection: torch.Tensor | None = None
+
+
+class VipriorsPreTrainedModel(PreTrainedModel):
+    """What both models share: the timm network ``backbone``, its features, and how fresh weights are made."""
+
+    config_class = VipriorsConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    # The Trainer would otherwise pass num_items_in_batch, which belongs to losses summed over tokens.
+    accepts_loss_kwargs = False
+
+    backbone: nn.Module
+
+    def _build_backbone(self, num_classes: int) -> None:
+        config: VipriorsConfig = self.config
+        self.backbone = create_backbone(
+            config.backbone,
+            image_size=config.image_size,
+            num_classes=num_classes,
+            backbone_args=config.backbone_args,
+        )
+        self._built_on_meta = next(self.backbone.parameters()).is_meta
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pooled features (B, D) of normalised images (B, C, H, W): what kNN and linear probes read."""
+        return self.backbone.forward_head(self.backbone.forward_features(pixel_values), pre_logits=True)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: timm and torch initialise each layer when they build it, and better than one rule for all."""
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Give whatever a checkpoint did not hold the value it has in a freshly built model.
+
+        ``from_pretrained`` builds on the meta device, where neither initial weights nor the computed buffers that
+        no checkpoint holds (Swin's position index, rotary frequencies) have values. transformers would fill them
+        module by module from rules of its own; a freshly built model has the right ones for every timm network.
+        """
+        if not self._built_on_meta:
+            return
+        tensors = dict(self.named_parameters()) | dict(self.named_buffers())
+        # transformers marks what it has loaded, and on nothing else this attribute exists.
+        missing = {name for name, tensor in tensors.items() if not getattr(tensor, "_is_hf_initialized", False)}
+        if missing:
+            with torch.device("cpu"):
+                fresh = type(self)(copy.deepcopy(self.config))
+            values = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
+            for name in missing:
+                tensors[name].copy_(values[name])
+
+
+class VipriorsModel(VipriorsPreTrainedModel):
+    """Backbone without classifier, and the projector of contrastive learning where the configuration has one.
+
+    The projector is ``Linear - ReLU - Linear`` (MoCo v2), or ``Linear - BatchNorm - ReLU - Linear``.
+
+    Example:
+        >>> config = VipriorsConfig.for_backbone("resnet18", image_size=64, projector_dim=128)
+        >>> output = VipriorsModel(config)(torch.rand(2, 3, 64, 64))
+        >>> output.pooled.shape, output.projection.shape
+        (torch.Size([2, 512]), torch.Size([2, 128]))
+    """
+
+    def __init__(self, config: VipriorsConfig) -> None:
+        super().__init__(config)
+        self._build_backbone(num_classes=0)
+        self.projector = None
+        if config.projector_dim is not None:
+            width = feature_dim(self.backbone)
+            hidden = config.projector_hidden_dim or width
+            norm = [nn.BatchNorm1d(hidden)] if config.projector_batch_norm else []
+            self.projector = nn.Sequential(
+                nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, config.projector_dim)
+            )
+        self.post_init()
+
+    def forward(self, pixel_values: torch.Tensor) -> VipriorsOutput:
+        """Normalised images (B, C, H, W) to pooled features (B, D) and their projection (B, P)."""
+        pooled = self.features(pixel_values)
+        return VipriorsOutput(pooled=pooled, projection=None if self.projector is None else self.projector(pooled))
+
+
+class VipriorsForImageClassification(VipriorsPreTrainedModel):
+    """A timm network with its own classifier, ``num_labels`` wide.
+
+    ``from_pretrained`` also takes the folder of a :class:`VipriorsModel`: the backbone is loaded, the projector
+    left out, the classifier new.
+
+    Example:
+        >>> config = VipriorsConfig.for_backbone("resnet18", image_size=64, class_names=["cat", "dog"])
+        >>> student = VipriorsForImageClassification(config)
+        >>> student(torch.rand(4, 3, 64, 64), labels=torch.tensor([0, 1, 1, 0])).loss.shape
+        torch.Size([])
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^projector\."]
+
+    def __init__(self, config: VipriorsConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self._build_backbone(num_classes=config.num_labels)
+        self.post_init()
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> ImageClassifierOutput:
+        """Normalised images (B, C, H, W), and labels (B,) for the plain cross-entropy, to logits (B, num_labels)."""
+        logits = self.backbone(pixel_values)
+        loss = None if labels is None else functional.cross_entropy(logits.float(), labels)
+        return ImageClassifierOutput(loss=loss, logits=logits)
+
+    def load_backbone_from(self, source: VipriorsPreTrainedModel) -> None:
+        """Copy the backbone weights of a teacher or of another classifier, all but the classifier.
+
+        Raises:
+            InputError: ``source`` is another network, or the same one built for another image size; the message
+                names what does not fit.
+        """
+        wanted, given = _bare_backbone(self), _bare_backbone(source)
+        misfits = [f"no {name}" for name in wanted if name not in given]
+        misfits += [f"{name} too many" for name in given if name not in wanted]
+        misfits += [
+            f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in given and given[name].shape != tensor.shape
+        ]
+        if misfits:
+            more = f" and {len(misfits) - 5} more" if len(misfits) > 5 else ""
+            raise InputError(
+                f"the backbone {_described(source)} does not fit {_described(self)}: {', '.join(misfits[:5])}{more}"
+            )
+        self.backbone.load_state_dict(given, strict=False)
+
+
+def _bare_backbone(model: VipriorsPreTrainedModel) -> dict[str, torch.Tensor]:
+    """The state of a backbone without its classifier, by the names that the same network has without one."""
+    config: VipriorsConfig = model.config
+    with torch.device("meta"):
+        bare = create_backbone(
+            config.backbone, image_size=config.image_size, num_classes=0, backbone_args=config.backbone_args
+        )
+    state = model.backbone.state_dict()
+    return {name: state[name] for name in bare.state_dict()}
+
+
+def _described(model: VipriorsPreTrainedModel) -> str:
+    arguments = f" {model.config.backbone_args}" if model.config.backbone_args else ""
+    return f"{model.config.backbone!r}{arguments} at {model.config.image_size} px"

@@ -1,0 +1,82 @@
+"""Callbacks: the method's own clock, and the progress bar."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..methods import Method, Progress
+
+if TYPE_CHECKING:
+    from .trainer import MethodTrainer
+
+
+class StepHooks(TrainerCallback):
+    """Tells the method when an optimizer step begins and ends: once a step, whatever the accumulation."""
+
+    def __init__(self, method: Method, trainer: MethodTrainer):
+        self.method, self.trainer = method, trainer
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.trainer._micro_step = 0
+        self.method.begin_step(self._progress(args, state))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.method.end_step(self._progress(args, state))
+
+    @staticmethod
+    def _progress(args: TrainingArguments, state: TrainerState) -> Progress:
+        share = state.global_step / max(1, state.max_steps)
+        return Progress(step=state.global_step, epoch=share * state.num_train_epochs, share=share)
+
+
+class ProgressBar(TrainerCallback):
+    """One bar over the run with loss, its parts, learning rate, images per second and the last evaluation.
+
+    A contrastive loss stands beside its chance level, the loss of a network that has learnt nothing: "is 8.32 normal?"
+    answers itself. Evaluations leave a line each, so that a log file tells the story too.
+    """
+
+    SHOWN = {"classification": "ce", "distillation": "distil", "positive_cosine": "cos+"}
+
+    def __init__(self, chance: float | None = None):
+        self.chance = chance
+        self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            # In a file a bar is only noise: a line every so often is enough.
+            interval = 0.2 if sys.stderr.isatty() else 30.0
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, mininterval=interval, dynamic_ncols=True)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if self.bar is None or not logs:
+            return
+        if "loss" in logs:
+            chance = "" if self.chance is None else f" (chance {self.chance:.2f})"
+            self.shown["loss"] = f"{logs['loss']:.3f}{chance}"
+            self.shown |= {short: f"{logs[name]:.3g}" for name, short in self.SHOWN.items() if name in logs}
+            self.shown["lr"] = f"{logs['learning_rate']:.2g}"
+            self.shown["img/s"] = f"{logs['images_per_second']:.0f}"
+        for name, label in (("eval_knn_top1", "kNN"), ("eval_top1", "val")):
+            if name in logs:
+                self.shown[label] = f"{100 * logs[name]:.1f}%"
+                self.bar.write(self._line(state), file=sys.stderr)
+        self.bar.set_postfix(self.shown, refresh=False)
+
+    def _line(self, state: TrainerState) -> str:
+        shown = "  ".join(f"{name} {value}" for name, value in self.shown.items() if name != "img/s")
+        return f"  epoch {state.epoch or 0:6.1f}/{state.num_train_epochs}  {shown}"
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,264 @@
+"""``transformers.Trainer`` with views, named loss parts and honest checkpoints, for both phases."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..data import collate
+from ..errors import InputError
+from ..evaluation.classification import score
+from ..evaluation.features import features, probabilities
+from ..evaluation.knn import weighted_knn
+from ..methods import Method
+from .arguments import RunArguments
+from .callbacks import ProgressBar, StepHooks
+
+METHOD_STATE = "model.safetensors"
+
+
+class MethodTrainer(Trainer):
+    """Trains a :class:`hf_vipriors.methods.Method` on an image store.
+
+    What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so that
+    a view depends on nothing that ran before; named loss parts are averaged over the logging window and over
+    processes; moving averages move once per optimizer step; checkpoints hold the method's whole state as safetensors
+    and nothing pickled but the optimizer's tensors.
+
+    Args:
+        method: the module to train; its ``deployable()`` is evaluated.
+        args: a :class:`RunArguments`.
+        train_store: uint8 images with labels and index.
+        views: module that turns a uint8 batch and a generator into a list of normalised views.
+        evaluation_store: validation images, cropped as evaluation wants them.
+        class_names: names of the classes, in order.
+    """
+
+    loss_is_scaled_for_ga = False  # the losses are means over the micro-batch
+
+    def __init__(
+        self,
+        method: Method,
+        args: RunArguments,
+        *,
+        train_store: Dataset,
+        views: nn.Module,
+        evaluation_store: Dataset | None,
+        class_names: list[str],
+    ):
+        self.class_names = class_names
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self._micro_step = 0
+        self._window = (time.perf_counter(), 0)
+        super().__init__(
+            model=method,
+            args=args,
+            data_collator=collate,
+            train_dataset=train_store,
+            eval_dataset=evaluation_store,
+            callbacks=[StepHooks(method, self)],
+        )
+        self.views = views.to(args.device)
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        if not args.disable_tqdm:
+            self.add_callback(ProgressBar(method.chance_level(args.global_batch)))
+
+    # One step
+
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        generator = torch.Generator().manual_seed(self._view_seed())
+        self._micro_step += 1
+        images = inputs.pop("pixel_values")
+        return {"views": self.views(images, generator), "labels": inputs["labels"], "index": inputs["index"]}
+
+    def _view_seed(self) -> int:
+        """One number for (seed, step, micro-step, process): SplitMix64's constants keep neighbours apart."""
+        mixed = self.args.seed
+        for part in (self.state.global_step, self._micro_step, self.args.process_index):
+            mixed = (mixed * 0x9E3779B97F4A7C15 + part + 0xBF58476D1CE4E5B9) % 2**64
+            mixed ^= mixed >> 31
+        return mixed % 2**63
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        for name, part in outputs.parts.items():
+            self._parts[name].append(part.detach())
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    # Optimizer and schedule
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: RunArguments, model: nn.Module | None = None) -> tuple[Any, Any]:
+        if args.optim == "sgd":
+            options = {"lr": args.learning_rate, "momentum": args.sgd_momentum, "nesterov": args.nesterov}
+            return torch.optim.SGD, options
+        return Trainer.get_optimizer_cls_and_kwargs(args, model)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices and kernels; every parameter with ``decay_norm_and_bias``, as in the papers' programs."""
+        return [n for n, p in model.named_parameters() if p.ndim > 1 or self.args.decay_norm_and_bias]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.args.lr_milestones and self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            steps_per_epoch = num_training_steps / max(self.args.num_train_epochs, 1e-9)
+            milestones = [epoch * steps_per_epoch for epoch in self.args.lr_milestones]
+
+            def factor(step: int) -> float:
+                return min(1.0, (step + 1) / (warmup + 1)) * 0.1 ** sum(step >= m for m in milestones)
+
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._parts:
+            logs.update(self._window_parts())
+            now, (then, step) = time.perf_counter(), self._window
+            logs["images_per_second"] = (self.state.global_step - step) * self.args.global_batch / (now - then)
+            self._window = (now, self.state.global_step)
+        super().log(logs, start_time)
+
+    def _window_parts(self) -> dict[str, float]:
+        """Mean of each part since the last log, over all processes. Every process must call it."""
+        names = sorted(self._parts)
+        means = torch.stack([torch.stack(self._parts[name]).float().mean() for name in names])
+        self._parts.clear()
+        return dict(zip(names, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
+
+    # Checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The method's whole state and the arguments in words; nothing pickled."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.contiguous() for name, tensor in (state_dict or self.model.state_dict()).items()}
+        save_file(state, folder / METHOD_STATE, metadata={"format": "pt"})
+        (folder / "training_args.json").write_text(json.dumps(self.args.to_dict(), indent=2, default=str) + "\n")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Every tensor must be there and fit: a queue or momentum encoder left at random would pass unnoticed."""
+        file = Path(resume_from_checkpoint) / METHOD_STATE
+        if not file.is_file():
+            raise InputError(f"no checkpoint of ours in {resume_from_checkpoint}: {METHOD_STATE} is missing")
+        try:
+            (model or self.model).load_state_dict(load_file(file))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"checkpoint {resume_from_checkpoint} is of another run: {reason[:300]}") from None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise InputError(f"nothing to resume: {self.args.output_dir} holds no checkpoint-N folder")
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    # Evaluation
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        start = time.perf_counter()
+        metrics = self.measure(eval_dataset or self.eval_dataset)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        # The pause is no training time: images per second would sag after each evaluation.
+        self._window = (self._window[0] + time.perf_counter() - start, self._window[1])
+        return metrics
+
+    def measure(self, store: Dataset) -> dict[str, float]:
+        """The figures of one evaluation, by name."""
+        raise TypeError(f"{type(self).__name__} must define measure()")
+
+    def _pass_options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.args.per_device_eval_batch_size,
+            "device": self.args.device,
+            "accelerator": self.accelerator if self.args.world_size > 1 else None,
+        }
+
+
+class TeacherTrainer(MethodTrainer):
+    """Phase 1. Evaluation is an online weighted kNN: labelled training images vote for each validation image.
+
+    Args:
+        bank_store: labelled training images, cropped as evaluation wants them.
+        others: as in :class:`MethodTrainer`.
+    """
+
+    def __init__(self, method: Method, args: RunArguments, *, bank_store: Dataset | None, **options: Any):
+        self.bank_store = bank_store
+        super().__init__(method, args, **options)
+
+    def measure(self, store: Dataset) -> dict[str, float]:
+        model = self.model.deployable()
+        bank = features(model, self.bank_store, **self._pass_options())
+        queries = features(model, store, **self._pass_options())
+        votes = weighted_knn(
+            bank.values,
+            bank.labels,
+            queries.values,
+            num_classes=len(self.class_names),
+            k=min(self.args.knn_neighbours, len(bank.values)),
+        )
+        top1 = (votes.argmax(dim=1) == queries.labels).float().mean().item()
+        # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
+        spread = nn.functional.normalize(queries.values, dim=1).std(dim=0).mean().item()
+        return {"knn_top1": top1, "feature_std": spread * queries.values.shape[1] ** 0.5}
+
+
+class StudentTrainer(MethodTrainer):
+    """Phase 2. Evaluation is top-1 and cross-entropy of the deployable model on validation."""
+
+    def measure(self, store: Dataset) -> dict[str, float]:
+        answers = probabilities(self.model.deployable(), store, **self._pass_options())
+        result = score(answers.values, answers.labels, self.class_names)
+        loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
+        return {"loss": loss, "top1": result.top1}
+
+
+def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a folder that holds something, unless the run in it is to be resumed or replaced.
+
+    Raises:
+        InputError: naming the folder and the flag that mends it.
+    """
+    folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output_dir {directory} is a file: give a folder")
+    parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"--output_dir {directory} cannot be written: no rights on {parent}")
+    if not folder.exists() or not any(folder.iterdir()) or resume:
+        return
+    ours = (folder / "run.json").is_file()
+    if overwrite and ours:
+        return
+    if overwrite:
+        raise InputError(f"--output_dir {directory} holds files that no run of ours made: choose another folder")
+    if ours:
+        raise InputError(
+            f"--output_dir {directory} holds another run: add --overwrite_output_dir to replace it, "
+            "--resume_from_checkpoint true to go on with it, or choose another folder"
+        )
+    raise InputError(f"--output_dir {directory} is not empty: choose another folder")

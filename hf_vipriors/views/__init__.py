@@ -1,0 +1,7 @@
+"""Batched, per-sample random augmentation that runs where the model runs. No file reading, no labels."""
+
+from .classification import AUTO_AUGMENT_POLICIES, ClassificationViews
+from .contrastive import ContrastiveViews
+from .crops import EvaluationView, TenCrop
+
+__all__ = ["AUTO_AUGMENT_POLICIES", "ClassificationViews", "ContrastiveViews", "EvaluationView", "TenCrop"]

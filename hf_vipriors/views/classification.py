@@ -1,0 +1,65 @@
+"""The random view of supervised training and distillation: crop, flip, optionally AutoAugment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from kornia.augmentation.auto import AutoAugment
+from torch import Tensor, nn
+
+from .sampling import Normalise, random_resized_crop, to_float
+
+AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet")
+
+
+class ClassificationViews(nn.Module):
+    """One random view of each image.
+
+    Args:
+        size: side of the view in pixels.
+        mean, std: the network's normalisation.
+        crop_scale: area of the crop as a share of the image. Default (0.5, 1): few images leave no room for
+            crops that miss the object (NOTE 0.08 is usual on a million images).
+        flip: probability, default 0.5.
+        auto_augment: ``"cifar10"`` (the policy the published program used), ``"imagenet"`` or None.
+
+    Shape:
+        uint8 ``(B, C, H, W)`` with C 1 or 3 -> list of one float ``(B, 3, size, size)``.
+
+    Raises:
+        ValueError: on an unknown AutoAugment policy.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        crop_scale: Sequence[float] = (0.5, 1.0),
+        flip: float = 0.5,
+        auto_augment: str | None = None,
+    ):
+        super().__init__()
+        if auto_augment is not None and auto_augment not in AUTO_AUGMENT_POLICIES:
+            raise ValueError(f"auto_augment must be one of {AUTO_AUGMENT_POLICIES}, got {auto_augment!r}")
+        self.size, self.crop_scale, self.flip = size, tuple(crop_scale), flip
+        self.auto_augment = AutoAugment(policy=auto_augment) if auto_augment else None
+        self.normalise = Normalise(mean, std)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        images = to_float(images)
+        view = random_resized_crop(images, self.size, self.crop_scale, generator, flip=self.flip)
+        if self.auto_augment is not None:
+            view = self._augmented(view, generator)
+        return [self.normalise(view)]
+
+    def _augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
+        # kornia draws from the global state: lend it a state of ours, and give the old one back.
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        devices = [view.device] if view.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            return self.auto_augment(view.expand(-1, 3, -1, -1)).clamp(0, 1)

@@ -1,0 +1,88 @@
+"""What every view shares: uint8 in, per-sample random numbers from one generator, crop-flip-resize in one sampling.
+
+A view is a pure function of (images, generator state): random numbers are drawn on the CPU from the generator given,
+never from the global state, so a run resumed in the middle sees the views it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """``(count,)`` numbers in [low, high)."""
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def chosen(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    """``(count,)`` booleans, each true with ``probability``."""
+    return torch.rand(count, generator=generator) < probability
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 ``(B, C, H, W)`` -> float in [0, 1], the scale that colour operations and the statistics expect."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"views take uint8 (B, C, H, W) images, got {images.dtype} {tuple(images.shape)}")
+    return images.float() / 255
+
+
+def random_resized_crop(
+    images: Tensor,
+    size: int,
+    scale: Sequence[float],
+    generator: torch.Generator,
+    *,
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
+) -> Tensor:
+    """Crop a random part of each image, flip it at random and resize it, all in one bilinear sampling.
+
+    The area is uniform in ``scale``, the aspect log-uniform in ``ratio``; a side longer than the image is cut to it.
+
+    Args:
+        images: float ``(B, C, H, W)``.
+        size: side of the square result in pixels.
+        scale: smallest and largest area of the crop, as shares of the image.
+        generator: the only source of randomness.
+        ratio: smallest and largest width/height of the crop.
+        flip: probability of a left-right flip.
+
+    Returns:
+        float ``(B, C, size, size)``.
+    """
+    count = len(images)
+    area = uniform(count, *scale, generator)
+    aspect = torch.exp(uniform(count, math.log(ratio[0]), math.log(ratio[1]), generator))
+    width = (area * aspect).sqrt().clamp(max=1)
+    height = (area / aspect).sqrt().clamp(max=1)
+    # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
+    x = (1 - width) * uniform(count, -1, 1, generator)
+    y = (1 - height) * uniform(count, -1, 1, generator)
+    direction = 1 - 2 * chosen(count, flip, generator).float()
+    affine = torch.zeros(count, 2, 3)
+    affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
+    affine[:, 1, 1], affine[:, 1, 2] = height, y
+    grid = F.affine_grid(affine.to(images.device), [count, images.shape[1], size, size], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+class Normalise(nn.Module):
+    """Expand gray to three channels, subtract the mean, divide by the deviation: what the network expects.
+
+    Args:
+        mean, std: one number a channel, on the [0, 1] scale.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = (images.expand(-1, self.mean.shape[1], -1, -1) - self.mean) / self.std
+        return images.contiguous(memory_format=torch.channels_last)

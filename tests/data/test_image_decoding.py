@@ -1,0 +1,162 @@
+"""Pixels: those of transformers' pipelines where these are right, scaled where they would clip."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from timm.data.transforms_factory import transforms_imagenet_eval
+from transformers.image_utils import load_image
+
+from hf_vipriors.data import ResizeCrop, decode
+from hf_vipriors.data.image_decoding import read_header
+from hf_vipriors.errors import InputError
+
+
+def photo(mode="RGB", size=(37, 23)):
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+
+
+def record(image, file_format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+CASES = {
+    "rgb": (photo("RGB"), "PNG", "RGB"),
+    "grey": (photo("L"), "PNG", "L"),
+    "palette": (photo("RGB").quantize(16), "PNG", "RGB"),
+    "palette gif": (photo("RGB").quantize(16), "GIF", "RGB"),
+    "grey with alpha": (photo("LA"), "PNG", "L"),
+    "colour with alpha": (photo("RGBA"), "PNG", "RGB"),
+    "cmyk": (photo("CMYK"), "TIFF", "RGB"),
+    "cmyk jpeg": (photo("CMYK"), "JPEG", "RGB"),
+    "one bit": (photo("1"), "PNG", "L"),
+    "ycbcr": (photo("YCbCr"), "JPEG", "RGB"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pixels_are_those_of_transformers_pipelines(case, tmp_path):
+    image, file_format, mode = CASES[case]
+    if image.mode in ("LA", "RGBA"):  # an alpha channel that would show if it were blended in
+        image.putalpha(Image.fromarray(np.random.default_rng(2).integers(0, 256, (23, 37), dtype=np.uint8)))
+    encoded = record(image, file_format)
+    path = tmp_path / "picture"
+    path.write_bytes(encoded["bytes"])
+    expected = np.asarray(load_image(str(path)))
+    for source in (encoded, {"bytes": None, "path": str(path)}):
+        decoded = decode(source)
+        assert decoded.mode == mode
+        assert np.array_equal(np.asarray(decoded.convert("RGB")), expected)
+        assert read_header(source).gray == (mode == "L")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, mode, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = record(photo(mode), "JPEG", exif=exif)
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(encoded["bytes"])
+    decoded = decode(encoded)
+    assert decoded.size == ((37, 23) if orientation < 5 else (23, 37))
+    assert np.array_equal(np.asarray(decoded.convert("RGB")), np.asarray(load_image(str(path))))
+
+
+def grey(values, dtype):
+    return np.array([values, values], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "file_format", "expected"),
+    [
+        ([0, 257, 32896, 65535], "uint16", "PNG", [0, 1, 128, 255]),  # 16 bits
+        ([0, 257, 32896, 65535], "uint16", "TIFF", [0, 1, 128, 255]),
+        ([0, 257, 32896, 65535], ">u2", "TIFF", [0, 1, 128, 255]),  # big-endian, mode I;16B
+        ([0, 256, 2048, 4095], "uint16", "PNG", [0, 16, 128, 255]),  # 12 bits in a 16-bit file
+        ([0, 1, 128, 255], "uint16", "PNG", [0, 1, 128, 255]),  # 8 bits in a 16-bit file
+        ([0, 257, 32896, 65535], "int32", "TIFF", [0, 1, 128, 255]),  # mode I
+        ([0, 1000000, 2000000, 4000000], "int32", "TIFF", [0, 64, 128, 255]),  # beyond 16 bits: stretched
+        ([-100, 0, 100, 0], "int32", "TIFF", [0, 128, 255, 128]),  # negative: stretched
+        ([0.0, 0.25, 0.5, 1.0], "float32", "TIFF", [0, 64, 128, 255]),  # mode F in 0..1
+        ([0.0, 64.4, 128.0, 255.0], "float32", "TIFF", [0, 64, 128, 255]),
+        ([float("nan"), 0.5, float("inf"), 1.0], "float32", "TIFF", [0, 128, 0, 255]),
+        ([7, 7, 7, 7], "uint16", "PNG", [7, 7, 7, 7]),
+        ([-5, -5, -5, -5], "int32", "TIFF", [0, 0, 0, 0]),
+    ],
+)
+def test_wide_grey_pictures_are_scaled_to_8_bits(values, dtype, file_format, expected):
+    pixels = grey(values, dtype)
+    image = Image.frombytes("I;16B", (4, 2), pixels.tobytes()) if dtype == ">u2" else Image.fromarray(pixels)
+    encoded = record(image, file_format)
+    assert read_header(encoded).gray
+    decoded = decode(encoded)
+    assert decoded.mode == "L"
+    assert np.asarray(decoded).tolist() == [expected, expected]
+
+
+def test_16_bit_pictures_would_be_clipped_by_plain_conversion():
+    """The reason for the scaling; when Pillow learns it, the scaling can go."""
+    image = Image.fromarray(grey([0, 257, 32896, 65535], "uint16"))
+    assert np.asarray(image.convert("RGB"))[0, :, 0].tolist() == [0, 255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+@pytest.mark.parametrize("size", [(37, 23), (23, 37), (40, 40), (9, 80), (8, 8)])
+def test_geometry_is_that_of_timms_evaluation(size, interpolation, mode):
+    image = photo(mode, size)
+    resize, crop = transforms_imagenet_eval(img_size=21, crop_pct=0.875, interpolation=interpolation).transforms[:2]
+    expected = crop(resize(image.convert("RGB")))
+    ours = ResizeCrop(resize=24, crop=21, interpolation=interpolation)(image)
+    assert ours.mode == mode
+    assert np.array_equal(np.asarray(ours.convert("RGB")), np.asarray(expected))
+
+
+def test_a_crop_larger_than_the_picture_is_padded_with_black():
+    image = ResizeCrop(resize=8, crop=10)(Image.new("L", (8, 8), 200))
+    assert np.asarray(image)[0].tolist() == [0] * 10
+    assert np.asarray(image)[5].tolist() == [0, *[200] * 8, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no picture at all", "not a picture that Pillow knows"),
+        (b"", "not a picture that Pillow knows"),
+        (record(photo("RGB"), "JPEG")["bytes"][:-200], "truncated"),
+        (record(photo("RGB"), "PNG")["bytes"][:60], "unreadable image"),
+    ],
+)
+def test_an_unreadable_picture_is_named_in_one_line(content, reason, tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=reason) as raised:
+        decode({"bytes": None, "path": str(path)})
+    assert repr(str(path)) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("missing", [None, {"bytes": None, "path": None}, {"bytes": None, "path": "nowhere.png"}])
+def test_a_missing_picture_is_an_input_error(missing):
+    with pytest.raises(InputError, match="holds no image|no such file"):
+        decode(missing)
+
+
+def test_the_guard_against_decompression_bombs_stays_on(monkeypatch):
+    encoded = record(photo("L"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    with pytest.raises(InputError, match="decompression bomb"):
+        decode(encoded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 8), "at least 1"), ((8, -1), "at least 1"), ((8, 8, "bicubik"), "did you mean 'bicubic'")],
+)
+def test_impossible_geometry_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ResizeCrop(*arguments)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hf_vipriors.losses import overhaul
+from hf_vipriors.methods import OverhaulDistillation, Progress
+from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+
+
+def batch(size=32, count=2):
+    torch.manual_seed(1)
+    return {"views": [torch.randn(count, 3, size, size)], "labels": torch.arange(count), "index": torch.arange(count)}
+
+
+def pair(tiny_config, **options):
+    torch.manual_seed(0)
+    teacher = VipriorsModel(tiny_config(projector_dim=8))
+    student = VipriorsForImageClassification(tiny_config())
+    student.load_backbone_from(teacher)
+    options.setdefault("start_epoch", 0)
+    return teacher, OverhaulDistillation(student, teacher, **options)
+
+
+def test_loss_is_the_formula_on_pre_activation_maps(tiny_config):
+    teacher, method = pair(tiny_config, feature_weight=0.01, label_smoothing=0.0)
+    method.eval()
+    with torch.no_grad():
+        for p in method.student.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    inputs, maps = batch(), {}
+    for name, backbone in (("s", method.student.backbone), ("t", teacher.backbone)):
+        for number in range(1, 5):
+            activation = backbone.get_submodule(f"layer{number}.1.act2")
+            activation.register_forward_pre_hook(
+                lambda _, args, key=(name, number): maps.__setitem__(key, args[0].clone())
+            )
+    output = method(**inputs)
+    images = inputs["views"][0]
+    method.student(images), teacher(images)
+    want = F.cross_entropy(method.student(images).logits, inputs["labels"])
+    for number in range(1, 5):
+        norm = teacher.backbone.get_submodule(f"layer{number}.1.bn2")
+        student = method.connectors[number - 1](maps["s", number])
+        distance = overhaul.partial_l2(student, maps["t", number], overhaul.bn_margin(norm.weight, norm.bias))
+        want = want + 0.01 * 2.0 ** -(4 - number) * distance / 2
+    torch.testing.assert_close(output.loss, want)
+    assert output.parts["distillation"] > 0
+
+
+def test_student_and_connectors_move_teacher_does_not(tiny_config, assert_trained, snapshot, steps):
+    teacher, method = pair(tiny_config, feature_weight=0.01)
+    before, teacher_state = snapshot(method), {n: t.clone() for n, t in teacher.state_dict().items()}
+    method.train()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.01)
+    steps(method, batch(), optimizer)
+    assert_trained(before, method)
+    assert any(name.startswith("connectors") for name in before)
+    assert all(torch.equal(t, teacher_state[n]) for n, t in teacher.state_dict().items())
+
+
+def test_teacher_is_pinned_and_left_out(tiny_config):
+    teacher, method = pair(tiny_config)
+    method.train()
+    assert not teacher.training and not any(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not any(name.startswith("teacher") for name in method.state_dict())
+    assert not {id(p) for p in teacher.parameters()} & {id(p) for p in method.parameters()}
+    method.double()
+    assert next(teacher.parameters()).dtype == torch.float64, "the teacher follows .to()"
+
+
+def test_teacher_with_batch_statistics_as_the_published_program(tiny_config):
+    teacher, _ = pair(tiny_config, batch_statistics=True)
+    assert teacher.training
+
+
+def test_cross_entropy_alone_before_the_start_epoch(tiny_config):
+    _, method = pair(tiny_config, start_epoch=5)
+    method.begin_step(Progress(step=0, epoch=4.9, share=0.1))
+    assert set(method(**batch()).parts) == {"classification"}
+    method.begin_step(Progress(step=1, epoch=5.0, share=0.1))
+    assert set(method(**batch()).parts) == {"classification", "distillation"}
+
+
+def test_input_is_normalised_again_for_a_teacher_with_other_statistics(tiny_config):
+    torch.manual_seed(0)
+    teacher = VipriorsModel(tiny_config(projector_dim=8))
+    teacher.config.image_mean, teacher.config.image_std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    student = VipriorsForImageClassification(tiny_config())
+    method = OverhaulDistillation(student, teacher)
+    raw = torch.rand(2, 3, 4, 4)
+
+    def normalised(config):
+        return (raw - torch.tensor(config.image_mean).view(3, 1, 1)) / torch.tensor(config.image_std).view(3, 1, 1)
+
+    torch.testing.assert_close(method.teacher.prepared(normalised(student.config)), normalised(teacher.config))
+
+
+FAMILIES = [
+    ("resnet50", "resnet18"),
+    ("resnet18", "mobilenetv3_small_050"),
+    ("resnet18", "vit_tiny_patch16_224"),
+    ("convnext_atto", "resnet18"),
+    ("vit_tiny_patch16_224", "efficientnet_b0"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("teacher", "student"), FAMILIES)
+def test_any_two_networks(tiny_config, assert_trained, snapshot, steps, teacher, student):
+    torch.manual_seed(0)
+    teacher = VipriorsModel(tiny_config(teacher, image_size=64, projector_dim=8))
+    student = VipriorsForImageClassification(tiny_config(student, image_size=64))
+    method = OverhaulDistillation(student, teacher, start_epoch=0, feature_weight=1e-3).train()
+    before = snapshot(method)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
+    output = method(**batch(64, 4))
+    assert output.loss.isfinite() and output.parts["distillation"] > 0
+    steps(method, batch(64, 4), optimizer)
+    assert_trained(before, method)
+    assert len(method.pairs) >= 2
