@@ -56,10 +56,12 @@ class ActivationTrace:
     Only weak references to activations are kept, so it costs no memory.
 
     Example:
+        >>> import timm
+        >>> model = timm.create_model("resnet18").eval()
         >>> with torch.no_grad(), ActivationTrace(model) as trace:
-        ...     final, maps = model.forward_intermediates(image)
-        >>> trace.find(maps[-1]).norm
-        BatchNorm2d(512, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
+        ...     final, maps = model.forward_intermediates(torch.zeros(1, 3, 32, 32))
+        >>> trace.find(maps[-1]).norm is model.layer4[-1].bn2
+        True
     """
 
     def __init__(self, model: nn.Module) -> None:

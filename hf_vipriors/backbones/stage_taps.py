@@ -84,6 +84,7 @@ class StageTaps:
         ValueError: ``max_stages`` below 1.
 
     Example:
+        >>> from hf_vipriors.backbones import create_backbone
         >>> taps = StageTaps(create_backbone("resnet18", image_size=64), image_size=64)
         >>> [(stage.name, stage.channels, stage.side) for stage in taps.stages]
         [('layer1', 64, 16), ('layer2', 128, 8), ('layer3', 256, 4), ('layer4', 512, 2)]

@@ -62,8 +62,10 @@ _STYLES = {"better": "green", "worse": "red", "unclear": "yellow", None: ""}
 def rich_table(report: Report) -> Table:
     """The results as a Rich table, with the verdict and how to read it below; 80 columns suffice."""
     summaries = summarise(report)
+    notes = [Text(f"{row.name}: {row.note}", style="dim") for row in report.rows if row.note]
     footer = Text("\n").join(
-        [Text(f"• {line}") for line in all_verdicts(report)] + [Text(line, style="dim") for line in caveats(report)]
+        [Text(f"• {line}") for line in all_verdicts(report)]
+        + [Text("\nWhat was run, and how to read it", style="bold"), *notes, *(Text(line, style="dim") for line in caveats(report))]
     )
     title = Text(report.title, style="bold").append(f"\n{report.subtitle}", style="not bold dim")
     style = {"box": box.SIMPLE_HEAD, "title_style": "", "caption_style": "", "pad_edge": False}
@@ -77,9 +79,8 @@ def rich_table(report: Report) -> Table:
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for row, summary in zip(report.rows, summaries, strict=True):
-        name = Text(row.name, style="bold").append(f"\n{row.note}" if row.note else "", style="not bold dim")
         top1 = Text(percent(summary.top1), style="bold")
-        cells = [name, top1.append(f"\n{interval(summary.interval)}", style="not bold")]
+        cells = [Text(row.name, style="bold"), top1.append(f"\n{interval(summary.interval)}", style="not bold")]
         if compare:
             text = f"{difference(summary)}\n{difference_interval(summary)}"
             cells.append(Text(text, style=_STYLES[summary.outcome]))

@@ -176,9 +176,8 @@ def to_svg(figure: Figure, *, name: str, description: str) -> str:
     buffer = io.StringIO()
     # "none" keeps text as text: it takes the page's font, scales and can be searched.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.03, metadata={"Date": None}
-        )
+        options = {"bbox_inches": "tight", "pad_inches": 0.03, "metadata": {"Date": None}}
+        figure.savefig(buffer, format="svg", transparent=True, **options)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)

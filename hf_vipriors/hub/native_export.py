@@ -57,8 +57,13 @@ def export_native(
             built from a configuration file (input other than three channels, arguments that JSON cannot hold).
 
     Example:
-        >>> export_native(student, "outputs/student", class_names=["cat", "dog"])
-        PosixPath('outputs/student')
+        >>> import tempfile
+        >>> config = VipriorsConfig.for_backbone("test_convnext", image_size=32)
+        >>> student = VipriorsForImageClassification(config)
+        >>> with tempfile.TemporaryDirectory() as outputs:
+        ...     folder = export_native(student, f"{outputs}/student", class_names=["cat", "dog"])
+        ...     sorted(path.name for path in folder.iterdir())
+        ['config.json', 'model.safetensors', 'preprocessor_config.json']
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
@@ -94,7 +99,14 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
         InputError: no such folder, not a native checkpoint, or one with a damaged or missing file.
 
     Example:
-        >>> student = load_native("outputs/student")
+        >>> import tempfile
+        >>> config = VipriorsConfig.for_backbone("test_convnext", image_size=32)
+        >>> student = VipriorsForImageClassification(config).eval()
+        >>> with tempfile.TemporaryDirectory() as outputs:
+        ...     again = load_native(export_native(student, f"{outputs}/student"))
+        >>> picture = torch.rand(1, 3, 32, 32)
+        >>> torch.equal(again(picture).logits, student(picture).logits)
+        True
     """
     directory = Path(directory)
     if not directory.is_dir():

@@ -14,105 +14,100 @@ SMALL_RESNET = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width"
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 32, "num_heads": [1, 2, 4, 8]}
 SIZE = 64
 
-# (network, arguments, stages as "name channels side norm"), shallow to deep. "-" is a stage without ReLU or norm.
-PYRAMIDS = [
-    (
+RESNET50_STAGES = (
+    "layer1 256 16 layer1.2.bn3, layer2 512 8 layer2.3.bn3, layer3 1024 4 layer3.5.bn3, layer4 2048 2 layer4.2.bn3"
+)
+
+
+def family(name: str, stages: str, arguments: dict | None = None, *, slow: bool = False):
+    """A network and its stages as "name channels side norm", shallow to deep; "-" where there is no ReLU or norm."""
+    return pytest.param(name, arguments, stages, id=name, marks=[pytest.mark.slow] if slow else [])
+
+
+FAMILIES = [
+    family(
         "resnet18",
-        SMALL_RESNET,
         "layer1 16 16 layer1.1.bn2, layer2 32 8 layer2.1.bn2, layer3 64 4 layer3.1.bn2, layer4 128 2 layer4.1.bn2",
+        SMALL_RESNET,
     ),
     # One block per stage: the shortcut's batch norm runs after bn2 and must not be taken.
-    (
+    family(
         "resnet10t",
-        None,
         "layer1 64 16 layer1.0.bn2, layer2 128 8 layer2.0.bn2, layer3 256 4 layer3.0.bn2, layer4 512 2 layer4.0.bn2",
     ),
-    (
-        "resnet50",
-        None,
-        "layer1 256 16 layer1.2.bn3, layer2 512 8 layer2.3.bn3, layer3 1024 4 layer3.5.bn3, layer4 2048 2 layer4.2.bn3",
-    ),
-    (
+    family("resnet50", RESNET50_STAGES),
+    # Every ReLU of a block is one module, called again and again: the last call ends the stage.
+    family("res2net50_26w_4s", RESNET50_STAGES),
+    family("resnext50_32x4d", RESNET50_STAGES, slow=True),
+    family("wide_resnet50_2", RESNET50_STAGES, slow=True),
+    # Each convolution holds its norm, the shortcut's too.
+    family(
         "regnety_002",
-        None,
         "s1 24 16 s1.b1.conv3.bn, s2 56 8 s2.b1.conv3.bn, s3 152 4 s3.b4.conv3.bn, s4 368 2 s4.b7.conv3.bn",
     ),
-    # Pooling is the last stage; plain Sequential, no blocks.
-    (
+    family(
+        "hrnet_w18_small",
+        "stage1 128 16 incre_modules.0.0.bn3, stage2 256 8 incre_modules.1.0.bn3, stage3 512 4 incre_modules.2.0.bn3, "
+        "stage4 1024 2 incre_modules.3.0.bn3",
+        slow=True,
+    ),
+    # One long Sequential, no blocks; a pooling is the last stage.
+    family(
         "vgg11_bn",
-        {"num_features": 64},
-        "features.13 256 16 features.12, features.20 512 8 features.19, features.27 512 4 features.26, features.28 512 2 -",
+        "features.13 256 16 features.12, features.20 512 8 features.19, features.27 512 4 features.26, "
+        "features.28 512 2 -",
+        {"mlp_ratio": 0.0625},
     ),
     # The last stage ends in timm's norm with activation in one module, the others in concatenations.
-    (
+    family(
         "densenet121",
-        None,
         "features.denseblock1 256 16 -, features.denseblock2 512 8 -, features.denseblock3 1024 4 -, "
         "features.norm5 1024 2 features.norm5",
     ),
-    (
+    family(
         "mobilenetv4_conv_small",
-        None,
         "blocks.0 32 16 blocks.0.1.bn1, blocks.1 64 8 blocks.1.1.bn1, blocks.2 96 4 -, blocks.4 960 2 blocks.4.0.bn1",
     ),
-    ("mobilenetv2_100", None, "blocks.1 24 16 -, blocks.2 32 8 -, blocks.4 96 4 -, blocks.6 320 2 -"),  # ReLU6
-    ("mobilenetv3_large_100", None, "blocks.1 24 16 -, blocks.2 40 8 -, blocks.4 112 4 -, blocks.6 960 2 -"),
-    ("efficientnet_b0", None, "blocks.1 24 16 -, blocks.2 40 8 -, blocks.4 112 4 -, blocks.6 320 2 -"),
-    ("convnext_atto", None, "stages.0 40 16 -, stages.1 80 8 -, stages.2 160 4 -, stages.3 320 2 -"),
-    ("resnetv2_18", None, "stages.0 64 16 -, stages.1 128 8 -, stages.2 256 4 -, stages.3 512 2 -"),  # pre-activation
-    # Every ReLU of a block is one module, called again and again; it is the last call that ends the stage.
-    pytest.param(
-        "res2net50_26w_4s",
-        None,
-        "layer1 256 16 layer1.2.bn3, layer2 512 8 layer2.3.bn3, layer3 1024 4 layer3.5.bn3, layer4 2048 2 layer4.2.bn3",
-    ),
-    pytest.param(
-        "resnext50_32x4d",
-        None,
-        "layer1 256 16 layer1.2.bn3, layer2 512 8 layer2.3.bn3, layer3 1024 4 layer3.5.bn3, layer4 2048 2 layer4.2.bn3",
-        marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        "wide_resnet50_2",
-        None,
-        "layer1 256 16 layer1.2.bn3, layer2 512 8 layer2.3.bn3, layer3 1024 4 layer3.5.bn3, layer4 2048 2 layer4.2.bn3",
-        marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        "hrnet_w18_small",
-        None,
-        "stage1 128 16 incre_modules.0.0.bn3, stage2 256 8 incre_modules.1.0.bn3, stage3 512 4 incre_modules.2.0.bn3, "
-        "stage4 1024 2 incre_modules.3.0.bn3",
-        marks=pytest.mark.slow,
-    ),
+    family("mobilenetv2_100", "blocks.1 24 16 -, blocks.2 32 8 -, blocks.4 96 4 -, blocks.6 320 2 -"),  # ReLU6
+    family("mobilenetv3_large_100", "blocks.1 24 16 -, blocks.2 40 8 -, blocks.4 112 4 -, blocks.6 960 2 -"),
+    family("efficientnet_b0", "blocks.1 24 16 -, blocks.2 40 8 -, blocks.4 112 4 -, blocks.6 320 2 -"),
+    family("convnext_atto", "stages.0 40 16 -, stages.1 80 8 -, stages.2 160 4 -, stages.3 320 2 -"),
+    family("resnetv2_18", "stages.0 64 16 -, stages.1 128 8 -, stages.2 256 4 -, stages.3 512 2 -"),  # pre-activation
     # Works on (B, H, W, C) inside.
-    (
+    family(
         "swin_tiny_patch4_window7_224",
-        SMALL_SWIN,
         "layers.0 32 16 -, layers.1 64 8 -, layers.2 128 4 -, layers.3 256 2 -",
+        SMALL_SWIN,
     ),
-    ("levit_128s", None, "stages.0 128 4 -, stages.1 256 2 -, stages.2 384 1 -"),  # tokens, three stages
+    family("levit_128s", "stages.0 128 4 -, stages.1 256 2 -, stages.2 384 1 -"),  # tokens, three stages
     # One resolution: evenly spaced blocks.
-    (
-        "vit_tiny_patch16_224",
-        None,
-        "blocks.2 192 4 -, blocks.5 192 4 -, blocks.8 192 4 -, blocks.11 192 4 -",
-    ),
-    ("test_vit", None, "blocks.1 64 4 -, blocks.2 64 4 -, blocks.4 64 4 -, blocks.5 64 4 -"),
+    family("vit_tiny_patch16_224", "blocks.2 192 4 -, blocks.5 192 4 -, blocks.8 192 4 -, blocks.11 192 4 -"),
+    family("test_vit", "blocks.1 64 4 -, blocks.2 64 4 -, blocks.4 64 4 -, blocks.5 64 4 -"),
 ]
 
 
+def build(name: str, arguments: dict | None = None) -> nn.Module:
+    """A network as after some training: timm starts the last batch norm of a residual block at weight 0."""
+    model = create_backbone(name, image_size=SIZE, num_classes=3, backbone_args=arguments)
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
+    return model
+
+
 def small_resnet() -> nn.Module:
-    return create_backbone("resnet18", image_size=SIZE, num_classes=3, backbone_args=SMALL_RESNET)
+    return build("resnet18", SMALL_RESNET)
 
 
 def images(batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), PYRAMIDS)
+@pytest.mark.parametrize(("name", "arguments", "expected"), FAMILIES)
 def test_every_family_is_tapped_where_it_should_be(name, arguments, expected):
-    model = create_backbone(name, image_size=SIZE, num_classes=3, backbone_args=arguments).eval()
+    model = build(name, arguments).eval()
     taps = StageTaps(model, SIZE)
     modules = {module: name for name, module in model.named_modules()}
     found = [f"{s.name} {s.channels} {s.side} {'-' if s.norm is None else modules[s.norm]}" for s in taps.stages]

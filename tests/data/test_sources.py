@@ -313,6 +313,8 @@ def test_declared_classes_without_images_are_left_out_and_labels_stay_dense(tmp_
     assert any("2 of 4 declared classes have no images" in note for note in loaded.notes)
 
 
-def test_an_empty_data_set_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no images"):
-        load_splits(saved(tmp_path, table([], names=["a", "b"])))
+def test_an_empty_data_set_is_refused(monkeypatch):
+    empty = DatasetDict({"train": table([], names=["a", "b"])})
+    monkeypatch.setattr("hf_vipriors.data.sources.load_dataset", lambda *arguments, **options: empty)
+    with pytest.raises(InputError, match="'someone/nothing' .* holds no images"):
+        load_splits("someone/nothing")

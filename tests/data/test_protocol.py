@@ -1,0 +1,188 @@
+"""Which rows the protocol chooses; its pictures do not exist, so reading one would fail."""
+
+from collections import Counter
+
+import pytest
+from datasets import Dataset, Features, Image, Value
+
+from hf_vipriors.data import ImageSplits, apply_protocol
+from hf_vipriors.errors import InputError
+
+
+def dataset(labels, prefix):
+    """Pictures named by their row; labels a list, or a number of unlabelled pictures."""
+    features = Features({"image": Image(decode=False)})
+    count = labels if isinstance(labels, int) else len(labels)
+    columns = {"image": [{"bytes": None, "path": f"{prefix}{row}"} for row in range(count)]}
+    if not isinstance(labels, int):
+        features["label"] = Value("int64")
+        columns["label"] = labels
+    return Dataset.from_dict(columns, features=features)
+
+
+def splits(names=("a", "b", "c"), **labels):
+    return ImageSplits({split: dataset(those, split) for split, those in labels.items()}, list(names), ["loaded"])
+
+
+def rows(data):
+    return [record["path"] for record in data["image"]]
+
+
+def per_class(data):
+    return dict(sorted(Counter(data["label"]).items()))
+
+
+def all_three(each=10):
+    return splits(train=[0, 1, 2] * each, validation=[0, 1, 2] * 4, test=[2, 1, 0] * 5)
+
+
+def test_without_a_choice_all_is_kept():
+    chosen = apply_protocol(all_three())
+    assert {split: len(data) for split, data in chosen.splits.items()} == {"train": 30, "validation": 12, "test": 15}
+    assert chosen.class_names == ["a", "b", "c"]
+    assert chosen.notes == ["loaded", "protocol: train 30, validation 12, test 15 images"]
+
+
+def test_n_images_of_each_class_with_their_labels():
+    whole = splits(train=[0] * 9 + [1] * 30 + [2] * 5, validation=[0, 1, 2], test=[0, 1, 2])
+    train = apply_protocol(whole, images_per_class=5).splits["train"]
+    assert per_class(train) == {0: 5, 1: 5, 2: 5}
+    original = dict(zip(rows(whole.splits["train"]), whole.splits["train"]["label"], strict=True))
+    assert all(original[path] == label for path, label in zip(rows(train), train["label"], strict=True))
+
+
+def test_the_same_seed_chooses_the_same_and_another_seed_does_not():
+    first, again, other = (
+        rows(apply_protocol(all_three(), images_per_class=4, subset_seed=seed).splits["train"]) for seed in (3, 3, 4)
+    )
+    assert first == again and first != other
+
+
+def test_fewer_images_are_a_subset_of_more_also_when_validation_is_carved():
+    whole = splits(train=[0, 1, 2] * 20)
+    few, more = (apply_protocol(whole, images_per_class=number).splits for number in (3, 10))
+    for split in ("train", "validation"):
+        assert set(rows(few[split])) < set(rows(more[split]))
+
+
+def test_the_choice_is_spread_over_the_rows():
+    chosen = rows(apply_protocol(all_three(100), images_per_class=10).splits["train"])
+    assert max(int(path.removeprefix("train")) for path in chosen) > 150
+
+
+def test_a_class_with_too_few_images_is_named_with_its_count():
+    few = splits(train=[0] * 9 + [1] * 3 + [2] * 5, validation=[0, 1, 2], test=[0, 1, 2])
+    with pytest.raises(InputError, match="images_per_class 5 is more than .* class 'b' has 3; choose"):
+        apply_protocol(few, images_per_class=5)
+    with pytest.raises(InputError, match="'b' has 3, 'c' has 5"):
+        apply_protocol(few, images_per_class=6)
+
+
+def test_one_class_only_is_refused():
+    with pytest.raises(InputError, match="only one class, 'cat'"):
+        apply_protocol(splits(["cat"], train=[0] * 9))
+
+
+# --- validation and test ------------------------------------------------------------------------------------------
+
+
+def carved(train_labels, **options):
+    chosen = apply_protocol(splits(train=train_labels, test=[0, 1, 2]), **options)
+    train, validation = chosen.splits["train"], chosen.splits["validation"]
+    assert not set(rows(train)) & set(rows(validation))
+    assert any("no validation split: carved from train" in note for note in chosen.notes)
+    return per_class(train), per_class(validation)
+
+
+def test_missing_validation_is_carved_by_share():
+    train, validation = carved([0] * 10 + [1] * 20 + [2] * 2, validation_share=0.2)
+    assert validation == {0: 2, 1: 4, 2: 1} and train == {0: 8, 1: 16, 2: 1}
+
+
+def test_missing_validation_has_n_per_class_when_enough_remain():
+    assert carved([0, 1, 2] * 10, images_per_class=5) == ({0: 5, 1: 5, 2: 5}, {0: 5, 1: 5, 2: 5})
+    assert carved([0, 1, 2] * 2, images_per_class=1) == ({0: 1, 1: 1, 2: 1}, {0: 1, 1: 1, 2: 1})
+
+
+def test_else_its_share_comes_from_the_rows_not_chosen():
+    assert carved([0, 1, 2] * 12, images_per_class=10) == ({0: 10, 1: 10, 2: 10}, {0: 2, 1: 2, 2: 2})
+
+
+def test_else_its_share_comes_out_of_the_chosen_ones():
+    assert carved([0, 1, 2] * 11, images_per_class=10) == ({0: 8, 1: 8, 2: 8}, {0: 2, 1: 2, 2: 2})
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_both_parts_of_a_carved_class_have_an_image(share):
+    train, validation = carved([0, 1, 2] * 3, validation_share=share)
+    assert min(train.values()) >= 1 and min(validation.values()) >= 1
+
+
+def test_too_few_images_to_carve_are_named():
+    with pytest.raises(InputError, match="too few train images to carve one from: class 'c' has 1"):
+        apply_protocol(splits(train=[0, 0, 1, 1, 2]))
+
+
+def test_an_existing_validation_split_is_left_alone():
+    whole = all_three()
+    chosen = apply_protocol(whole, images_per_class=2)
+    assert rows(chosen.splits["validation"]) == rows(whole.splits["validation"])
+    assert not any("carved" in note for note in chosen.notes)
+
+
+def test_missing_test_is_validation_and_said_loudly():
+    chosen = apply_protocol(splits(train=[0, 1, 2] * 10))
+    assert rows(chosen.splits["test"]) == rows(chosen.splits["validation"])
+    assert any(note.startswith("NO INDEPENDENT TEST SPLIT") for note in chosen.notes)
+    assert not any("INDEPENDENT" in note for note in apply_protocol(all_three()).notes)
+
+
+# --- the unlabelled pool ------------------------------------------------------------------------------------------
+
+
+def pool(choice, **labels):
+    chosen = apply_protocol(splits(**labels), images_per_class=2, unlabelled=choice).splits
+    if "unlabelled" not in chosen:
+        return None
+    assert "label" not in chosen["unlabelled"].column_names
+    labelled = {path for split in ("train", "validation", "test") for path in rows(chosen[split])}
+    found = rows(chosen["unlabelled"])
+    assert not labelled & set(found) and len(set(found)) == len(found)
+    return Counter(path.rstrip("0123456789") for path in found)
+
+
+def test_unlabelled_pool_choices():
+    own = {"train": [0, 1, 2] * 10, "validation": [0, 1, 2], "unlabelled": 7}
+    assert pool("split", **own) == {"unlabelled": 7}
+    assert pool("rest", **own) == {"unlabelled": 7, "train": 24}
+    assert pool("none", **own) is None
+
+
+def test_rest_leaves_out_what_was_carved():
+    assert pool("rest", train=[0, 1, 2] * 10) == {"train": 18}
+    assert pool("split", train=[0, 1, 2] * 10) is None
+
+
+def test_labels_are_optional_only_for_label_free_training():
+    chosen = apply_protocol(splits([], unlabelled=5))
+    assert list(chosen.splits) == ["unlabelled"] and "no labels at all" in chosen.notes[-1]
+    for options in ({"images_per_class": 2}, {"unlabelled": "none"}):
+        with pytest.raises(InputError, match="no labelled train split"):
+            apply_protocol(splits([], unlabelled=5), **options)
+    with pytest.raises(InputError, match=r"no labelled train split \(found: test 6\)"):
+        apply_protocol(splits(test=[0, 1, 2] * 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unlabelled": "rst"}, "did you mean 'rest'"),
+        ({"images_per_class": 0}, "at least 1"),
+        ({"validation_share": 0.0}, "between 0 and 1"),
+        ({"validation_share": 1.0}, "between 0 and 1"),
+        ({"subset_seed": -1}, "choose 0 or more"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        apply_protocol(all_three(), **options)

@@ -1,0 +1,61 @@
+"""Two processes compute what one computes: the same loss, weights and queue after three steps of the same global batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+CASES = ("moco_frozen", "moco_shuffled", "simclr_frozen", "overhaul_frozen", "moco_unshuffled")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    found = {}
+    for processes in (1, 2):
+        folder = tmp_path_factory.mktemp(f"world{processes}")
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        worker = Path(__file__).with_name("distributed_worker.py")
+        done = subprocess.run([*launcher, str(worker), str(folder), *CASES], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        for case in CASES:
+            found[case, processes] = [load_file(folder / f"{case}_{rank}.safetensors") for rank in range(processes)]
+    return found
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.endswith("frozen")])
+def test_two_processes_train_like_one(runs, case):
+    (single,), pair = runs[case, 1], runs[case, 2]
+    assert single["losses"].std() > 0
+    for other in pair:
+        assert other.keys() == single.keys()
+        for name, tensor in single.items():
+            torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("case", ["moco_frozen", "moco_shuffled"])
+def test_queues_are_equal_on_both_ranks(runs, case):
+    first, second = runs[case, 2]
+    for name in ("queue", "queue_index", "queue_pointer"):
+        assert torch.equal(first[name], second[name]), name
+    assert sorted(first["queue_index"].tolist()) == list(range(16))
+
+
+def test_parameters_are_equal_on_both_ranks(runs):
+    for case in CASES:
+        first, second = runs[case, 2]
+        for name in first:
+            # Batch-norm statistics belong to each process's own batches; everything else is shared.
+            if "running_" not in name:
+                torch.testing.assert_close(first[name], second[name], msg=lambda m, n=name, c=case: f"{c} {n}: {m}")
+
+
+def test_batch_norm_of_the_keys_really_is_shuffled(runs):
+    """Each process normalises keys drawn from both: its statistics are not those of its own images alone."""
+    shuffled, own = runs["moco_shuffled", 2][0], runs["moco_unshuffled", 2][0]
+    name = "momentum_model.backbone.bn1.running_mean"
+    assert not torch.allclose(shuffled[name], own[name], rtol=1e-3)
+    # ... and the keys are put back in order: the same images lie in the same slots.
+    assert torch.equal(shuffled["queue_index"], own["queue_index"])

@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from hf_vipriors.views import ClassificationViews, ContrastiveViews, EvaluationView, TenCrop
+from hf_vipriors.views.contrastive import colour_jitter, random_blur, random_grayscale
+from hf_vipriors.views.sampling import random_resized_crop
+
+STATS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+
+
+def images(count=8, channels=3, side=24):
+    return torch.randint(0, 256, (count, channels, side, side), generator=seeded(7), dtype=torch.uint8)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("make", [ContrastiveViews, ClassificationViews])
+def test_shape_and_purity(make, channels):
+    views = make(16, **STATS)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = views(images(channels=channels), seeded(3))
+    torch.rand(5)
+    second = views(images(channels=channels), seeded(3))
+    torch.set_rng_state(state)
+    assert all(view.shape == (8, 3, 16, 16) and view.isfinite().all() for view in first)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), "a view depends on its generator alone"
+    third = views(images(channels=channels), seeded(4))
+    assert not torch.equal(first[0], third[0])
+
+
+@pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
+def test_auto_augment_leaves_the_global_random_state_alone(policy):
+    views = ClassificationViews(16, **STATS, auto_augment=policy)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = views(images(), seeded(3))[0]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    assert torch.equal(views(images(), seeded(3))[0], first)
+    assert not torch.equal(first, ClassificationViews(16, **STATS)(images(), seeded(3))[0])
+
+
+def test_each_sample_has_its_own_view():
+    same = images(1).expand(6, -1, -1, -1).contiguous()
+    first, second = ContrastiveViews(16, **STATS)(same, seeded())
+    rows = torch.cat([first, second]).flatten(1)
+    assert (torch.cdist(rows, rows) + 9 * torch.eye(12) > 0.1).all()
+
+
+def test_crop_of_everything_without_flip_is_the_image():
+    picture = images().float() / 255
+    got = random_resized_crop(picture, 24, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0)
+    torch.testing.assert_close(got, picture, rtol=0, atol=1e-5)
+    flipped = random_resized_crop(picture, 24, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=1.0)
+    torch.testing.assert_close(flipped, picture.flip(-1), rtol=0, atol=1e-5)
+
+
+def test_crops_stay_inside_and_cover_the_area_asked_for():
+    side, count = 64, 400
+    ramp = torch.linspace(0, 1, side)
+    xy = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij")).expand(count, -1, -1, -1)
+    crops = random_resized_crop(xy, 32, (0.2, 0.6), seeded(), flip=0.5)
+    assert crops.min() >= 0 and crops.max() <= 1
+    height, width = (crops[:, c].flatten(1).amax(1) - crops[:, c].flatten(1).amin(1) for c in (0, 1))
+    area = height * width * (32 / 31 * 63 / 64) ** 2  # from pixel centres to edges
+    assert 0.17 < area.min() < 0.25 and 0.55 < area.max() < 0.65
+    ratio = width / height
+    assert 0.7 < ratio.min() < 0.85 and 1.2 < ratio.max() < 1.4
+    centre = crops[:, 1].mean(dim=(1, 2))
+    assert centre.min() < 0.4 and centre.max() > 0.6, "the crop moves about"
+
+
+def test_colour_jitter_changes_the_share_asked_for():
+    picture = (images(400, side=8).float() / 255).clamp(0.1, 0.9)
+    changed = (colour_jitter(picture, (0.4, 0.4, 0.4, 0.1), 0.8, seeded()) - picture).abs().amax(dim=(1, 2, 3)) > 1e-3
+    assert 0.7 < changed.float().mean() < 0.9
+    still = colour_jitter(picture, (0.4, 0.4, 0.4, 0.1), 0.0, seeded())
+    torch.testing.assert_close(still, picture, rtol=0, atol=1e-4)
+
+
+def test_gray_jitter_is_colour_jitter_of_a_gray_image():
+    gray = images(16, channels=1, side=8).float() / 255
+    one = colour_jitter(gray, (0.4, 0.4, 0.0, 0.0), 1.0, seeded())
+    three = colour_jitter(gray.expand(-1, 3, -1, -1).contiguous(), (0.4, 0.4, 0.0, 0.0), 1.0, seeded())
+    torch.testing.assert_close(three, one.expand(-1, 3, -1, -1), rtol=0, atol=1e-3)
+
+
+def test_grayscale_takes_the_colour_from_some():
+    picture = images(400, side=4).float() / 255
+    gray = random_grayscale(picture, 0.2, seeded())
+    taken = (gray.amax(dim=1) - gray.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
+    assert 0.12 < taken.float().mean() < 0.28
+    assert torch.equal(gray[~taken], picture[~taken])
+
+
+def test_blur_smooths_the_share_asked_for():
+    picture = images(200, side=32).float() / 255
+    blurred = random_blur(picture, (2.0, 2.0), 0.5, seeded())
+
+    def roughness(x):
+        return (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
+
+    smoother = roughness(blurred) < 0.9 * roughness(picture)
+    assert 0.4 < smoother.float().mean() < 0.6
+    assert torch.equal(blurred[~smoother], picture[~smoother])
+
+
+def test_evaluation_view_is_normalised_pixels():
+    raw = images()
+    want = (raw.float() / 255 - torch.tensor(STATS["mean"]).view(3, 1, 1)) / torch.tensor(STATS["std"]).view(3, 1, 1)
+    torch.testing.assert_close(EvaluationView(**STATS)(raw), want)
+
+
+def test_ten_crops_are_corners_centre_and_their_mirrors():
+    raw = images(side=24)
+    view = EvaluationView(**STATS)(raw)
+    crops = TenCrop(20, **STATS)(raw)
+    assert len(crops) == 10
+    for y, x, crop in ((0, 0, crops[0]), (0, 4, crops[1]), (4, 0, crops[2]), (4, 4, crops[3]), (2, 2, crops[4])):
+        torch.testing.assert_close(crop, view[..., y : y + 20, x : x + 20])
+    for mirror in crops[5:]:
+        assert any(torch.allclose(mirror.flip(-1), other) for other in crops[:5])
+
+
+def test_refuses_float_images_and_small_crops():
+    with pytest.raises(ValueError, match="uint8"):
+        ContrastiveViews(16, **STATS)(images().float(), seeded())
+    with pytest.raises(ValueError, match="larger"):
+        TenCrop(32, **STATS)(images(side=24))
+    with pytest.raises(ValueError, match="auto_augment"):
+        ClassificationViews(16, **STATS, auto_augment="cifar")
