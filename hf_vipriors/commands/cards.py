@@ -1,3 +1,133 @@
-def write_teacher_card(*a, **k): pass
-def write_student_card(*a, **k): pass
-def add_rows(*a, **k): pass
+"""What a run knows of its model, gathered for the card that lies beside it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import FASHION_VIPRIORS, ImageSplits
+from ..hub.model_card import CardFacts, Paper, ScoreRow, student_card, teacher_card
+from ..models import VipriorsForImageClassification, VipriorsModel
+from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments
+from . import wiring
+
+VIPRIORS = Paper("Distilling Visual Priors from Self-Supervised Learning", "https://arxiv.org/abs/2008.00261")
+PAPERS = {
+    "moco": [VIPRIORS, Paper("Improved Baselines with Momentum Contrastive Learning", "https://arxiv.org/abs/2003.04297")],
+    "simclr": [
+        Paper(
+            "A Simple Framework for Contrastive Learning of Visual Representations", "https://arxiv.org/abs/2002.05709"
+        ),
+        VIPRIORS,
+    ],
+    "overhaul": [
+        VIPRIORS,
+        Paper("A Comprehensive Overhaul of Feature Distillation", "https://arxiv.org/abs/1904.01866"),
+    ],
+    "supervised": [],
+}  # fmt: skip
+SETTINGS = (
+    "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "optim",
+    "weight_decay", "lr_scheduler_type", "warmup_steps", "seed", "bf16", "temperature", "margin", "queue_length",
+    "encoder_momentum", "crop_scale", "feature_weight", "distil_from_epoch", "label_smoothing", "mixup", "cutmix",
+    "ema_decay", "auto_augment", "class_weights", "student_init",
+)  # fmt: skip
+
+
+def common_facts(data: DataArguments, args: RunArguments, splits: ImageSplits, seconds: float | None) -> dict[str, Any]:
+    """What every card says: data, settings, time, versions."""
+    ours = data.dataset_name == FASHION_VIPRIORS
+    name = "Fashion-VIPriors (50 labelled images per class)" if ours else dataset_title(data)
+    if data.images_per_class is not None:
+        name = f"{'Fashion-VIPriors' if ours else dataset_title(data)} ({data.images_per_class} labelled images per class)"
+    settings = args.to_dict()
+    local = ours or data.dataset_name in ("imagefolder", "parquet") or Path(data.dataset_name).exists()
+    return {
+        "class_names": splits.class_names,
+        "dataset_name": name,
+        "dataset_id": None if local else data.dataset_name,
+        "dataset_sources": ["zalando-datasets/fashion_mnist"] if ours else [],
+        "dataset_licence": "MIT" if ours else None,
+        "dataset_counts": {split: len(dataset) for split, dataset in splits.splits.items()},
+        "settings": {key: settings[key] for key in SETTINGS if settings.get(key) is not None},
+        "seconds": seconds,
+        "hardware": hardware(),
+        "versions": wiring.versions(),
+    }
+
+
+def dataset_title(data: DataArguments) -> str:
+    """The data set in plain words; of a local folder only its name: a path says more of the machine than of the data."""
+    place = data.data_dir or data.dataset_name
+    return Path(place).resolve().name if Path(place).exists() else data.dataset_name
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def score_row(name: str, score: dict[str, Any], role: str, note: str = "") -> ScoreRow:
+    """A card's row from a ``ClassificationScore`` as dict."""
+    return ScoreRow(name, score["top1"], tuple(score["interval"]), score["top5"], role=role, note=note)
+
+
+def teacher_facts(
+    teacher: VipriorsModel, data: DataArguments, args: TeacherArguments, splits: ImageSplits, metrics: dict[str, Any]
+) -> CardFacts:
+    scores = []
+    if "knn" in metrics:
+        k = args.knn_neighbours
+        scores = [
+            score_row("weighted kNN", metrics["knn"], "model", f"frozen features, {k} neighbours, temperature 0.07"),
+            score_row("linear probe", metrics["linear"], "model", "logistic regression on frozen features"),
+        ]
+    return CardFacts(
+        model_name=Path(args.output_dir).resolve().name,
+        kind="teacher",
+        backbone=teacher.config.backbone,
+        image_size=teacher.config.image_size,
+        method=args.method,
+        scores=scores,
+        params=parameters(teacher),
+        papers=PAPERS[args.method],
+        **common_facts(data, args, splits, metrics.get("seconds")),
+    )
+
+
+def student_facts(
+    student: VipriorsForImageClassification,
+    data: DataArguments,
+    args: StudentArguments,
+    splits: ImageSplits,
+    metrics: dict[str, Any],
+) -> CardFacts:
+    lineage = [Path(place).resolve().name for place in (args.teacher,) if place]
+    return CardFacts(
+        model_name=Path(args.output_dir).resolve().name,
+        kind="student",
+        backbone=student.config.backbone,
+        image_size=student.config.image_size,
+        method=args.method,
+        scores=[score_row("one centre crop", metrics["test"], "model")],
+        params=parameters(student),
+        per_class=metrics["test"]["per_class"],
+        teacher=lineage,
+        papers=PAPERS[args.method],
+        **common_facts(data, args, splits, metrics.get("seconds")),
+    )
+
+
+def write_card(facts: CardFacts, directory: Path) -> None:
+    """README.md beside the model."""
+    card = teacher_card(facts) if facts.kind == "teacher" else student_card(facts)
+    card.save(directory / "README.md")

@@ -136,7 +136,8 @@ def is_main_process() -> bool:
 
 def configure_logging() -> None:
     """Our own lines at INFO on the main process; other libraries only warn."""
-    console = Console(stderr=True, soft_wrap=True)
+    # In a file nothing has a width: do not break lines at 80.
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
     logger = logging.getLogger("hf_vipriors")
     logger.handlers = [handler]

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..data import ImageSplits
 from ..errors import InputError, check_range
 from ..evaluation.classification import ensemble, score
 from ..evaluation.features import probabilities
-from ..evaluation.report import rich_table, write_report
+from ..evaluation.report import Report, rich_table, verdict_lines, write_report
 from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
 from ..training.arguments import option
 from . import cards, cli, wiring
@@ -126,6 +126,20 @@ class Quickstart:
             labels=ten.labels,
         )
 
+    @staticmethod
+    def _complete_card(seed: Seed, report: Report) -> None:
+        """The student's card again, now beside the baseline and with what the comparison shows."""
+        row = cards.score_row
+        beside = [
+            row("ten-crop", seed.ten_crop[0].to_dict(), "model"),
+            row("supervised baseline", seed.baseline.metrics["test"], "baseline", "same labels, epochs, augmentation"),
+            row("fine-tuned without distillation", seed.finetuned.metrics["test"], "other"),
+            row("two-model ensemble", seed.ensemble[0].to_dict(), "other", "fine-tuned and distilled"),
+        ]
+        facts = seed.student.facts
+        facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
+        cards.write_card(facts, seed.student.directory)
+
     def _title(self, seed: int, step: int, text: str) -> None:
         which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
         self.console.rule(f"[bold]{which}{step} of 5[/]  {text}", align="left")
@@ -141,11 +155,9 @@ class Quickstart:
         report = build_report(seeds, self.splits, self.data, seconds=time.perf_counter() - start)
         paths = write_report(report, self.folder)
         for one in seeds:
-            cards.add_rows(one.student.directory, report)
+            self._complete_card(one, report)
         self.console.rule("[bold]result[/]", align="left")
         self.console.print(rich_table(report))
-        for line in report.verdict:
-            self.console.print(f"  {line}", highlight=False)
         self.farewell(paths, time.perf_counter() - start)
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:

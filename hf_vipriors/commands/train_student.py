@@ -22,6 +22,7 @@ from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
+from ..hub.model_card import CardFacts
 from ..hub.native_export import export_native
 from ..methods import Method, OverhaulDistillation, Supervised
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
@@ -42,6 +43,7 @@ class StudentResult:
     metrics: dict[str, Any]
     test_probabilities: Tensor
     directory: Path
+    facts: CardFacts
 
 
 def student_config(args: StudentArguments, class_names: list[str], teacher: Teacher | None) -> VipriorsConfig:
@@ -60,6 +62,11 @@ def student_config(args: StudentArguments, class_names: list[str], teacher: Teac
     )
 
 
+def network(config: VipriorsConfig) -> tuple[str, dict[str, Any]]:
+    """What makes two backbones the same one."""
+    return config.backbone, config.backbone_args or {}
+
+
 def start_weights(student: VipriorsForImageClassification, teacher: Teacher | None, args: StudentArguments) -> str:
     """Fill the student from where ``student_init`` says; returns the line that says so.
 
@@ -68,10 +75,7 @@ def start_weights(student: VipriorsForImageClassification, teacher: Teacher | No
     """
     wish, config = args.student_init, student.config
     if wish is None:
-        same = teacher is not None and (teacher.config.backbone, teacher.config.backbone_args) == (
-            config.backbone,
-            config.backbone_args,
-        )
+        same = teacher is not None and network(teacher.config) == network(config)
         wish = "teacher" if same else "scratch"
     if wish == "scratch":
         return f"student {config.backbone} starts from scratch"
@@ -191,11 +195,12 @@ def finish(
     result = score(answers.values, answers.labels, splits.class_names)
     metrics = {"test": result.to_dict(), "seconds": trainer.state.log_history[-1].get("train_runtime")}
     directory = Path(args.output_dir)
+    facts = cards.student_facts(student, data, args, splits, metrics)
     if args.should_save:
         export_native(student, directory, class_names=splits.class_names)
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
         wiring.write_json(directory / "metrics.json", metrics)
-        cards.write_student_card(directory, student, data, args, splits, metrics)
+        cards.write_card(facts, directory)
         low, high = result.interval
         logger.info(
             "student saved to %s: test top-1 %.1f %% (95 %% interval %.1f to %.1f)",
@@ -205,7 +210,7 @@ def finish(
             100 * high,
         )
     trainer.accelerator.wait_for_everyone()
-    return StudentResult(student, trainer.state.log_history, metrics, answers.values, directory)
+    return StudentResult(student, trainer.state.log_history, metrics, answers.values, directory, facts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

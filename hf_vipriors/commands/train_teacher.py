@@ -113,7 +113,7 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
     )
     trainer.train(resume_from_checkpoint=resume)
     teacher = method.deployable()
-    metrics: dict[str, Any] = {"images": images, "seconds": trainer.state.log_history[-1].get("train_runtime")}
+    metrics: dict[str, Any] = {"images": images, "chance_level": method.chance_level(args.global_batch), "seconds": trainer.state.log_history[-1].get("train_runtime")}
     if bank is not None:
         metrics |= frozen_scores(teacher, splits, bank, validation, data, args)
     directory = Path(args.output_dir)
@@ -121,7 +121,7 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
         teacher.save_pretrained(directory)
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
         wiring.write_json(directory / "metrics.json", metrics)
-        cards.write_teacher_card(directory, teacher, data, args, splits, metrics)
+        cards.write_card(cards.teacher_facts(teacher, data, args, splits, metrics), directory)
         logger.info("teacher saved to %s: %s", directory, summary(metrics))
     trainer.accelerator.wait_for_everyone()
     return TeacherResult(teacher, trainer.state.log_history, metrics, directory)

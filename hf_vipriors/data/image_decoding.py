@@ -137,8 +137,10 @@ def decode(record_image: Mapping[str, Any]) -> Image.Image:
         InputError: the picture cannot be read, or is larger than Pillow's guard against decompression bombs allows.
 
     Example:
-        >>> decode({"bytes": None, "path": "photo.jpg"}).mode  # doctest: +SKIP
-        'RGB'
+        >>> buffer = io.BytesIO()
+        >>> Image.new("LA", (4, 2)).save(buffer, "PNG")
+        >>> decode({"bytes": buffer.getvalue(), "path": None}).mode
+        'L'
     """
     try:
         return read_pixels(record_image)

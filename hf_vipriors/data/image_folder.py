@@ -96,10 +96,10 @@ def list_image_folder(data_dir: str | Path) -> tuple[dict[str, Dataset], list[st
     Raises:
         InputError: no such folder, no class folders, or an empty class folder.
 
-    Example:
-        >>> splits, notes = list_image_folder("photos")  # doctest: +SKIP
-        >>> splits["train"].features["label"].names  # doctest: +SKIP
-        ['cat', 'dog']
+    Example::
+
+        splits, notes = list_image_folder("photos")
+        splits["train"].features["label"].names  # ['cat', 'dog']
     """
     root = Path(data_dir).expanduser()
     if not root.is_dir():

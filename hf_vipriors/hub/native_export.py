@@ -116,10 +116,12 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
         state = safetensors.torch.load_file(directory / SAFE_WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {str(directory / SAFE_WEIGHTS_NAME)!r}: {_line(error)}") from error
-    with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten: they should not cost random numbers
-        model = VipriorsForImageClassification(config)
     try:
+        with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
+            model = VipriorsForImageClassification(config)
         model.backbone.load_state_dict({name.removeprefix(WRAPPER_PREFIX): tensor for name, tensor in state.items()})
+    except InputError as error:
+        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} describes no network: {error}") from error
     except RuntimeError as error:
         raise InputError(
             f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {_line(error)}"

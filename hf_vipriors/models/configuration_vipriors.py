@@ -80,7 +80,7 @@ class VipriorsConfig(PreTrainedConfig):
             backbone_args: more arguments of its timm constructor.
             class_names: names of the classes in label order.
             crop_pct: overrides timm's; the VIPriors programs evaluate with 0.875.
-            kwargs: further fields, such as ``projector_dim=128``.
+            kwargs: further fields, such as ``projector_dim=128``; they also win over timm's recommendations.
 
         Raises:
             InputError: unknown backbone (with the nearest names), or a class name that stands there twice.
@@ -91,17 +91,14 @@ class VipriorsConfig(PreTrainedConfig):
             (2, [0.485, 0.456, 0.406])
         """
         mean, std, interpolation, recommended_crop = normalisation(backbone)
-        if class_names is not None:
-            kwargs.update(label_maps(class_names))
+        recommended = {"image_mean": mean, "image_std": std, "interpolation": interpolation}
+        names = {} if class_names is None else label_maps(class_names)
         return cls(
             backbone=backbone,
             backbone_args=backbone_args,
             image_size=image_size,
-            image_mean=mean,
-            image_std=std,
-            interpolation=interpolation,
             crop_pct=recommended_crop if crop_pct is None else crop_pct,
-            **kwargs,
+            **(recommended | names | kwargs),
         )
 
 

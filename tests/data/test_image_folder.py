@@ -71,10 +71,12 @@ def test_suffixes_in_any_case_and_hidden_files(tmp_path):
     assert loaded.class_names == ["a", "b"]
 
 
-def test_linked_class_folders_are_followed(tmp_path):
+def test_linked_folders_are_followed(tmp_path):
     put(tmp_path, "elsewhere/1.png", "photos/train/a/2.png")
-    (tmp_path / "photos" / "train" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert counts(load(tmp_path / "photos")) == {"train": 2}
+    for link in ("b", "a/more"):
+        (tmp_path / "photos" / "train" / link).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    loaded = load(tmp_path / "photos")
+    assert label_array(loaded.splits["train"]).tolist() == [0, 0, 1]
 
 
 def test_no_picture_is_opened(tmp_path):

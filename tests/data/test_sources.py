@@ -282,6 +282,15 @@ def test_a_test_split_without_the_label_column_gets_no_other_column(tmp_path):
     assert counts(loaded) == {"train": 2, "unlabelled": 2}
 
 
+def test_later_splits_use_the_image_column_of_the_first(tmp_path):
+    test = table([0, 1], image="photo").add_column("image", [{"bytes": b"mask", "path": None}] * 2)
+    loaded = load_dict(
+        tmp_path, {"train": table([0, 1], image="photo"), "test": test.cast_column("image", Image(decode=False))}
+    )
+    assert all(record["bytes"] != b"mask" for record in loaded.splits["test"]["image"])
+    assert "image column 'photo' in train, test; label column 'label' in train, test" in loaded.notes
+
+
 def test_splits_share_the_numbering_of_train(tmp_path):
     loaded = load_dict(
         tmp_path, {"train": table([0, 1], names=["cat", "dog"]), "test": table([0, 1, 1], names=["dog", "cat"])}

@@ -17,8 +17,11 @@ def test_for_backbone_takes_timms_statistics():
 
 
 def test_for_backbone_arguments_win_over_timms():
-    config = VipriorsConfig.for_backbone("resnet18", image_size=64, crop_pct=0.875, projector_dim=128, num_labels=7)
-    assert (config.crop_pct, config.projector_dim, config.num_labels) == (0.875, 128, 7)
+    config = VipriorsConfig.for_backbone(
+        "resnet18", image_size=64, crop_pct=0.875, image_mean=[0, 0, 1], projector_dim=128, num_labels=7
+    )
+    assert (config.crop_pct, config.image_mean) == (0.875, [0.0, 0.0, 1.0])
+    assert (config.projector_dim, config.num_labels) == (128, 7)
 
 
 def test_a_file_changes_nothing(tmp_path):

@@ -15,7 +15,7 @@ from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, V
 
 SMALL_RESNET = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 32, "num_heads": [1, 2, 4, 8]}
-# Those below the first compute buffers that no checkpoint holds: position indices, rotary tables, blur filters, statistics.
+# Most compute buffers that no checkpoint holds: position indices, rotary tables, blur filters, statistics.
 NETWORKS = {
     "resnet18": (32, SMALL_RESNET),
     "vit_tiny_patch16_224": (48, {"depth": 1}),
@@ -173,7 +173,7 @@ def test_the_loss_is_the_plain_cross_entropy():
     assert model(images()).loss is None
 
 
-@pytest.mark.parametrize("network", ["resnet18", "levit_128s", "csatv2"])
+@pytest.mark.parametrize("network", ["resnet18", "vit_tiny_patch16_224", "csatv2"])
 def test_features_are_what_the_classifier_sees(network):
     size, arguments = NETWORKS[network]
     config = VipriorsConfig.for_backbone(network, image_size=size, backbone_args=arguments, num_labels=3)
@@ -188,8 +188,10 @@ def test_features_are_what_the_classifier_sees(network):
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_gradients_reach_every_parameter(autocast):
-    teacher = VipriorsModel(small_config(projector_dim=8, projector_batch_norm=True))
-    student = VipriorsForImageClassification(small_config())
+    # timm starts the last norm of each block at 0, which would stop the gradients behind it in the first step.
+    awake = {"backbone_args": {**SMALL_RESNET, "zero_init_last": False}}
+    teacher = VipriorsModel(small_config(projector_dim=8, **awake))
+    student = VipriorsForImageClassification(small_config(**awake))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         projection = teacher(images()).projection
         loss = student(images(), labels=torch.tensor([0, 1, 2, 0])).loss
@@ -197,8 +199,7 @@ def test_gradients_reach_every_parameter(autocast):
     (projection.float() * torch.linspace(-1, 1, 8)).square().sum().backward()
     loss.backward()
     for model in (teacher, student):
-        assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-        assert sum(float(p.grad.abs().sum()) > 0 for p in model.parameters()) > 0.6 * len(list(model.parameters()))
+        assert [name for name, p in model.named_parameters() if p.grad is None or not 0 < p.grad.norm() < 1e6] == []
 
 
 @pytest.mark.parametrize("source_kind", [VipriorsModel, VipriorsForImageClassification])

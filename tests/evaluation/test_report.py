@@ -1,0 +1,452 @@
+"""The report: what the numbers say in words, the three files, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import stat
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from hf_vipriors.evaluation import report as module
+from hf_vipriors.evaluation.report import (
+    Curve,
+    Report,
+    RunRow,
+    caveats,
+    html,
+    markdown,
+    rich_table,
+    summarise,
+    to_dict,
+    verdict_lines,
+    write_report,
+)
+from hf_vipriors.evaluation.statistics import (
+    difference_interval,
+    mcnemar,
+    mean_interval,
+    paired_difference_interval,
+    wilson_interval,
+)
+
+
+def row(name, top1, *, images=2000, **options):
+    return RunRow(name, options.pop("note", ""), list(top1), options.pop("top5", None), images, [60.0], **options)
+
+
+def small(*rows, **options):
+    return Report("Title", "subtitle", list(rows), **options)
+
+
+@pytest.fixture
+def full():
+    """A report with every section filled."""
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 256, (28, 28), dtype=np.uint8)
+    colour = rng.integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    rows = [
+        RunRow(
+            "supervised", "mixup, EMA", [0.80, 0.81, 0.82], [0.98, 0.97, 0.99], 2000, [100, 110, 120], 704_000, True
+        ),
+        RunRow("student <b>", "a | b & c", [0.83, 0.85, 0.85], [0.99, 0.99, 0.99], 2000, [400, 410, 420], 704_000),
+        RunRow("loser", "", [0.70, 0.72, 0.71], [0.9, 0.9, 0.9], 2000, [5, 5, 5], 704_000),
+    ]
+    return Report(
+        title="Fashion & friends",
+        subtitle="3 seeds",
+        rows=rows,
+        curves=[[Curve("MoCo", [0, 1, 2], [9.0, 8.0, 7.0], "contrastive loss", chance=8.24)]],
+        class_names=["T-shirt/top", "Coat", "Bag"],
+        confusion=np.array([[8, 1, 1], [3, 7, 0], [0, 0, 10]]),
+        per_class={"T-shirt/top": 0.8, "Coat": 0.7, "Bag": None},
+        feature_map=(rng.normal(size=(30, 2)), np.arange(30) % 3),
+        neighbours=[(gray, 0, [(gray, 0, 0.9), (colour, 2, 0.5), (gray[..., None], -1, 0.1)])],
+        mistakes=[(colour, 1, 0, 0.987)],
+        settings={"lambda": 1e-4, "a|b": "<x>"},
+        verdict=["Seeds 0 to 2."],
+        commands=["accelerate launch scripts/quickstart.py --full"],
+        environment={"torch": "2.15"},
+    )
+
+
+# --- what the numbers say -------------------------------------------------------------------------------------------
+
+
+def test_one_seed_has_the_wilson_interval_and_the_difference_of_separate_proportions():
+    baseline, better = summarise(small(row("base", [0.80], baseline=True), row("new", [0.84])))
+    assert baseline.interval == wilson_interval(1600, 2000)
+    assert baseline.difference is None and baseline.outcome is None
+    assert better.difference == pytest.approx(0.04)
+    assert better.difference_interval == difference_interval(1680, 2000, 1600, 2000)
+    assert (better.comparison, better.outcome, better.p_value) == ("separate images", "better", None)
+
+
+def test_one_seed_with_answers_per_image_is_compared_in_pairs():
+    base = np.arange(2000) < 1600
+    new = np.arange(2000) < 1630
+    rows = row("base", [0.80], baseline=True, correct=[base]), row("new", [0.815], correct=[new])
+    found = summarise(small(*rows))[1]
+    assert found.difference_interval == paired_difference_interval(new, base)
+    assert found.p_value == mcnemar(new, base)
+    assert (found.comparison, found.outcome) == ("paired images", "better")
+    # The same accuracies without the pairing show nothing.
+    assert summarise(small(row("base", [0.80], baseline=True), row("new", [0.815])))[1].outcome == "unclear"
+
+
+def test_several_seeds_are_compared_seed_by_seed():
+    base, new = [0.80, 0.82, 0.84], [0.81, 0.83, 0.852]
+    found = summarise(small(row("base", base, baseline=True), row("new", new)))
+    assert found[0].top1 == pytest.approx(0.82)
+    assert found[0].interval == mean_interval(base)
+    assert found[1].difference == pytest.approx((0.01 + 0.01 + 0.012) / 3)
+    assert found[1].difference_interval == pytest.approx(mean_interval([0.01, 0.01, 0.012]))
+    # The spread over seeds is shared, so the pairs tell the two apart although the intervals overlap.
+    assert found[1].outcome == "better"
+
+
+def test_unequal_numbers_of_seeds_give_no_interval_and_no_conclusion():
+    report = small(row("base", [0.80, 0.82], baseline=True), row("new", [0.95]))
+    found = summarise(report)[1]
+    assert found.difference == pytest.approx(0.14)
+    assert found.difference_interval is None and found.outcome == "unclear"
+    assert "no conclusion" in verdict_lines(report)[0]
+
+
+def test_the_verdict_says_it_when_the_method_wins_loses_or_shows_nothing():
+    report = small(
+        row("base", [0.80], baseline=True), row("winner", [0.84]), row("loser", [0.76]), row("same", [0.805])
+    )
+    won, lost, same = verdict_lines(report)
+    assert won == "winner beats base by 4.0 points (95 % interval +1.6 to +6.4, excludes zero)."
+    assert lost == "loser loses to base by 4.0 points (95 % interval -6.5 to -1.5, excludes zero)."
+    assert (
+        same == "same is 0.5 points above base; the 95 % interval (-2.0 to +3.0) includes zero: no difference shown."
+    )
+
+
+def test_a_lower_and_an_equal_value_within_the_noise_are_worded_as_such():
+    lower, equal = verdict_lines(small(row("base", [0.8], baseline=True), row("a", [0.799]), row("b", [0.8])))
+    assert lower.startswith("a is 0.1 points below base;") and "includes zero" in lower
+    assert equal.startswith("b is level with base;") and "-0.0" not in equal
+
+
+def test_without_a_baseline_nothing_is_claimed():
+    report = small(row("new", [0.99]))
+    assert verdict_lines(report) == [
+        "No supervised baseline was measured, so nothing here says whether the method helps."
+    ]
+    assert "beats" not in markdown(report) + html(report)
+
+
+def test_the_measured_verdict_stands_whatever_the_author_adds():
+    report = small(row("base", [0.80], baseline=True), row("loser", [0.70]), verdict=["A great success."])
+    for text in (markdown(report), html(report).replace("−", "-"), json.dumps(to_dict(report))):
+        assert "loser loses to base by 10.0 points" in text
+        assert text.index("loser loses") < text.index("A great success.")
+
+
+def test_an_author_who_passes_the_measured_lines_does_not_get_them_twice():
+    report = small(row("base", [0.80], baseline=True), row("new", [0.9]))
+    report.verdict = [*verdict_lines(report), "One more."]
+    assert markdown(report).count("beats base") == 1
+    assert "One more." in markdown(report)
+
+
+def test_caveats_tell_seeds_from_test_images():
+    one = " ".join(caveats(small(row("base", [0.8], baseline=True), row("new", [0.9]))))
+    assert "One seed" in one and "t-interval" not in one
+    many = " ".join(caveats(small(row("base", [0.8, 0.8], baseline=True))))
+    assert "2 seeds" in many and "2,000 test images" in many and "±1.8 points" in many
+
+
+# --- refused --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: row("percent", [82.6]),
+        lambda: row("none", []),
+        lambda: row("nan", [float("nan")]),
+        lambda: row("top5", [0.8, 0.9], top5=[0.9]),
+        lambda: row("images", [0.8], images=0),
+        lambda: row("answers", [0.8], correct=[np.ones(3, dtype=bool)]),
+        lambda: row("seeds", [0.8, 0.9], correct=[np.ones(2000, dtype=bool)]),
+        lambda: Curve("empty", [], [], "loss"),
+        lambda: Curve("lengths", [1, 2], [1.0], "loss"),
+        lambda: small(row("a", [0.8], baseline=True), row("b", [0.8], baseline=True)),
+        lambda: small(row("a", [0.8]), row("a", [0.9])),
+        lambda: small(row("a", [0.8]), class_names=["x"], confusion=[[1, 0], [0, 1]]),
+        lambda: small(row("a", [0.8]), feature_map=(np.zeros((3, 2)), [0, 1])),
+    ],
+    ids=range(13),
+)
+def test_what_would_make_a_wrong_table_is_refused(build):
+    with pytest.raises(ValueError):
+        build()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4,), np.uint8), np.zeros((4, 4, 4), np.uint8)])
+def test_an_image_of_another_kind_is_refused(image):
+    with pytest.raises(ValueError, match="uint8"):
+        html(small(row("a", [0.8]), mistakes=[(image, 0, 1, 0.9)]))
+
+
+# --- terminal and Markdown ------------------------------------------------------------------------------------------
+
+
+def shown(report, width):
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None).print(rich_table(report))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_table_fits_and_holds_every_number(full, width):
+    text = shown(full, width)
+    assert max(map(len, text.splitlines())) <= width
+    for part in ("81.0", "78.5 to 83.5", "84.3", "▲ +3.3", "+1.9 to +4.8", "▼ -10.0", "99.0", "6 min 50 s", "0.70 M"):
+        assert part in text, part
+    assert "…" not in text  # nothing was cut
+
+
+def test_names_with_brackets_are_not_taken_for_markup():
+    assert "net[red]" in shown(small(row("net[red]", [0.8])), 80)
+
+
+def test_columns_without_values_are_left_out():
+    report = small(RunRow("a", "", [0.8], None, 10, []))
+    for text in (shown(report, 100), markdown(report), html(report)):
+        assert "top-5" not in text and "params" not in text
+
+
+def test_markdown_tables_are_whole(full):
+    text = markdown(full)
+    assert text.startswith(
+        "# Fashion & friends\n\n3 seeds\n\n## Verdict\n\n- student <b> beats supervised by 3.3 points"
+    )
+    assert r"a \| b & c" in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(columns) == 1, table
+    assert "| Coat | 70.0 |\n| T-shirt/top | 80.0 |" in text
+    assert "- Coat taken for T-shirt/top: 3 of 10" in text
+    assert "```bash\naccelerate launch scripts/quickstart.py --full\n```" in text
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def test_json_holds_every_number(full, tmp_path):
+    found = json.loads(write_report(full, tmp_path)["json"].read_text(encoding="utf-8"))
+    assert [r["top1"] for r in found["rows"]] == [r.top1 for r in full.rows]
+    assert [r["seconds"] for r in found["rows"]] == [r.seconds for r in full.rows]
+    assert found["rows"][1]["summary"]["difference"] == pytest.approx(0.1 / 3)
+    assert found["rows"][1]["summary"]["outcome"] == "better"
+    assert found["confusion"] == full.confusion.tolist()
+    assert found["curves"][0][0]["values"] == [9.0, 8.0, 7.0] and found["curves"][0][0]["chance"] == 8.24
+    assert found["per_class"] == full.per_class
+    assert np.allclose(found["feature_map"]["positions"], full.feature_map[0])
+    assert found["neighbours"][0]["query"] == "T-shirt/top"
+    assert [near["label"] for near in found["neighbours"][0]["found"]] == ["T-shirt/top", "Bag", "unlabelled"]
+    assert found["mistakes"] == [{"true": "Coat", "predicted": "T-shirt/top", "confidence": 0.987}]
+    assert found["settings"]["lambda"] == 1e-4 and found["environment"] == {"torch": "2.15"}
+
+
+def test_json_of_a_diverged_run_is_still_json(tmp_path):
+    curve = Curve("loss", [0, 1], [1.0, float("nan")], "loss")
+    path = write_report(small(row("a", [0.8]), curves=[[curve]]), tmp_path)["json"]
+    found = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert found["curves"][0][0]["values"] == [1.0, None]
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_written_whole_and_readable_by_all(full, tmp_path):
+    mask = os.umask(0o022)
+    try:
+        paths = write_report(full, tmp_path / "deep" / "folder")
+    finally:
+        os.umask(mask)
+    assert {key: path.name for key, path in paths.items()} == {
+        "json": "report.json",
+        "markdown": "report.md",
+        "html": "report.html",
+    }
+    # No temporary file is left beside them.
+    assert sorted(os.listdir(tmp_path / "deep" / "folder")) == ["report.html", "report.json", "report.md"]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in paths.values())
+
+
+def test_a_failing_drawing_loses_no_number_and_no_older_page(full, tmp_path, monkeypatch):
+    page = write_report(full, tmp_path)["html"].read_text(encoding="utf-8")
+    full.rows[1].top1 = [0.9, 0.9, 0.9]
+
+    def fail(report):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(module, "html", fail)
+    with pytest.raises(RuntimeError):
+        write_report(full, tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["rows"][1]["top1"] == [0.9, 0.9, 0.9]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_a_write_that_fails_halfway_keeps_the_older_file(full, tmp_path, monkeypatch):
+    path = write_report(full, tmp_path)["json"]
+    before = path.read_bytes()
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(full, tmp_path)
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["report.html", "report.json", "report.md"]
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects elements and checks that they nest."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.open[-3:])
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def test_the_page_needs_nothing_else(full):
+    text = html(full)
+    page = Page(text)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "link", "iframe", "object", "embed"}
+    for _, attrs in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            value = attrs.get(name)
+            assert value is None or value.startswith(("data:image/png;base64,", "#")), value
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+
+
+def test_the_page_shows_every_section(full):
+    page = Page(html(full))
+    for heading in (
+        "What the numbers say",
+        "Results",
+        "Training",
+        "Which classes, which confusions",
+        "What the teacher sees",
+        "Nearest neighbours",
+        "The worst mistakes",
+        "Do it again",
+        "Settings and environment",
+    ):
+        assert heading in page.text, heading
+    assert "84.3" in page.text and "▼ −10.0" in page.text and "Coat taken for T-shirt/top: 3 of 10" in page.text
+
+
+def test_pictures_are_described_and_true_to_the_pixels(full):
+    page = Page(html(full))
+    images = page.all("img")
+    assert [image["alt"] for image in images] == [
+        "query: T-shirt/top",
+        "neighbour: T-shirt/top, cosine 0.90",
+        "neighbour: Bag, cosine 0.50",
+        "neighbour: unlabelled, cosine 0.10",
+        "Coat, predicted T-shirt/top with 99 %",
+    ]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))) for image in images]
+    assert np.array_equal(np.asarray(pictures[0]), full.neighbours[0][0])
+    # A photograph is shrunk to a thumbnail, in its proportions and colours.
+    assert pictures[4].mode == "RGB" and max(pictures[4].size) <= 128
+    assert pictures[4].size[1] / pictures[4].size[0] == pytest.approx(1.5, abs=0.05)
+    drawings = page.all("svg")
+    assert len(drawings) == 4
+    assert all(drawing["role"] == "img" and len(drawing["aria-label"]) > 20 for drawing in drawings)
+    assert "chance level 8.24" in drawings[0]["aria-label"]
+
+
+def test_ids_are_unique_on_the_page(full):
+    ids = [attrs["id"] for _, attrs in Page(html(full)).elements if "id" in attrs]
+    assert ids and len(ids) == len(set(ids))
+    used = re.findall(r'(?:xlink:href="|url\()#([^")]+)', html(full))
+    assert used and set(used) <= set(ids)
+
+
+def test_names_cannot_break_the_page(full):
+    full.class_names = ["<script>alert(1)</script>", 'a"b', "c&d"]
+    text = html(full)
+    assert "<script>" not in text and "<b>" not in re.sub(r"<b>[^<]*</b>", "", text)
+    assert "student &lt;b&gt;" in text
+    Page(text)
+
+
+def test_neighbours_are_marked_right_wrong_or_neither(full):
+    found = [attrs.get("class") for attrs in Page(html(full)).all("figure")]
+    assert found == ["query", "right", "wrong", "note", None]
+
+
+def test_the_bars_stand_where_the_numbers_are():
+    report = small(row("base", [0.80], baseline=True), row("new", [0.90]))
+    text = html(report)
+    ticks = [
+        (float(at), float(label)) for at, label in re.findall(r'<span style="left:([\d.]+)%">([\d.]+)</span>', text)
+    ]
+    (at0, value0), (at1, value1) = ticks[0], ticks[-1]
+    assert (at0, at1) == (0, 100)
+    dots = [float(at) for at in re.findall(r'class="dot" style="left:([\d.]+)%"', text)]
+    values = [value0 + (value1 - value0) * at / 100 for at in dots]
+    assert values == pytest.approx([80, 90], abs=0.01)
+    spans = re.findall(r'class="span" style="left:([\d.]+)%;width:([\d.]+)%"', text)
+    low = value0 + (value1 - value0) * float(spans[0][0]) / 100
+    assert low == pytest.approx(100 * wilson_interval(1600, 2000)[0], abs=0.01)
+
+
+@pytest.mark.parametrize("values", [[0.0], [1.0], [0.5, 0.5]], ids=str)
+def test_extreme_values_still_make_a_page(values):
+    Page(html(small(row("a", values, images=1, baseline=True), row("b", values, images=1))))
+
+
+def test_an_empty_report_is_a_page_without_empty_sections():
+    page = Page(html(Report("Title", "subtitle", [])))
+    for heading in ("Results", "Training", "Nearest neighbours", "Do it again"):
+        assert heading not in page.text
+
+
+def test_the_page_is_the_same_when_made_again(full):
+    assert html(full) == html(full)
