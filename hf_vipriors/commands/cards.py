@@ -38,7 +38,9 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def common_facts(data: DataArguments, args: RunArguments, splits: ImageSplits, seconds: float | None) -> dict[str, Any]:
+def common_facts(
+    data: DataArguments, args: RunArguments, splits: ImageSplits, seconds: float | None
+) -> dict[str, Any]:
     """What every card says: data, settings, time, versions."""
     ours = data.dataset_name == FASHION_VIPRIORS
     name = "Fashion-VIPriors (50 labelled images per class)" if ours else dataset_title(data)

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.logging import RichHandler
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -69,9 +70,14 @@ class Parser(HfArgumentParser):
             self.print_help_and_exit(everything=first.help_all)
         if first.config:
             argv = self.recipe_arguments(first.config) + argv
-        *parsed, _, rest = self.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
+        try:
+            *parsed, _, rest = self.parse_args_into_dataclasses(
+                argv, return_remaining_strings=True, look_for_args_file=False
+            )
+        except InputError:
+            raise
+        except ValueError as error:  # transformers' own checks of its options
+            raise InputError(" ".join(str(error).split())) from None
         if rest:
             raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
         return tuple(parsed)
@@ -121,12 +127,10 @@ def run(job: Callable[[], None]) -> None:
         job()
     except InputError as error:
         if is_main_process():
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
+            # From a data worker the message comes with the worker's traceback: the last line is ours.
+            message = str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: ")
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
         raise SystemExit(2) from None
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("[", r"\[")
 
 
 def is_main_process() -> bool:

@@ -118,9 +118,7 @@ def frozen_scores(
         votes = weighted_knn(train.values, train.labels, target.values, num_classes=len(splits.class_names), k=k)
         results["kNN"] = score(votes / votes.sum(dim=1, keepdim=True), target.labels, splits.class_names)
     if args.linear:
-        probe = linear_probe(
-            train.values, train.labels, passes["validation"].values, passes["validation"].labels
-        )
+        probe = linear_probe(train.values, train.labels, passes["validation"].values, passes["validation"].labels)
         results["linear"] = score(probe.predict_proba(target.values), target.labels, splits.class_names)
     return results
 

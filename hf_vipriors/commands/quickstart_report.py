@@ -69,7 +69,9 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     teacher = [seed.teacher.metrics["seconds"] for seed in seeds]
     params = sum(p.numel() for p in seeds[0].student.model.parameters())
 
-    def row(name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any) -> RunRow:
+    def row(
+        name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any
+    ) -> RunRow:
         return RunRow(
             name,
             note,
@@ -77,9 +79,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
             top5=[s["top5"] for s in scores] if scores[0]["top5"] is not None else None,
             test_images=test_images,
             seconds=times,
-            correct=[
-                (a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(answers, seeds, strict=True)
-            ],
+            correct=[(a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(answers, seeds, strict=True)],
             **({"params": params} | more),
         )
 
@@ -182,7 +182,11 @@ def worst_mistakes(answers: Tensor, labels: Tensor, store: Any) -> list[tuple]:
 def settings(seed: Seed) -> dict[str, Any]:
     """What decides the numbers, read back from the runs' own files."""
     chosen: dict[str, Any] = {}
-    runs = (("phase 1", seed.teacher.directory), ("baseline", seed.baseline.directory), ("phase 2", seed.student.directory))
+    runs = (
+        ("phase 1", seed.teacher.directory),
+        ("baseline", seed.baseline.directory),
+        ("phase 2", seed.student.directory),
+    )
     keys = (
         "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate", "optim",
         "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing", "feature_weight", "seed",

@@ -134,9 +134,7 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig) -> None:
         )
 
 
-def train_student(
-    data: DataArguments, args: StudentArguments, splits: ImageSplits | None = None
-) -> StudentResult:
+def train_student(data: DataArguments, args: StudentArguments, splits: ImageSplits | None = None) -> StudentResult:
     """Run phase 2 from data and teacher to a native checkpoint with its card.
 
     Raises:
@@ -148,7 +146,9 @@ def train_student(
     teacher = wiring.load_teacher(args.teacher) if args.teacher else None
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
-        raise InputError("no labelled train split: a student needs labels (phase 1, scripts/train_teacher.py, does not)")
+        raise InputError(
+            "no labelled train split: a student needs labels (phase 1, scripts/train_teacher.py, does not)"
+        )
     wiring.settle_seed(args)
     config = student_config(args, splits.class_names, teacher)
     if teacher is not None:

@@ -113,7 +113,11 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
     )
     trainer.train(resume_from_checkpoint=resume)
     teacher = method.deployable()
-    metrics: dict[str, Any] = {"images": images, "chance_level": method.chance_level(args.global_batch), "seconds": trainer.state.log_history[-1].get("train_runtime")}
+    metrics: dict[str, Any] = {
+        "images": images,
+        "chance_level": method.chance_level(args.global_batch),
+        "seconds": trainer.state.log_history[-1].get("train_runtime"),
+    }
     if bank is not None:
         metrics |= frozen_scores(teacher, splits, bank, validation, data, args)
     directory = Path(args.output_dir)
@@ -134,9 +138,7 @@ def evaluation_stores(
     if "train" not in splits.splits:
         args.eval_strategy = "no"
         return None, None
-    return tuple(
-        wiring.evaluation_store(splits.splits[name], config, data, name) for name in ("train", "validation")
-    )
+    return tuple(wiring.evaluation_store(splits.splits[name], config, data, name) for name in ("train", "validation"))
 
 
 def frozen_scores(

@@ -25,7 +25,14 @@ from ..training import DataArguments, RunArguments, guard_output_dir
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
-OURS = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json", "trainer_state.json")
+OURS = (
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "README.md",
+    "metrics.json",
+    "trainer_state.json",
+)
 TEN_CROP_PCT = 0.875
 
 
@@ -50,18 +57,14 @@ def load_data(data: DataArguments) -> ImageSplits:
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str):
     """Images exactly as the exported model's own preprocessing crops them."""
     geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
-    return build_store(
-        dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name
-    )
+    return build_store(dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
 
 
 def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str):
     """Images larger than a crop by 1 / 0.875, for the ten crops to differ."""
     side = math.floor(config.image_size / TEN_CROP_PCT)
     geometry = ResizeCrop(side, side, config.interpolation)
-    return build_store(
-        dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name
-    )
+    return build_store(dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
 
 
 def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataArguments):
@@ -86,7 +89,9 @@ def load_teacher(directory: str) -> VipriorsModel | VipriorsForImageClassificati
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise InputError(f"{folder / 'config.json'} is damaged (--teacher): train or download the teacher again") from None
+        raise InputError(
+            f"{folder / 'config.json'} is damaged (--teacher): train or download the teacher again"
+        ) from None
     if kind != VipriorsConfig.model_type:
         return load_native(directory)
     if not (folder / "model.safetensors").is_file():

@@ -65,7 +65,11 @@ def rich_table(report: Report) -> Table:
     notes = [Text(f"{row.name}: {row.note}", style="dim") for row in report.rows if row.note]
     footer = Text("\n").join(
         [Text(f"• {line}") for line in all_verdicts(report)]
-        + [Text("\nWhat was run, and how to read it", style="bold"), *notes, *(Text(line, style="dim") for line in caveats(report))]
+        + [
+            Text("\nWhat was run, and how to read it", style="bold"),
+            *notes,
+            *(Text(line, style="dim") for line in caveats(report)),
+        ]
     )
     title = Text(report.title, style="bold").append(f"\n{report.subtitle}", style="not bold dim")
     style = {"box": box.SIMPLE_HEAD, "title_style": "", "caption_style": "", "pad_edge": False}

@@ -268,8 +268,6 @@ def _verdict(summary: RowSummary, baseline: str) -> str:
         return f"{summary.name} is {where}; the numbers of seeds differ, so no interval and no conclusion."
     low, high = (points(end) for end in summary.difference_interval)
     if summary.outcome == "unclear":
-        return (
-            f"{summary.name} is {where}, but the 95 % interval ({low} to {high}) includes zero: no difference shown."
-        )
+        return f"{summary.name} is {where}; the 95 % interval ({low} to {high}) includes zero: no difference shown."
     word = "beats" if summary.outcome == "better" else "loses to"
     return f"{summary.name} {word} {baseline} by {size} points (95 % interval {low} to {high}, excludes zero)."

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from enum import Enum
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from ..errors import InputError, check_choice, check_range, nearest
 from ..views import AUTO_AUGMENT_POLICIES
 
 TEACHER_METHODS = ("moco", "simclr")
 STUDENT_METHODS = ("overhaul", "supervised")
+# Options whose values transformers keeps in an enum; its own error would be a traceback.
+ENUMS = {
+    "optim": OptimizerNames,
+    "lr_scheduler_type": SchedulerType,
+    "eval_strategy": IntervalStrategy,
+    "logging_strategy": IntervalStrategy,
+    "save_strategy": SaveStrategy,
+}
+
+
+def _word(value: Enum | str) -> str:
+    return value.value if isinstance(value, Enum) else value
 
 
 def option(default, help: str):
@@ -40,7 +55,9 @@ class DataArguments:
     images_per_class: int | None = option(
         None, "Keep N labelled training images of each class (the VIPriors protocol has 50); all when not given."
     )
-    subset_seed: int = option(0, "Which N: the seed of that choice. Change it to repeat an experiment on other images.")
+    subset_seed: int = option(
+        0, "Which N: the seed of that choice. Change it to repeat an experiment on other images."
+    )
     unlabelled: str = option(
         "split",
         "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the training "
@@ -99,6 +116,8 @@ class RunArguments(TrainingArguments):
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "See the class."})
 
     def __post_init__(self) -> None:
+        for name, kind in ENUMS.items():
+            check_choice(_word(getattr(self, name)), [member.value for member in kind], name)
         super().__post_init__()
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
@@ -177,7 +196,9 @@ class TeacherArguments(RunArguments):
     batchnorm_splits: int | None = option(None, "moco: groups the key batch is normalised in; None: one per 32 keys.")
     instance_aware: bool = option(True, "moco: a queue entry of the queried image itself is no negative.")
     crop_scale: list[float] = option([0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].")
-    jitter: list[float] = option([0.4, 0.4, 0.4, 0.1], "Strength of brightness, contrast, saturation, hue [2003.04297].")
+    jitter: list[float] = option(
+        [0.4, 0.4, 0.4, 0.1], "Strength of brightness, contrast, saturation, hue [2003.04297]."
+    )
     grayscale: float = option(0.2, "Probability of grayscale [2003.04297].")
     blur: float = option(0.5, "Probability of Gaussian blur [2003.04297].")
     knn_neighbours: int = option(20, "Neighbours that vote in the online kNN.")
@@ -202,7 +223,9 @@ class TeacherArguments(RunArguments):
         check_range(self.projector_dim, "projector_dim", 1)
         check_crop_scale(self.crop_scale)
         if len(self.jitter) != 4 or min(self.jitter) < 0:
-            raise InputError(f"--jitter takes four numbers >= 0 (brightness contrast saturation hue), got {self.jitter}")
+            raise InputError(
+                f"--jitter takes four numbers >= 0 (brightness contrast saturation hue), got {self.jitter}"
+            )
         if self.margin is None:
             self.margin = 0.4 if self.method == "moco" else 0.0
         check_range(self.margin, "margin", 0, 1.99)
@@ -234,7 +257,9 @@ class StudentArguments(RunArguments):
     backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
     backbone_args: str | None = option(None, "JSON of arguments for timm.create_model; None: the teacher's.")
     image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")
-    crop_pct: float | None = option(None, "Evaluation resizes to image_size / crop_pct; None: the teacher's, or 0.875.")
+    crop_pct: float | None = option(
+        None, "Evaluation resizes to image_size / crop_pct; None: the teacher's, or 0.875."
+    )
     feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].")
     distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
     teacher_batch_statistics: bool = option(
@@ -276,7 +301,9 @@ class StudentArguments(RunArguments):
             check_range(getattr(self, name), name, 0)
         check_range(self.ema_decay, "ema_decay", 0, 0.999999)
         check_crop_scale(self.crop_scale)
-        self.backbone_args = None if self.backbone_args is None else parsed_mapping(self.backbone_args, "backbone_args")
+        self.backbone_args = (
+            None if self.backbone_args is None else parsed_mapping(self.backbone_args, "backbone_args")
+        )
 
     @property
     def default_base_learning_rate(self) -> float:

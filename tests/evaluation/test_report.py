@@ -126,7 +126,7 @@ def test_the_verdict_says_it_when_the_method_wins_loses_or_shows_nothing():
     )
     won, lost, same = verdict_lines(report)
     assert won == "winner beats base by 4.0 points (95 % interval +1.6 to +6.4, excludes zero)."
-    assert lost == "loser loses to base by 4.0 points (95 % interval -6.5 to -1.5, excludes zero)."
+    assert lost == "loser loses to base by 4.0 points (95 % interval -6.6 to -1.4, excludes zero)."
     assert (
         same == "same is 0.5 points above base; the 95 % interval (-2.0 to +3.0) includes zero: no difference shown."
     )

@@ -26,9 +26,7 @@ def slow_loop(query, key, queue, temperature, margin, query_index, queue_index):
         q = query[i] / query[i].norm()
         positive = math.exp((q @ (key[i] / key[i].norm()) - margin) / temperature)
         negative = sum(
-            math.exp(q @ (n / n.norm()) / temperature)
-            for j, n in enumerate(queue)
-            if query_index[i] != queue_index[j]
+            math.exp(q @ (n / n.norm()) / temperature) for j, n in enumerate(queue) if query_index[i] != queue_index[j]
         )
         total -= math.log(positive / (positive + negative))
     return total / len(query)
@@ -41,9 +39,7 @@ def test_agrees_with_a_slow_loop(batch, width, temperature):
     torch.manual_seed(batch * width)
     query, key, queue = torch.randn(batch, width), torch.randn(batch, width), torch.randn(12, width)
     query_index, queue_index = torch.arange(batch), torch.randint(-1, 5, (12,))
-    got = margin_info_nce(
-        query, key, queue, temperature=temperature, query_index=query_index, queue_index=queue_index
-    )
+    got = margin_info_nce(query, key, queue, temperature=temperature, query_index=query_index, queue_index=queue_index)
     want = slow_loop(query.double(), key.double(), queue.double(), temperature, 0.4, query_index, queue_index)
     assert got.item() == pytest.approx(want, rel=1e-4)
 
@@ -55,10 +51,7 @@ def test_own_image_in_the_queue_is_no_negative():
     queue_index = torch.tensor([10, 3, 11, 4, -1, 10])
     masked = margin_info_nce(query, query, queue, query_index=index, queue_index=queue_index)
     by_hand = torch.stack(
-        [
-            margin_info_nce(query[i : i + 1], query[i : i + 1], queue[queue_index != index[i]])
-            for i in range(2)
-        ]
+        [margin_info_nce(query[i : i + 1], query[i : i + 1], queue[queue_index != index[i]]) for i in range(2)]
     ).mean()
     torch.testing.assert_close(masked, by_hand)
     assert masked < margin_info_nce(query, query, queue)
