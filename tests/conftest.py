@@ -65,8 +65,8 @@ def assert_trained():
 
 @pytest.fixture
 def steps():
-    """``steps(method, inputs, optimizer)``: three optimizer steps. One is not enough to move every parameter: timm starts
-    the last batch norm of each block at zero, so what lies before it gets no gradient yet."""
+    """``steps(method, inputs, optimizer)``: three optimizer steps. One is not enough to move every parameter: timm
+    starts the last batch norm of each block at zero, so what lies before it gets no gradient yet."""
 
     def run(method: torch.nn.Module, inputs: dict, optimizer: torch.optim.Optimizer, count: int = 3) -> None:
         for _ in range(count):

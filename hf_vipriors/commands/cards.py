@@ -43,9 +43,10 @@ def common_facts(
 ) -> dict[str, Any]:
     """What every card says: data, settings, time, versions."""
     ours = data.dataset_name == FASHION_VIPRIORS
-    name = "Fashion-VIPriors (50 labelled images per class)" if ours else dataset_title(data)
-    if data.images_per_class is not None:
-        name = f"{'Fashion-VIPriors' if ours else dataset_title(data)} ({data.images_per_class} labelled images per class)"
+    name = "Fashion-VIPriors" if ours else dataset_title(data)
+    per_class = data.images_per_class or (50 if ours else None)
+    if per_class is not None:
+        name += f" ({per_class} labelled images per class)"
     settings = args.to_dict()
     local = ours or data.dataset_name in ("imagefolder", "parquet") or Path(data.dataset_name).exists()
     return {
@@ -63,7 +64,7 @@ def common_facts(
 
 
 def dataset_title(data: DataArguments) -> str:
-    """The data set in plain words; of a local folder only its name: a path says more of the machine than of the data."""
+    """The data set in plain words; of a local folder only its name, not where it lies."""
     place = data.data_dir or data.dataset_name
     return Path(place).resolve().name if Path(place).exists() else data.dataset_name
 

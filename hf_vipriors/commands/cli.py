@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.logging import RichHandler
+from rich.markup import escape
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError
@@ -29,6 +29,13 @@ COMMON = {
     "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
     "use_cpu",
 }  # fmt: skip
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 class Parser(HfArgumentParser):
@@ -45,7 +52,7 @@ class Parser(HfArgumentParser):
             description=description,
             allow_abbrev=False,
             add_help=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=lambda prog: Formatter(prog, max_help_position=36, width=110),
         )
         self.add_argument("--config", metavar="RECIPE.yaml", help="Recipe of settings; the command line wins.")
         self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
@@ -111,8 +118,12 @@ class Parser(HfArgumentParser):
             negation = any(o.startswith("--no_") for o in action.option_strings)
             if not everything and (not own or negation):
                 action.help = argparse.SUPPRESS
+            if action.nargs != 0 and action.metavar is None:
+                action.metavar = "X"  # the option in capitals says nothing twice
             # "--image_size" and "--image-size" are one option: show it once.
             action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
+        # What is ours first, what every Trainer has last.
+        self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
         self.usage = "%(prog)s [--config RECIPE.yaml] [--option value ...]"
         self.print_help()
         if not everything:

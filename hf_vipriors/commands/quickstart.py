@@ -132,7 +132,7 @@ class Quickstart:
         row = cards.score_row
         beside = [
             row("ten-crop", seed.ten_crop[0].to_dict(), "model"),
-            row("supervised baseline", seed.baseline.metrics["test"], "baseline", "same labels, epochs, augmentation"),
+            row("from scratch", seed.baseline.metrics["test"], "baseline", "same labels, epochs, augmentation"),
             row("fine-tuned without distillation", seed.finetuned.metrics["test"], "other"),
             row("two-model ensemble", seed.ensemble[0].to_dict(), "other", "fine-tuned and distilled"),
         ]
@@ -163,7 +163,7 @@ class Quickstart:
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])
         self.console.print(
-            f"\n{seconds / 60:.1f} minutes. The page with curves, map, neighbours and mistakes: [bold]{paths['html']}[/]"
+            f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: [bold]{paths['html']}[/]"
             f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
             f"    from transformers import pipeline\n"
             f'    pipeline("image-classification", model="{student}")("picture.png")\n',

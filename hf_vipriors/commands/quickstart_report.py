@@ -188,10 +188,10 @@ def settings(seed: Seed) -> dict[str, Any]:
         ("phase 2", seed.student.directory),
     )
     keys = (
-        "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate", "optim",
-        "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing", "feature_weight", "seed",
+        "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate",
+        "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing", "feature_weight", "seed",
     )  # fmt: skip
-    for name, directory in runs:
-        arguments = wiring.read_json(directory / wiring.RUN_FILE)["arguments"]
+    for name, run in runs:
+        arguments = wiring.read_json(run.directory / wiring.RUN_FILE)["arguments"]
         chosen[name] = ", ".join(f"{k} {arguments[k]}" for k in keys if arguments.get(k) is not None)
     return chosen

@@ -146,9 +146,7 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     teacher = wiring.load_teacher(args.teacher) if args.teacher else None
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
-        raise InputError(
-            "no labelled train split: a student needs labels (phase 1, scripts/train_teacher.py, does not)"
-        )
+        raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
     wiring.settle_seed(args)
     config = student_config(args, splits.class_names, teacher)
     if teacher is not None:

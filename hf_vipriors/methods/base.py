@@ -69,14 +69,14 @@ class Method(nn.Module):
 class FrozenTeacher(nn.Module):
     """A teacher that stays what it was: eval mode pinned, no gradient, no place in checkpoints or the optimizer.
 
-    The model is deliberately no registered submodule: ``.train()``, ``parameters()``, ``state_dict()`` and DDP pass it by,
-    only ``.to()`` reaches it. Its input is normalised again where its statistics differ from the student's, and resized
-    where it takes one size only.
+    The model is deliberately no registered submodule: ``.train()``, ``parameters()``, ``state_dict()`` and DDP pass
+    it by, only ``.to()`` reaches it. Its input is normalised again where its statistics differ from the student's, and
+    resized where it takes one size only.
 
     Args:
         model: the teacher; frozen in place.
         student_mean, student_std: what the images were normalised with.
-        batch_statistics: run its batch norms on the batch, as the published program did. Default False; for comparison.
+        batch_statistics: run its batch norms on the batch, as the published program did. Default False.
     """
 
     def __init__(

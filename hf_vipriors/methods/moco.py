@@ -164,7 +164,7 @@ def settled_queue_length(images: int, batch: int, given: int | None = None) -> i
         raise InputError(f"--queue_length must be at least 1, got {given}")
     if given >= images:
         raise InputError(
-            f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its own "
-            f"image as a negative; leave it out, or give at most {max(1, images // 2)}"
+            f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its "
+            f"own image as a negative; leave it out, or give at most {max(1, images // 2)}"
         )
     return given

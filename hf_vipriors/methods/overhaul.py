@@ -23,9 +23,9 @@ class OverhaulDistillation(Supervised):
 
     .. math:: L = CE + \lambda \sum_{i=0}^{L-1} 2^{-(L-1-i)} \frac{1}{B} d_i
 
-    with d_i the partial L2 distance of :func:`hf_vipriors.losses.overhaul.partial_l2` between the student's map, after a
-    connector (1x1 convolution and batch norm), and the teacher's, both before their ReLU. Where the teacher's stage does
-    not end in a ReLU (EfficientNet, ConvNeXt, ViT) d_i is the plain squared distance of the stage outputs.
+    with d_i the partial L2 distance of :func:`hf_vipriors.losses.overhaul.partial_l2` between the student's map, after
+    a connector (1x1 convolution and batch norm), and the teacher's, both before their ReLU. Where the teacher's stage
+    does not end in a ReLU (EfficientNet, ConvNeXt, ViT) d_i is the plain squared distance of the stage outputs.
 
     Any two timm networks fit: stages are paired from the deepest, the larger of two maps is averaged down to the
     smaller, the connector matches the channels.

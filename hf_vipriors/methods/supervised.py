@@ -55,7 +55,7 @@ class Supervised(Method):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and their soft targets ``(B, K)``, mixed where asked. An odd last batch stays unmixed (timm pairs)."""
+        """Images and their soft targets ``(B, K)``, mixed where asked. timm pairs: an odd batch stays unmixed."""
         if labels.min() < 0:
             raise ValueError("supervised training met an image without a label")
         if self.mixer is not None and len(images) % 2 == 0:

@@ -42,8 +42,8 @@ class DataArguments:
 
     dataset_name: str = option(
         "fashion-vipriors",
-        "A Hub data set, 'imagefolder' (with --data_dir), a .parquet file or folder, a data set saved with save_to_disk, "
-        "or 'fashion-vipriors', which ships with the package.",
+        "A Hub data set, 'imagefolder' (with --data_dir), a .parquet file or folder, a data set saved with "
+        "save_to_disk, or 'fashion-vipriors', which ships with the package.",
     )
     dataset_config: str | None = option(None, "Configuration of a Hub data set.")
     dataset_revision: str | None = option(None, "Revision (branch, tag, commit) of a Hub data set.")
@@ -55,13 +55,11 @@ class DataArguments:
     images_per_class: int | None = option(
         None, "Keep N labelled training images of each class (the VIPriors protocol has 50); all when not given."
     )
-    subset_seed: int = option(
-        0, "Which N: the seed of that choice. Change it to repeat an experiment on other images."
-    )
+    subset_seed: int = option(0, "Which N: the seed of that choice. Change it to repeat a run on other images.")
     unlabelled: str = option(
         "split",
-        "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the training "
-        "images not chosen), 'none' (strict protocol: labelled images only).",
+        "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the "
+        "training images not chosen), 'none' (strict protocol: labelled images only).",
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")
     memory_share: float = option(
@@ -196,9 +194,7 @@ class TeacherArguments(RunArguments):
     batchnorm_splits: int | None = option(None, "moco: groups the key batch is normalised in; None: one per 32 keys.")
     instance_aware: bool = option(True, "moco: a queue entry of the queried image itself is no negative.")
     crop_scale: list[float] = option([0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].")
-    jitter: list[float] = option(
-        [0.4, 0.4, 0.4, 0.1], "Strength of brightness, contrast, saturation, hue [2003.04297]."
-    )
+    jitter: list[float] = option([0.4, 0.4, 0.4, 0.1], "Brightness, contrast, saturation, hue [2003.04297].")
     grayscale: float = option(0.2, "Probability of grayscale [2003.04297].")
     blur: float = option(0.5, "Probability of Gaussian blur [2003.04297].")
     knn_neighbours: int = option(20, "Neighbours that vote in the online kNN.")
@@ -251,15 +247,13 @@ class StudentArguments(RunArguments):
     )
     student_init: str | None = option(
         None,
-        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: the teacher where the network is "
-        "the same, else scratch.",
+        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: the teacher where the network "
+        "is the same, else scratch.",
     )
     backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
     backbone_args: str | None = option(None, "JSON of arguments for timm.create_model; None: the teacher's.")
     image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")
-    crop_pct: float | None = option(
-        None, "Evaluation resizes to image_size / crop_pct; None: the teacher's, or 0.875."
-    )
+    crop_pct: float | None = option(None, "Evaluation resizes to size / crop_pct; None: the teacher's, or 0.875.")
     feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].")
     distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
     teacher_batch_statistics: bool = option(

@@ -33,8 +33,8 @@ METHOD_STATE = "model.safetensors"
 class MethodTrainer(Trainer):
     """Trains a :class:`hf_vipriors.methods.Method` on an image store.
 
-    What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so that
-    a view depends on nothing that ran before; named loss parts are averaged over the logging window and over
+    What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
+    that a view depends on nothing that ran before; named loss parts are averaged over the logging window and over
     processes; moving averages move once per optimizer step; checkpoints hold the method's whole state as safetensors
     and nothing pickled but the optimizer's tensors.
 

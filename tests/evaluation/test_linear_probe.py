@@ -45,7 +45,14 @@ def test_the_scale_of_the_features_does_not_matter():
     assert np.allclose(small.predict_proba(x_val * 1e-3), large.predict_proba(x_val * 1e3), atol=1e-4)
 
 
-def test_c_is_chosen_on_validation_and_a_tie_goes_to_the_smaller():
+def test_on_a_tie_the_stronger_penalty_wins():
+    (x, y), (x_val, y_val) = blobs(60, 0, spread=0.1), blobs(30, 1, spread=0.1)
+    probe = linear_probe(x, y, x_val, y_val, costs=[10.0, 0.1, 1.0])
+    assert set(probe.accuracies.values()) == {1.0}
+    assert probe.cost == 0.1
+
+
+def test_c_is_chosen_on_validation():
     rng = np.random.default_rng(0)
     # 40 images, 60 noise features: a weak penalty learns the noise by heart.
     y = torch.arange(40) % 2

@@ -1,4 +1,4 @@
-"""Run by test_distributed.py under torchrun with 1 or 2 processes: three steps on the same global batches, state saved."""
+"""Run by test_distributed.py with 1 or 2 processes: three steps on the same global batches, state saved."""
 
 import copy
 import sys
@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_vipriors.methods import moco as moco_module
 from hf_vipriors.methods import MoCo, OverhaulDistillation, Progress, SimCLR
+from hf_vipriors.methods import moco as moco_module
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 
 TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}

@@ -1,4 +1,4 @@
-"""Two processes compute what one computes: the same loss, weights and queue after three steps of the same global batch."""
+"""Two processes compute what one computes: the same loss, weights and queue after three steps."""
 
 import subprocess
 import sys

@@ -81,4 +81,4 @@ def _rank_of_truth(scores, labels):
     """How many classes stand before the true one, (N,)."""
     truth = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    return ((scores > truth)).sum(axis=1)
+    return ((scores > truth) | ((scores == truth) & earlier)).sum(axis=1)
