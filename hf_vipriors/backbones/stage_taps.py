@@ -43,8 +43,8 @@ class _HasIntermediates(Protocol):
 class _InputTap:
     """Forward pre-hook that keeps a module's inputs while it is armed.
 
-    An object and not a closure: a deep copy of a network then gets its own tap, which stays unarmed, instead of
-    one that writes into this network's.
+    An object and not a closure: a deep copy of a network then has a tap of its own, which stays unarmed until the
+    copied StageTaps arms it.
     """
 
     def __init__(self) -> None:

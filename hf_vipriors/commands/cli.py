@@ -126,7 +126,7 @@ class Parser(HfArgumentParser):
         self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
         self.usage = "%(prog)s [--config RECIPE.yaml] [--option value ...]"
         self.print_help()
-        if not everything:
+        if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
             sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")
         raise SystemExit(0)
 

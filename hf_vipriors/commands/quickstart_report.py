@@ -189,7 +189,8 @@ def settings(seed: Seed) -> dict[str, Any]:
     )
     keys = (
         "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate",
-        "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing", "feature_weight", "seed",
+        "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing",
+        "feature_weight", "seed",
     )  # fmt: skip
     for name, run in runs:
         arguments = wiring.read_json(run.directory / wiring.RUN_FILE)["arguments"]

@@ -21,6 +21,7 @@ Features = torch.Tensor | np.ndarray
 # Inverse regularisation strengths. Few images and many features want the small end; the grid is wide enough that
 # the best one is seldom its end.
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_MAX_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ def linear_probe(
 
 
 def _fit(x: np.ndarray, y: np.ndarray, cost: float, seed: int) -> Pipeline:
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=cost, max_iter=2000, random_state=seed))
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=cost, max_iter=_MAX_ITERATIONS, random_state=seed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         pipeline.fit(x, y)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        logger.info("linear probe: C = %g had not converged after 2000 iterations", cost)
+        logger.info("linear probe: C = %g had not converged after %d iterations", cost, _MAX_ITERATIONS)
     return pipeline
 
 

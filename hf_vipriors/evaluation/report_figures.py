@@ -45,7 +45,7 @@ def curves_figure(panel: Sequence[Curve]) -> Figure:
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=f"chance level {level:.3g}")
     axes.set_xlabel(" / ".join(dict.fromkeys(curve.xlabel for curve in panel)), color=INK)
     axes.set_ylabel(" / ".join(dict.fromkeys(curve.ylabel for curve in panel)), color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.grid(color=GRID, linewidth=0.7)
     axes.margins(x=0.02, y=0.1)
     # Above the axes, so that it never covers a line.
@@ -210,4 +210,6 @@ def _class_name(label: int, class_names: Sequence[str]) -> str:
 
 
 def _short(name: str, limit: int = 16) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """Cut out of the middle: long names often differ at their end alone."""
+    tail = (limit - 1) // 2
+    return name if len(name) <= limit else f"{name[: limit - 1 - tail]}…{name[-tail:]}"

@@ -50,6 +50,7 @@ def html(report: Report) -> str:
         with_seconds=any(summary.seconds is not None for summary in summaries),
         with_params=any(row.params is not None for row in report.rows),
         curves=[_curves(panel, number) for number, panel in enumerate(report.curves) if panel],
+        with_chance=any(curve.chance is not None for panel in report.curves for curve in panel),
         confusion=_confusion(report),
         per_class=_per_class(report),
         pairs=confused_pairs(report),

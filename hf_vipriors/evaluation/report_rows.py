@@ -199,7 +199,7 @@ def caveats(report: Report) -> list[str]:
     if any(summary.seeds == 1 for summary in summaries):
         lines.append(
             "One seed: the interval covers the choice of test images, not the luck of a training run; "
-            "another seed can move a row by a point or two."
+            "another seed gives other values."
         )
     if any(summary.seeds > 1 for summary in summaries):
         row = next(row for row in report.rows if len(row.top1) > 1)

@@ -174,22 +174,36 @@ def test_gradients_flow_where_the_relu_is_shut():
     assert model.layer4[-1].bn2.weight.grad.abs().sum() > 0
 
 
+def hooks(model: nn.Module) -> list:
+    return [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
+
+
 def test_nothing_is_kept_after_a_call_or_after_a_plain_forward():
     model = small_resnet()
     taps = StageTaps(model, SIZE)
-    held = [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
+    held = hooks(model)
     assert len(held) == 4
     taps(images())
+    assert all(hook.inputs == [] for hook in held)
     model(images())
-    with pytest.raises(RuntimeError):  # also not after a call that fails half way
-        taps(images()[:, :, :0])
     assert all(hook.inputs == [] for hook in held)
 
 
-def test_copies_do_not_write_into_each_others_taps():
+def test_nothing_is_kept_after_a_call_that_fails_half_way():
+    model = small_resnet()
+    taps = StageTaps(model, SIZE)
+    held = hooks(model)
+    model.layer4[-1].conv2 = nn.Conv2d(1, 1, 1)
+    with pytest.raises(RuntimeError):
+        taps(images())
+    assert all(hook.inputs == [] and not hook.armed for hook in held)
+
+
+def test_copies_do_not_share_taps():
     model = small_resnet().eval()
     taps = StageTaps(model, SIZE)
     twin = copy.deepcopy(model)
+    assert not set(hooks(model)).intersection(hooks(twin))
     nn.init.zeros_(twin.layer4[-1].bn2.weight)
     twin_taps = StageTaps(twin, SIZE)
     both = copy.deepcopy({"model": model, "taps": taps})

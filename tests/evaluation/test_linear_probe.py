@@ -53,20 +53,21 @@ def test_on_a_tie_the_stronger_penalty_wins():
 
 
 def test_c_is_chosen_on_validation():
+    # One image in ten is of class 1. A strong penalty leaves only the majority, a weak one finds the line.
+    y = (torch.arange(60) % 10 == 0).long()
     rng = np.random.default_rng(0)
-    # 40 images, 60 noise features: a weak penalty learns the noise by heart.
-    y = torch.arange(40) % 2
-    signal = torch.where(y == 1, 1.0, -1.0)[:, None]
-    x = torch.cat([signal + torch.tensor(rng.normal(size=(40, 1))), torch.tensor(rng.normal(size=(40, 60)))], dim=1)
-    x_val = torch.cat(
-        [signal + torch.tensor(rng.normal(size=(40, 1))), torch.tensor(rng.normal(size=(40, 60)))], dim=1
-    )
-    probe = linear_probe(x, y, x_val, y, costs=[100.0, 1e-3, 0.1])
-    assert probe.cost == min(cost for cost, value in probe.accuracies.items() if value == probe.validation_accuracy)
-    assert list(probe.accuracies) == [1e-3, 0.1, 100.0]
-    # The labels of training alone decide the weights: other validation labels change the choice, not a fitted model.
-    other = linear_probe(x, y, x_val, 1 - y, costs=[probe.cost])
-    assert np.array_equal(other.predict_proba(x), linear_probe(x, y, x_val, y, costs=[probe.cost]).predict_proba(x))
+    x = torch.tensor(2.0 * y.numpy()[:, None] + 0.1 * rng.normal(size=(60, 1)))
+    probe = linear_probe(x, y, x, y, costs=[1e-6, 1.0])
+    assert probe.accuracies == {1e-6: pytest.approx(0.9), 1.0: 1.0}
+    assert (probe.cost, probe.validation_accuracy) == (1.0, 1.0)
+    assert (probe.predict_proba(x).argmax(axis=1) == y.numpy()).all()
+
+
+def test_validation_chooses_but_does_not_train():
+    (x, y), (x_val, y_val) = blobs(60, 0, spread=1.5), blobs(30, 1, spread=1.5)
+    true, wrong = linear_probe(x, y, x_val, y_val, costs=[0.1]), linear_probe(x, y, x_val, 2 - y_val, costs=[0.1])
+    assert np.array_equal(true.predict_proba(x), wrong.predict_proba(x))
+    assert true.validation_accuracy > wrong.validation_accuracy
 
 
 def test_a_class_without_training_images_keeps_its_column():
@@ -77,11 +78,12 @@ def test_a_class_without_training_images_keeps_its_column():
     assert probabilities.argmax(axis=1).tolist() == [0, 0, 3, 3]
 
 
-def test_no_warning_escapes_when_it_does_not_converge(caplog, recwarn):
-    rng = np.random.default_rng(0)
-    x, y = torch.tensor(rng.normal(size=(12, 3))), torch.arange(12) % 2
+def test_a_fit_that_does_not_converge_is_logged_and_warns_nobody(caplog, recwarn, monkeypatch):
+    monkeypatch.setattr("hf_vipriors.evaluation.linear_probe._MAX_ITERATIONS", 1)
+    (x, y), (x_val, y_val) = blobs(60, 0, spread=1.5), blobs(30, 1)
     with caplog.at_level(logging.INFO):
-        linear_probe(x, y, x, y, costs=[1e12])
+        linear_probe(x, y, x_val, y_val, costs=[10.0])
+    assert "C = 10 had not converged after 1 iterations" in caplog.text
     assert not recwarn.list
 
 

@@ -68,6 +68,12 @@ def test_classes_are_drawn_worst_first():
     assert len(figures.per_class_figure(many).axes[0].patches) == 25
 
 
+def test_long_names_that_differ_at_the_end_stay_apart():
+    names = {f"a very long class name, number {number}": 0.5 for number in range(3)}
+    shown = [label.get_text() for label in figures.per_class_figure(names).axes[0].get_yticklabels()]
+    assert len(set(shown)) == 3 and max(map(len, shown)) == 16
+
+
 def test_the_map_draws_every_point_once_with_a_mark_of_its_class():
     rng = np.random.default_rng(0)
     positions, labels = rng.normal(size=(200, 2)), np.arange(200) % 10
