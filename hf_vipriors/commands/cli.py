@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.logging import RichHandler
@@ -134,6 +135,7 @@ class Parser(HfArgumentParser):
 def run(job: Callable[[], None]) -> None:
     """Run a command: a user's mistake becomes one line on stderr and exit code 2."""
     configure_logging()
+    use_all_cores()
     try:
         job()
     except InputError as error:
@@ -142,6 +144,14 @@ def run(job: Callable[[], None]) -> None:
             message = str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: ")
             Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
         raise SystemExit(2) from None
+
+
+def use_all_cores() -> None:
+    """Give a lone process on a CPU its cores back: ``accelerate launch`` sets OMP_NUM_THREADS to 1 unless it is told."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    if launched and torch.get_num_threads() < cores and not torch.cuda.is_available():
+        torch.set_num_threads(cores)
 
 
 def is_main_process() -> bool:

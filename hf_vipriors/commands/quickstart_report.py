@@ -182,11 +182,7 @@ def worst_mistakes(answers: Tensor, labels: Tensor, store: Any) -> list[tuple]:
 def settings(seed: Seed) -> dict[str, Any]:
     """What decides the numbers, read back from the runs' own files."""
     chosen: dict[str, Any] = {}
-    runs = (
-        ("phase 1", seed.teacher.directory),
-        ("baseline", seed.baseline.directory),
-        ("phase 2", seed.student.directory),
-    )
+    runs = (("phase 1", seed.teacher), ("baseline", seed.baseline), ("phase 2", seed.student))
     keys = (
         "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate",
         "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing",

@@ -35,7 +35,7 @@ def test_scores_students_and_their_ensemble(students, photos, tmp_path, capsys):
         low, high = found[model]["top-1"]["interval"]
         assert low <= found[model]["top-1"]["top1"] <= high
     shown = capsys.readouterr().out
-    assert "95 % interval" in shown and "green" in shown
+    assert "Scores on test" in shown and "ensemble" in shown and "green" in shown
 
 
 def test_ten_crop_on_validation(students, photos, tmp_path):
