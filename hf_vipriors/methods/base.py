@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
+
+from ..backbones import has_fixed_size
 
 
 class Progress(NamedTuple):
@@ -90,6 +93,7 @@ class FrozenTeacher(nn.Module):
         super().__init__()
         self._held = (model.requires_grad_(False).train(batch_statistics),)
         mean, std = torch.tensor(student_mean), torch.tensor(student_std)
+        self.size = model.config.image_size if has_fixed_size(model.config.backbone) else None
         own_mean, own_std = torch.tensor(model.config.image_mean), torch.tensor(model.config.image_std)
         self.same_statistics = bool(torch.equal(mean, own_mean) and torch.equal(std, own_std))
         # ((x * std + mean) - own_mean) / own_std in one multiply and one add.
@@ -109,4 +113,6 @@ class FrozenTeacher(nn.Module):
         """The student's input as the teacher wants it."""
         if not self.same_statistics:
             images = images * self.scale + self.shift
+        if self.size is not None and images.shape[-1] != self.size:
+            images = F.interpolate(images, size=self.size, mode="bilinear", antialias=True, align_corners=False)
         return images

@@ -96,6 +96,15 @@ def test_input_is_normalised_again_for_a_teacher_with_other_statistics(tiny_conf
     torch.testing.assert_close(method.teacher.prepared(normalised(student.config)), normalised(teacher.config))
 
 
+def test_a_teacher_that_takes_one_size_gets_it(tiny_config):
+    torch.manual_seed(0)
+    teacher = VipriorsModel(tiny_config("vit_tiny_patch16_224", image_size=32, projector_dim=8))
+    student = VipriorsForImageClassification(tiny_config(image_size=64))
+    method = OverhaulDistillation(student, teacher, start_epoch=0)
+    assert method.teacher.prepared(torch.randn(2, 3, 64, 64)).shape == (2, 3, 32, 32)
+    assert method(**batch(64)).parts["distillation"] > 0
+
+
 FAMILIES = [
     ("resnet50", "resnet18"),
     ("resnet18", "mobilenetv3_small_050"),
