@@ -147,7 +147,7 @@ def run(job: Callable[[], None]) -> None:
 
 
 def use_all_cores() -> None:
-    """Give a lone process on a CPU its cores back: ``accelerate launch`` sets OMP_NUM_THREADS to 1 unless it is told."""
+    """Give a lone process on a CPU its cores back: ``accelerate launch`` sets one thread unless it is told."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) == 1
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     if launched and torch.get_num_threads() < cores and not torch.cuda.is_available():

@@ -1,6 +1,7 @@
 """Training: arguments, the trainers that add contrastive and distillation losses to ``transformers.Trainer``."""
 
-from .arguments import DataArguments, RunArguments, StudentArguments, TeacherArguments
+from .arguments import DataArguments, RunArguments
+from .phase_arguments import StudentArguments, TeacherArguments
 from .trainer import MethodTrainer, StudentTrainer, TeacherTrainer, guard_output_dir
 
 __all__ = [

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..methods import Method, Progress
 
-if TYPE_CHECKING:
-    from .trainer import MethodTrainer
-
 
 class StepHooks(TrainerCallback):
-    """Tells the method when an optimizer step begins and ends: once a step, whatever the accumulation."""
+    """Tells the method when an optimizer step begins and ends: once a step, whatever the accumulation.
 
-    def __init__(self, method: Method, trainer: MethodTrainer):
-        self.method, self.trainer = method, trainer
+    Args:
+        method: gets ``begin_step`` and ``end_step``.
+        on_begin: called before the first micro-batch of a step.
+    """
+
+    def __init__(self, method: Method, on_begin: Callable[[], None]):
+        self.method, self.on_begin = method, on_begin
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.trainer._micro_step = 0
+        self.on_begin()
         self.method.begin_step(self._progress(args, state))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:

@@ -69,7 +69,7 @@ class MethodTrainer(Trainer):
             data_collator=collate,
             train_dataset=train_store,
             eval_dataset=evaluation_store,
-            callbacks=[StepHooks(method, self)],
+            callbacks=[StepHooks(method, self._begin_step)],
         )
         self.views = views.to(args.device)
         self.remove_callback(ProgressCallback)
@@ -85,6 +85,9 @@ class MethodTrainer(Trainer):
         self._micro_step += 1
         images = inputs.pop("pixel_values")
         return {"views": self.views(images, generator), "labels": inputs["labels"], "index": inputs["index"]}
+
+    def _begin_step(self) -> None:
+        self._micro_step = 0
 
     def _view_seed(self) -> int:
         """One number for (seed, step, micro-step, process): SplitMix64's constants keep neighbours apart."""
