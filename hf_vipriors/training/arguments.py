@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from transformers import SchedulerType, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
@@ -116,6 +117,9 @@ class RunArguments(TrainingArguments):
         super().__post_init__()
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
+        for tracker in self.report_to:
+            if tracker not in get_available_reporting_integrations():
+                raise InputError(f"--report_to {tracker}: no such tracker is installed (pip install {tracker})")
         if self.learning_rate is not None:
             check_range(self.learning_rate, "learning_rate", 0, open_low=True)
         if self.base_learning_rate is not None:

@@ -45,6 +45,7 @@ def refused(capsys, tmp_path):
         (["--label_column", "lable"], ["lable"]),
         (["--resume_from_checkpoint", "true"], ["resume"]),
         (["--label_smoothing_factor", "0.1"], ["label_smoothing"]),
+        (["--report_to", "tracker_of_mine"], ["tracker_of_mine"]),
     ],
 )
 def test_teacher_refuses(refused, teacher_options, change, words):
