@@ -138,7 +138,10 @@ def evaluation_stores(
     if "train" not in splits.splits:
         args.eval_strategy = "no"
         return None, None
-    return tuple(wiring.evaluation_store(splits.splits[name], config, data, name) for name in ("train", "validation"))
+    return tuple(
+        wiring.evaluation_store(splits.splits[name], config, data, f"{name}, for kNN")
+        for name in ("train", "validation")
+    )
 
 
 def frozen_scores(
