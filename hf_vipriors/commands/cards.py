@@ -55,7 +55,13 @@ def common_facts(
         "dataset_id": None if local else data.dataset_name,
         "dataset_sources": ["zalando-datasets/fashion_mnist"] if ours else [],
         "dataset_licence": "MIT" if ours else None,
-        "dataset_counts": {split: len(dataset) for split, dataset in splits.splits.items()},
+        "dataset_counts": {
+            split: len(dataset)
+            for split, dataset in splits.splits.items()
+            if not (split == "test" and splits.test_is_validation)
+        },
+        "split": "validation" if splits.test_is_validation else "test",
+        "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
         "settings": {key: settings[key] for key in SETTINGS if settings.get(key) is not None},
         "seconds": seconds,
         "hardware": hardware(),

@@ -62,14 +62,13 @@ class EvaluationArguments:
 
 def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
     """All figures by model and measurement; see :func:`main` for the command."""
-    models = {name: wiring.load_teacher(name).to(args.device) for name in args.model}
+    models = {name: wiring.load_ours(name, "model").to(args.device) for name in args.model}
     splits = wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")
     for name, model in models.items():
-        known = model.config.num_labels
-        if isinstance(model, VipriorsForImageClassification) and known != len(splits.class_names):
-            raise InputError(f"{name} knows {known} classes, the data set has {len(splits.class_names)}")
+        if isinstance(model, VipriorsForImageClassification):
+            class_order(model, splits.class_names, name)
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
     answers = []
     for name, model in models.items():
@@ -80,8 +79,26 @@ def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
         results[name] |= frozen_scores(model, splits, data, args)
     if len(answers) > 1 and len(models) > 1:
         mean = ensemble([values for _, values, _ in answers])
-        results[f"ensemble of {len(models)}"] = {"top-1": score(mean, answers[0][2], splits.class_names)}
+        results[f"ensemble of {len(models)}"] = {measured(args): score(mean, answers[0][2], splits.class_names)}
+    if not any(results.values()):
+        raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
     return results
+
+
+def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
+    """Which output of the model answers for each class of the data set.
+
+    Raises:
+        InputError: when the two do not know the same classes.
+    """
+    known = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if set(known) != set(class_names):
+        odd = sorted(set(known) ^ set(class_names))[:5]
+        raise InputError(
+            f"{name} (--model) knows other classes than the data set ({', '.join(odd)}, ...): give the data set it "
+            "was trained for (--dataset_name, --data_dir)"
+        )
+    return [known.index(each) for each in class_names]
 
 
 def classify(
@@ -92,8 +109,13 @@ def classify(
     make = wiring.ten_crop_store if args.ten_crop else wiring.evaluation_store
     store = make(dataset, config, data, args.split)
     found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
-    result = score(found.values, found.labels, splits.class_names)
-    return {"ten-crop top-1" if args.ten_crop else "top-1": (result, found.values, found.labels)}
+    values = found.values[:, class_order(model, splits.class_names, model.config.backbone)]
+    result = score(values, found.labels, splits.class_names)
+    return {measured(args): (result, values, found.labels)}
+
+
+def measured(args: EvaluationArguments) -> str:
+    return "ten-crop top-1" if args.ten_crop else "top-1"
 
 
 def frozen_scores(

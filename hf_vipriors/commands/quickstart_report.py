@@ -33,6 +33,7 @@ class Seed:
     finetuned: StudentResult
     student: StudentResult
     ten_crop: tuple[ClassificationScore, Tensor]
+    baseline_ten_crop: tuple[ClassificationScore, Tensor]
     ensemble: tuple[ClassificationScore, Tensor]
     labels: Tensor
 
@@ -112,10 +113,13 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     ten = row("phase 2, ten-crop", "the student on ten crops of each image",
               [s.ten_crop[0].to_dict() for s in seeds], [s.ten_crop[1] for s in seeds], distilled.seconds)  # fmt: skip
     both_seconds = [a + s.student.metrics["seconds"] for a, s in zip(fine.seconds, seeds, strict=True)]
-    both = row("two-model ensemble", "mean of the fine-tuned and the distilled network",
+    both = row("two-model ensemble", "two networks against one: mean of the fine-tuned and the distilled",
                [s.ensemble[0].to_dict() for s in seeds], [s.ensemble[1] for s in seeds], both_seconds,
                params=2 * params)  # fmt: skip
-    return [tuned, linear, fine, distilled, ten, both]
+    fair = row("baseline, ten-crop", "ten-crop helps any network: the row to hold phase 2, ten-crop against",
+               [s.baseline_ten_crop[0].to_dict() for s in seeds], [s.baseline_ten_crop[1] for s in seeds],
+               tuned.seconds)  # fmt: skip
+    return [tuned, linear, fine, distilled, fair, ten, both]
 
 
 def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: float | None = None) -> Curve:

@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..hub.model_card import CardFacts
-from ..hub.native_export import export_native
+from ..hub.native_export import check_exportable, export_native
 from ..methods import Method, OverhaulDistillation, Supervised
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments, StudentArguments, StudentTrainer
@@ -84,7 +84,7 @@ def start_weights(student: VipriorsForImageClassification, teacher: Teacher | No
             raise InputError("--student_init teacher needs --teacher DIR")
         student.load_backbone_from(teacher)
         return f"student {config.backbone} starts from the teacher"
-    student.load_backbone_from(wiring.load_teacher(wish))
+    student.load_backbone_from(wiring.load_ours(wish, "student_init"))
     return f"student {config.backbone} starts from {wish}"
 
 
@@ -119,12 +119,8 @@ def build_method(
 
 
 def check_teacher(teacher: Teacher, config: VipriorsConfig) -> None:
-    """A teacher must take the student's pictures."""
-    if len(teacher.config.image_mean) != len(config.image_mean):
-        raise InputError(
-            f"the teacher takes {len(teacher.config.image_mean)} channels, the student {len(config.image_mean)}: "
-            "train both with the same in_chans"
-        )
+    """A teacher must take the student's pictures, and know the student's classes if it knows any."""
+    wiring.check_rgb(teacher)
     # A teacher with a classifier was trained on some classes: for other classes its features may still do, but a
     # student that merely goes on from it would be one head short.
     if isinstance(teacher, VipriorsForImageClassification) and teacher.config.num_labels != config.num_labels:
@@ -140,22 +136,25 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     Raises:
         InputError: before anything is written, on whatever cannot work.
     """
-    wiring.check_output_dir(args)
     resume = wiring.resume_point(args)
-    logger.info(args.settle_learning_rate(args.default_base_learning_rate))
-    teacher = wiring.load_teacher(args.teacher) if args.teacher else None
+    wiring.check_output_dir(args, resume)
+    teacher = wiring.load_ours(args.teacher, "teacher") if args.teacher else None
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
     wiring.settle_seed(args)
     config = student_config(args, splits.class_names, teacher)
+    student = VipriorsForImageClassification(config)
+    wiring.check_rgb(student)
+    check_exportable(student)
     if teacher is not None:
         check_teacher(teacher, config)
-    student = VipriorsForImageClassification(config)
     logger.info(start_weights(student, teacher, args))
     train, validation = splits.splits["train"], splits.splits["validation"]
-    wiring.check_batch(args, len(train))
     store = wiring.training_store([train], config, data)
+    args.fit_batch(len(store))
+    wiring.check_alone_in_batch(args, len(store))
+    logger.info(args.settle_learning_rate(args.default_base_learning_rate))
     method = build_method(student, teacher, args, store.labels)
     views = ClassificationViews(
         config.image_size,
@@ -167,7 +166,8 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     )
     validation_store = wiring.evaluation_store(validation, config, data, "validation")
     test_store = wiring.evaluation_store(splits.splits["test"], config, data, "test")
-    wiring.claim_output_dir(args, data, "train_student")
+    wiring.load_method_state(method, resume)
+    wiring.claim_output_dir(args, data, "train_student", resume)
     trainer = StudentTrainer(
         method,
         args,
@@ -177,21 +177,23 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
         class_names=splits.class_names,
     )
     trainer.train(resume_from_checkpoint=resume)
-    return finish(trainer, method.deployable(), test_store, data, args, splits)
+    seconds = wiring.training_seconds(trainer, resume)
+    return finish(method.deployable(), test_store, data, args, splits, trainer, seconds)
 
 
 def finish(
-    trainer: StudentTrainer,
     student: VipriorsForImageClassification,
     test_store: Any,
     data: DataArguments,
     args: StudentArguments,
     splits: ImageSplits,
+    trainer: StudentTrainer,
+    seconds: float | None,
 ) -> StudentResult:
     """Score once on test, export, write the card."""
     answers = probabilities(student, test_store, batch_size=args.per_device_eval_batch_size, device=args.device)
     result = score(answers.values, answers.labels, splits.class_names)
-    metrics = {"test": result.to_dict(), "seconds": trainer.state.log_history[-1].get("train_runtime")}
+    metrics = {"test": result.to_dict(), "seconds": seconds, "test_is_validation": splits.test_is_validation}
     directory = Path(args.output_dir)
     facts = cards.student_facts(student, data, args, splits, metrics)
     if args.should_save:
@@ -201,8 +203,9 @@ def finish(
         cards.write_card(facts, directory)
         low, high = result.interval
         logger.info(
-            "student saved to %s: test top-1 %.1f %% (95 %% interval %.1f to %.1f)",
+            "student saved to %s: %s top-1 %.1f %% (95 %% interval %.1f to %.1f)",
             directory,
+            "validation" if splits.test_is_validation else "test",
             100 * result.top1,
             100 * low,
             100 * high,

@@ -18,6 +18,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..data import ImageSplits
+from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import features
 from ..evaluation.knn import weighted_knn
@@ -43,10 +44,11 @@ class TeacherResult:
 
 def build_method(model: VipriorsModel, args: TeacherArguments, images: int) -> Method:
     """The method named by ``args``, around ``model``, for a training set of ``images``."""
+    if args.step_images < 2:
+        raise InputError("a batch of one image has no negatives: raise --per_device_train_batch_size")
     if args.method == "simclr":
         return SimCLR(model, temperature=args.temperature, margin=args.margin)
-    batch = args.train_batch_size * args.world_size
-    length = settled_queue_length(images, batch, args.queue_length)
+    length = settled_queue_length(images, args.step_images, args.queue_length)
     masked = "masked" if args.instance_aware else "NOT masked"
     logger.info("queue of %d keys for %d images; a query's own image is %s in it", length, images, masked)
     return MoCo(
@@ -80,17 +82,17 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
     Raises:
         InputError: before anything is written, on whatever cannot work.
     """
-    wiring.check_output_dir(args)
     resume = wiring.resume_point(args)
-    logger.info(args.settle_learning_rate(args.default_base_learning_rate))
+    wiring.check_output_dir(args, resume)
     splits = splits or wiring.load_data(data)
     wiring.settle_seed(args)
     model = VipriorsModel(teacher_config(args, splits.class_names))
+    wiring.check_rgb(model)
     pool = [splits.splits[name] for name in ("train", "unlabelled") if name in splits.splits]
-    images = sum(map(len, pool))
-    wiring.check_batch(args, images)
-    method = build_method(model, args, images)
     store = wiring.training_store(pool, model.config, data)
+    args.fit_batch(len(store))
+    logger.info(args.settle_learning_rate(args.default_base_learning_rate))
+    method = build_method(model, args, len(store))
     bank, validation = evaluation_stores(splits, model.config, data, args)
     views = ContrastiveViews(
         args.image_size,
@@ -101,7 +103,8 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
         grayscale=args.grayscale,
         blur=args.blur,
     )
-    wiring.claim_output_dir(args, data, "train_teacher")
+    wiring.load_method_state(method, resume)
+    wiring.claim_output_dir(args, data, "train_teacher", resume)
     trainer = TeacherTrainer(
         method,
         args,
@@ -114,9 +117,9 @@ def train_teacher(data: DataArguments, args: TeacherArguments, splits: ImageSpli
     trainer.train(resume_from_checkpoint=resume)
     teacher = method.deployable()
     metrics: dict[str, Any] = {
-        "images": images,
-        "chance_level": method.chance_level(args.global_batch),
-        "seconds": trainer.state.log_history[-1].get("train_runtime"),
+        "images": len(store),
+        "chance_level": method.chance_level(args.step_images),
+        "seconds": wiring.training_seconds(trainer, resume),
     }
     if bank is not None:
         metrics |= frozen_scores(teacher, splits, bank, validation, data, args)

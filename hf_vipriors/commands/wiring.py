@@ -14,13 +14,15 @@ from typing import Any
 
 import transformers
 from datasets import Dataset
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PreTrainedModel
 
 from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
 from ..errors import InputError
 from ..hub.native_export import load_native
+from ..methods import Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from ..training import DataArguments, RunArguments, guard_output_dir
+from ..training import DataArguments, MethodTrainer, RunArguments, guard_output_dir
+from ..training.trainer import METHOD_STATE, read_method_state
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
@@ -74,17 +76,15 @@ def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataAr
     )
 
 
-def load_teacher(directory: str) -> VipriorsModel | VipriorsForImageClassification:
-    """A teacher of ours, or a student of ours that is to teach.
+def load_ours(directory: str, flag: str) -> VipriorsModel | VipriorsForImageClassification:
+    """A teacher or a student of ours; ``flag`` is the option that named it.
 
     Raises:
         InputError: when the folder is missing or holds neither.
     """
     folder = Path(directory)
     if not (folder / "config.json").is_file():
-        raise InputError(
-            f"no teacher in {directory} (--teacher): give the --output_dir of a finished scripts/train_teacher.py"
-        )
+        raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
@@ -94,24 +94,39 @@ def load_teacher(directory: str) -> VipriorsModel | VipriorsForImageClassificati
     if kind != VipriorsConfig.model_type:
         return load_native(directory)
     if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{directory} (--teacher) holds a config but no model.safetensors: is the run finished?")
+        raise InputError(f"{directory} (--{flag}) holds a config but no model.safetensors: is the run finished?")
     try:
         return VipriorsModel.from_pretrained(directory)
     except Exception as error:  # safetensors, JSON and shape errors alike mean one thing to the user
-        raise InputError(f"the teacher in {directory} cannot be read: {' '.join(str(error).split())[:300]}") from None
-
-
-def check_batch(args: RunArguments, images: int) -> None:
-    """A batch larger than the data set would never be full: with drop_last not one step would run."""
-    if args.train_batch_size * args.world_size > images:
         raise InputError(
-            f"a batch of {args.train_batch_size * args.world_size} is larger than the data set ({images} images): set "
-            f"--per_device_train_batch_size to {max(1, images // (2 * args.world_size))} or less"
+            f"the model in {directory} (--{flag}) cannot be read: {' '.join(str(error).split())[:300]}"
+        ) from None
+
+
+def check_rgb(model: PreTrainedModel) -> None:
+    """Views and native checkpoints have three channels; gray pictures are expanded to them."""
+    if model.backbone.in_chans != 3:
+        raise InputError(
+            f"{model.config.backbone!r} with {model.backbone.in_chans} input channels: networks take three here, gray "
+            "pictures too (leave in_chans out of --backbone_args)"
         )
 
 
+def check_alone_in_batch(args: RunArguments, images: int) -> None:
+    """Leave out a last batch of one image: batch norm cannot normalise a single value."""
+    if images % args.step_images == 1 and not args.dataloader_drop_last:
+        args.dataloader_drop_last = True
+        logger.info("the last batch of an epoch would hold a single image: it is left out")
+
+
+def complete_checkpoint(folder: Path) -> bool:
+    """Whether all that an exact resumption needs lies there: a run killed while saving leaves less."""
+    names = (METHOD_STATE, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+    return all((folder / name).is_file() for name in names) and any(folder.glob("rng_state*.pth"))
+
+
 def resume_point(args: RunArguments) -> str | None:
-    """The checkpoint to go on from: 'true' or 'latest' for the newest in the output folder, or a folder.
+    """The checkpoint to go on from: 'true' or 'latest' for the newest whole one in the output folder, or a folder.
 
     Raises:
         InputError: when there is none.
@@ -119,23 +134,35 @@ def resume_point(args: RunArguments) -> str | None:
     wish = args.resume_from_checkpoint
     if wish is None or str(wish).lower() in ("false", "no"):
         return None
-    if str(wish).lower() in ("true", "latest", "yes"):
-        found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-        if found is None:
-            raise InputError(f"nothing to resume: {args.output_dir} holds no checkpoint-N folder")
-        return found
-    if not Path(wish).is_dir():
-        raise InputError(f"no such checkpoint folder {wish} (--resume_from_checkpoint)")
-    return str(wish)
+    if str(wish).lower() not in ("true", "latest", "yes"):
+        if not Path(wish).is_dir():
+            raise InputError(f"no such checkpoint folder {wish} (--resume_from_checkpoint)")
+        if not complete_checkpoint(Path(wish)):
+            raise InputError(f"checkpoint {wish} is not whole: give another, or --resume_from_checkpoint true")
+        return str(wish)
+    folders = [f for f in Path(args.output_dir).glob("checkpoint-*") if f.name.removeprefix("checkpoint-").isdigit()]
+    for folder in sorted(folders, key=lambda f: int(f.name.removeprefix("checkpoint-")), reverse=True):
+        if complete_checkpoint(folder):
+            return str(folder)
+        logger.warning("%s is not whole (killed while saving?): the one before it is used", folder)
+    raise InputError(f"nothing to resume: {args.output_dir} holds no whole checkpoint-N folder")
 
 
-def check_output_dir(args: RunArguments) -> None:
-    guard_output_dir(
-        args.output_dir, overwrite=args.overwrite_output_dir, resume=args.resume_from_checkpoint is not None
-    )
+def resumes_in_place(args: RunArguments, resume: str | None) -> bool:
+    return resume is not None and Path(resume).resolve().parent == Path(args.output_dir).resolve()
 
 
-def claim_output_dir(args: RunArguments, data: DataArguments, command: str) -> None:
+def check_output_dir(args: RunArguments, resume: str | None) -> None:
+    guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=resumes_in_place(args, resume))
+
+
+def load_method_state(method: Method, resume: str | None) -> None:
+    """Load a checkpoint's tensors before anything is written, so that one of another run is refused in time."""
+    if resume is not None:
+        read_method_state(method, resume)
+
+
+def claim_output_dir(args: RunArguments, data: DataArguments, command: str, resume: str | None) -> None:
     """Write what is about to run into the output folder, after clearing the run it replaces (main process only).
 
     Of an old run only files that runs write are removed; anything else in the folder stays.
@@ -143,7 +170,7 @@ def claim_output_dir(args: RunArguments, data: DataArguments, command: str) -> N
     if not args.should_save:
         return
     folder = Path(args.output_dir)
-    if args.overwrite_output_dir and args.resume_from_checkpoint is None and folder.is_dir():
+    if args.overwrite_output_dir and not resumes_in_place(args, resume) and folder.is_dir():
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         for name in (*OURS, RUN_FILE):
@@ -151,6 +178,11 @@ def claim_output_dir(args: RunArguments, data: DataArguments, command: str) -> N
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"command": command, "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
     write_json(folder / RUN_FILE, settings)
+
+
+def training_seconds(trainer: MethodTrainer, resume: str | None) -> float | None:
+    """Wall time of the training; not known of a run that was resumed."""
+    return None if resume is not None else trainer.state.log_history[-1].get("train_runtime")
 
 
 def versions() -> dict[str, str]:

@@ -84,9 +84,8 @@ class ImageStore(torch.utils.data.Dataset):
 class StreamedStore(torch.utils.data.Dataset):
     """The interface of :class:`ImageStore` for images that stay encoded; workers of a DataLoader decode them.
 
-    The headers were checked when the store was built, so ``on_bad_image="skip"`` has dropped files that are no
-    pictures. A picture that proves broken later, while its pixels are decoded, raises :class:`InputError` naming it:
-    by then its index is taken.
+    Every picture was decoded once when the store was built, so bad ones are known before training. One that breaks
+    later (a file changed meanwhile) raises :class:`InputError` naming it: by then its index is taken.
     """
 
     def __init__(self, records: Records, rows: Sequence[int], geometry: ResizeCrop, channels: int) -> None:
@@ -174,6 +173,21 @@ def _decode_all(
     return ImageStore(torch.from_numpy(images[: len(kept)]), records.labels[kept])
 
 
+def _readable(records: Records, rows: Sequence[int], bad: BadImages) -> list[int]:
+    """The rows whose pixels can be decoded. An error now is better than one in the middle of a run."""
+    kept = []
+    for row, outcome in map_rows(records, rows, _decodes, f"verifying {records.name}"):
+        if isinstance(outcome, Unreadable):
+            bad.add(row, outcome)
+        else:
+            kept.append(row)
+    return kept
+
+
+def _decodes(record: Any) -> None:
+    read_pixels(record)
+
+
 def build_store(
     datasets: Dataset | Sequence[Dataset],
     geometry: ResizeCrop,
@@ -222,7 +236,7 @@ def build_store(
     needed = len(rows) * channels * geometry.crop**2
     budget = _memory_budget(memory_share)
     if needed > budget:
-        store = StreamedStore(records, rows, geometry, channels)
+        store = StreamedStore(records, _readable(records, rows, bad), geometry, channels)
         fate = f"would take more than {budget / 2**20:.1f} MiB: streamed, decoded on access"
     else:
         store = _decode_all(records, rows, geometry, channels, bad)

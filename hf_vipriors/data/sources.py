@@ -35,6 +35,11 @@ class ImageSplits:
     class_names: list[str]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def test_is_validation(self) -> bool:
+        """No independent test exists: figures on ``test`` are figures on validation."""
+        return "test" in self.splits and self.splits["test"] is self.splits.get("validation")
+
 
 def counts_note(splits: dict[str, Dataset]) -> str:
     """Word the number of images in every split, in their usual order."""
@@ -122,7 +127,7 @@ def _load_hub(
     name: str, config_name: str | None, data_dir: str | None, revision: str | None
 ) -> tuple[dict[str, Dataset], list[str]]:
     close = nearest(name, _BUILT_IN)
-    mend = close if close.startswith("did you mean") else "check the name, --config_name and the network"
+    mend = close if close.startswith("did you mean") else "check the name, --dataset_config and the network"
     # No trust_remote_code: a data set that needs its own program is refused by datasets itself.
     return _named(
         _loaded(
@@ -134,7 +139,8 @@ def _load_hub(
 def _refuse(source: str, **options: str | None) -> None:
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        raise InputError(f"{' and '.join(given)} cannot go with {source} (--dataset_name): leave it out")
+        mend = "add --dataset_name imagefolder" if given == ["--data_dir"] else "leave it out"
+        raise InputError(f"{' and '.join(given)} cannot go with {source} (--dataset_name): {mend}")
 
 
 def _load(
@@ -142,7 +148,7 @@ def _load(
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Choose the loader by the name."""
     if name in ("imagefolder", "parquet"):
-        _refuse(name, config_name=config_name, revision=revision)
+        _refuse(name, dataset_config=config_name, dataset_revision=revision)
         if data_dir is None:
             raise InputError(f"--dataset_name {name} needs --data_dir: the folder that holds the data")
         if name == "imagefolder":
@@ -151,10 +157,10 @@ def _load(
     path = Path(name).expanduser()
     looks_like_path = path.is_absolute() or name.startswith(("./", "../", "~")) or path.suffix == ".parquet"
     if name == FASHION_VIPRIORS:
-        _refuse(name, config_name=config_name, data_dir=data_dir, revision=revision)
+        _refuse(name, dataset_config=config_name, data_dir=data_dir, dataset_revision=revision)
         return _load_fashion(), []
     if name and path.exists():
-        _refuse(f"the local path {name!r}", config_name=config_name, data_dir=data_dir, revision=revision)
+        _refuse(f"the local path {name!r}", dataset_config=config_name, data_dir=data_dir, dataset_revision=revision)
         return _load_path(path)
     if looks_like_path or not name:
         raise InputError(f"no such file or folder {name!r} (--dataset_name): check the path")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,10 +31,11 @@ def features(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
+    workers: int = 0,
 ) -> Pass:
     """Pooled features (N, D) of the images of an evaluation store, before any projector or classifier."""
     view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
-    return _run(model, store, lambda images: model.features(view(images)), batch_size, device, accelerator)
+    return _run(model, store, lambda images: model.features(view(images)), batch_size, device, accelerator, workers)
 
 
 def probabilities(
@@ -44,6 +46,7 @@ def probabilities(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
+    workers: int = 0,
 ) -> Pass:
     """Class probabilities (N, K).
 
@@ -63,7 +66,7 @@ def probabilities(
         def answer(images: Tensor) -> Tensor:
             return model(view(images)).logits.float().softmax(dim=1)
 
-    return _run(model, store, answer, batch_size, device, accelerator)
+    return _run(model, store, answer, batch_size, device, accelerator, workers)
 
 
 def _run(
@@ -73,11 +76,15 @@ def _run(
     batch_size: int,
     device: torch.device | str,
     accelerator: Accelerator | None,
+    workers: int,
 ) -> Pass:
     """Each process takes its share of the images; the answers come back whole, in the store's order, everywhere."""
-    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate)
+    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate, num_workers=workers)
     if accelerator is not None:
-        loader = accelerator.prepare_data_loader(loader, device_placement=False)
+        # The function and not the accelerator's method, which would remember every loader it ever prepared.
+        loader = prepare_data_loader(
+            loader, num_processes=accelerator.num_processes, process_index=accelerator.process_index
+        )
     training = model.training
     model.eval()
     values, labels = [], []

@@ -82,6 +82,7 @@ class CardFacts:
         params: number of parameters.
         dataset_id: the id on the Hub of the very data set that was measured on, if it has one.
         dataset_sources: Hub ids of data sets the images were taken from; listed, but no result is claimed on them.
+        split: which split the scores are of; "validation" where no independent test exists, which the card then says.
         dataset_licence: licence of the images; dataset_counts: split -> number of images.
         per_class: class -> accuracy (None: no image of the class).
         seconds: training time; hardware: what it ran on.
@@ -106,6 +107,7 @@ class CardFacts:
     dataset_id: str | None = None
     dataset_sources: Sequence[str] = ()
     dataset_licence: str | None = None
+    split: str = "test"
     dataset_counts: dict[str, int] = field(default_factory=dict)
     per_class: dict[str, float | None] = field(default_factory=dict)
     seconds: float | None = None
@@ -201,7 +203,7 @@ def _results(facts: CardFacts) -> list[EvalResult]:
         "task_name": "Image Classification",
         "dataset_type": facts.dataset_id or slug,
         "dataset_name": facts.dataset_name,
-        "dataset_split": "test",
+        "dataset_split": facts.split,
         "metric_type": "accuracy",
     }
     results = []

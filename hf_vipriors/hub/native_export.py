@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,17 @@ def export_native(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def check_exportable(model: VipriorsForImageClassification) -> None:
+    """Try what :func:`export_native` will need, before a long training and not after it.
+
+    Raises:
+        InputError: the network cannot be built from a configuration file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _native_config(model, None).save_pretrained(folder)
+        _check_rebuild(Path(folder), model.backbone.state_dict())
 
 
 def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:

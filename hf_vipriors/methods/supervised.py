@@ -55,12 +55,15 @@ class Supervised(Method):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and their soft targets ``(B, K)``, mixed where asked. timm pairs: an odd batch stays unmixed."""
+        """Images and their soft targets ``(B, K)``, mixed where asked (timm mixes pairs: an odd one stays)."""
         if labels.min() < 0:
             raise ValueError("supervised training met an image without a label")
-        if self.mixer is not None and len(images) % 2 == 0:
-            return self.mixer(images, labels)
-        return images, mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
+        targets = mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
+        even = len(images) // 2 * 2
+        if self.mixer is not None and even:
+            mixed, soft = self.mixer(images[:even], labels[:even])
+            images, targets = torch.cat([mixed, images[even:]]), torch.cat([soft, targets[even:]])
+        return images, targets
 
     def classification_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), targets, weight=self.class_weights)

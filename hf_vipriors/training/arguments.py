@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from transformers import SchedulerType, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -13,6 +16,7 @@ from transformers.training_args import OptimizerNames
 
 from ..errors import InputError, check_choice, check_range, nearest
 
+logger = logging.getLogger(__name__)
 # Options whose values transformers keeps in an enum; its own error would be a traceback.
 ENUMS = {
     "optim": OptimizerNames,
@@ -100,6 +104,8 @@ class RunArguments(TrainingArguments):
     )
     overwrite_output_dir: bool = option(False, "Replace the run that --output_dir holds.")
 
+    default_batch: ClassVar[int] = 64
+
     lr_scheduler_type: str = option("cosine", "Schedule of the learning rate after warm-up (any of transformers').")
     max_grad_norm: float = option(0.0, "Clip gradients to this norm; 0: no clipping, as in the papers.")
     logging_steps: float = option(0.02, "Log every N steps, or every share of the run when below 1.")
@@ -114,7 +120,17 @@ class RunArguments(TrainingArguments):
     def __post_init__(self) -> None:
         for name, kind in ENUMS.items():
             check_choice(_word(getattr(self, name)), [member.value for member in kind], name)
+        # 0 stands for "as many as suit the data": settled when their number is known.
+        self.batch_is_automatic = self.per_device_train_batch_size == 0
+        if self.batch_is_automatic:
+            self.per_device_train_batch_size = self.default_batch
         super().__post_init__()
+        if self.n_gpu > 1:
+            # Several GPUs in one process would become nn.DataParallel, whose replicas have no queue of their own.
+            logger.warning("one process uses one GPU; for all of them: accelerate launch --multi_gpu")
+            self._n_gpu = 1
+        if self.activation_checkpointing or self.gradient_checkpointing:
+            raise InputError("--activation_checkpointing: timm backbones here do not support it; lower the batch")
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
         for tracker in self.report_to:
@@ -127,13 +143,41 @@ class RunArguments(TrainingArguments):
         check_range(self.num_train_epochs, "num_train_epochs", 0)
         check_range(self.per_device_train_batch_size, "per_device_train_batch_size", 1)
         check_range(self.sgd_momentum, "sgd_momentum", 0, 1)
+        if _word(self.optim) == "sgd" and self.nesterov and self.sgd_momentum == 0:
+            raise InputError("--nesterov needs --sgd_momentum > 0 (or give --nesterov false)")
         if self.lr_milestones != sorted(self.lr_milestones):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 
     @property
+    def step_images(self) -> int:
+        """Images that meet in one forward pass, over all processes: the negatives of in-batch methods."""
+        return self.train_batch_size * self.world_size
+
+    def fit_batch(self, images: int) -> None:
+        """Settle a batch that was not given, and refuse a given one that would never be full.
+
+        Raises:
+            InputError: a batch larger than the data set, or too small to train on.
+        """
+        if self.batch_is_automatic and self.step_images > images // 2:
+            self.per_device_train_batch_size = max(2, images // (2 * self.world_size))
+            logger.info("batch %d per process: half of the %d images", self.per_device_train_batch_size, images)
+        if self.step_images > images:
+            raise InputError(
+                f"a batch of {self.step_images} is larger than the data set ({images} images): set "
+                f"--per_device_train_batch_size to {max(1, images // (2 * self.world_size))} or less"
+            )
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimizer steps in one pass over ``images``, as the Trainer counts them."""
+        batches = images / self.step_images
+        batches = math.floor(batches) if self.dataloader_drop_last else math.ceil(batches)
+        return max(1, math.ceil(batches / self.gradient_accumulation_steps))
+
+    @property
     def global_batch(self) -> int:
         """Images per optimizer step, over all processes and accumulation steps."""
-        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        return self.step_images * self.gradient_accumulation_steps
 
     def settle_learning_rate(self, base: float) -> str:
         """Fill ``learning_rate`` from the base rate where it was not given; returns the line that says so."""

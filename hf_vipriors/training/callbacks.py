@@ -16,14 +16,18 @@ class StepHooks(TrainerCallback):
 
     Args:
         method: gets ``begin_step`` and ``end_step``.
-        on_begin: called before the first micro-batch of a step.
+        on_training: called once, when everything is set up.
+        on_step: called before the first micro-batch of each step.
     """
 
-    def __init__(self, method: Method, on_begin: Callable[[], None]):
-        self.method, self.on_begin = method, on_begin
+    def __init__(self, method: Method, on_training: Callable[[], None], on_step: Callable[[], None]):
+        self.method, self.on_training, self.on_step = method, on_training, on_step
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.on_training()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.on_begin()
+        self.on_step()
         self.method.begin_step(self._progress(args, state))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
@@ -32,7 +36,7 @@ class StepHooks(TrainerCallback):
     @staticmethod
     def _progress(args: TrainingArguments, state: TrainerState) -> Progress:
         share = state.global_step / max(1, state.max_steps)
-        return Progress(step=state.global_step, epoch=share * state.num_train_epochs, share=share)
+        return Progress(step=state.global_step, epoch=state.epoch or 0.0, share=share)
 
 
 class ProgressBar(TrainerCallback):

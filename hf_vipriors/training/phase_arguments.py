@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import InputError, check_choice, check_range
 from ..views import AUTO_AUGMENT_POLICIES
@@ -52,15 +53,25 @@ class TeacherArguments(RunArguments):
 
     output_dir: str | None = option("outputs/teacher", "Where the teacher, its card and its checkpoints go.")
     num_train_epochs: float = option(200.0, "Passes over the images [2008.00261 has 800].")
-    per_device_train_batch_size: int = option(128, "Images per device and step; each is seen in two views.")
+    default_batch: ClassVar[int] = 128
+    per_device_train_batch_size: int = option(
+        0, "Images per device and step, each in two views; 0: 128, or half of the images where they are few."
+    )
     optim: str = option("adamw_torch", "adamw_torch, sgd, or any optimizer of transformers.")
     weight_decay: float = option(1e-4, "[2008.00261]")
     warmup_steps: float = option(0.05, "Warm-up of the learning rate: steps, or a share of the run when below 1.")
     dataloader_drop_last: bool = option(True, "Leave out the last, smaller batch: its negatives would be fewer.")
 
     def __post_init__(self) -> None:
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "knn_top1", True
         super().__post_init__()
         check_choice(self.method, TEACHER_METHODS, "method")
+        check_range(self.knn_neighbours, "knn_neighbours", 1)
+        if self.encoder_momentum_end is not None:
+            check_range(self.encoder_momentum_end, "encoder_momentum_end", 0, 1)
+        if self.batchnorm_splits is not None:
+            check_range(self.batchnorm_splits, "batchnorm_splits", 1)
         check_range(self.image_size, "image_size", 8)
         check_range(self.crop_pct, "crop_pct", 0.1, 1)
         check_range(self.temperature, "temperature", 0, open_low=True)
@@ -121,13 +132,17 @@ class StudentArguments(RunArguments):
 
     output_dir: str | None = option("outputs/student", "Where the student, its card and its checkpoints go.")
     num_train_epochs: float = option(100.0, "Passes over the labelled images [2008.00261].")
-    per_device_train_batch_size: int = option(64, "Images per device and step.")
+    per_device_train_batch_size: int = option(
+        0, "Images per device and step; 0: 64, or half of the images where they are few."
+    )
     optim: str = option("sgd", "sgd [2008.00261], adamw_torch, or any optimizer of transformers.")
     nesterov: bool = option(True, "Nesterov momentum for --optim sgd [2008.00261].")
     weight_decay: float = option(5e-4, "NOTE 1e-4 in 2008.00261; few images want more.")
     warmup_steps: float = option(0.05, "Warm-up of the learning rate: steps, or a share of the run when below 1.")
 
     def __post_init__(self) -> None:
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "top1", True
         super().__post_init__()
         check_choice(self.method, STUDENT_METHODS, "method")
         check_choice(self.class_weights, ("none", "balanced"), "class_weights")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import defaultdict
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import Trainer
@@ -27,6 +30,7 @@ from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
 
+logger = logging.getLogger(__name__)
 METHOD_STATE = "model.safetensors"
 
 
@@ -60,6 +64,8 @@ class MethodTrainer(Trainer):
         class_names: list[str],
     ):
         self.class_names = class_names
+        if args.learning_rate is None:
+            logger.info(args.settle_learning_rate(args.default_base_learning_rate))
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
         self._micro_step = 0
         self._window = (time.perf_counter(), 0)
@@ -69,13 +75,13 @@ class MethodTrainer(Trainer):
             data_collator=collate,
             train_dataset=train_store,
             eval_dataset=evaluation_store,
-            callbacks=[StepHooks(method, self._begin_step)],
+            callbacks=[StepHooks(method, self._begin_training, self._begin_step)],
         )
         self.views = views.to(args.device)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not args.disable_tqdm:
-            self.add_callback(ProgressBar(method.chance_level(args.global_batch)))
+            self.add_callback(ProgressBar(method.chance_level(args.step_images)))
 
     # One step
 
@@ -85,6 +91,9 @@ class MethodTrainer(Trainer):
         self._micro_step += 1
         images = inputs.pop("pixel_values")
         return {"views": self.views(images, generator), "labels": inputs["labels"], "index": inputs["index"]}
+
+    def _begin_training(self) -> None:
+        self._window = (time.perf_counter(), self.state.global_step)
 
     def _begin_step(self) -> None:
         self._micro_step = 0
@@ -119,7 +128,7 @@ class MethodTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.args.lr_milestones and self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
-            steps_per_epoch = num_training_steps / max(self.args.num_train_epochs, 1e-9)
+            steps_per_epoch = self.args.steps_per_epoch(len(self.train_dataset))
             milestones = [epoch * steps_per_epoch for epoch in self.args.lr_milestones]
 
             def factor(step: int) -> float:
@@ -159,15 +168,7 @@ class MethodTrainer(Trainer):
         (folder / "training_args.json").write_text(json.dumps(self.args.to_dict(), indent=2, default=str) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Every tensor must be there and fit: a queue or momentum encoder left at random would pass unnoticed."""
-        file = Path(resume_from_checkpoint) / METHOD_STATE
-        if not file.is_file():
-            raise InputError(f"no checkpoint of ours in {resume_from_checkpoint}: {METHOD_STATE} is missing")
-        try:
-            (model or self.model).load_state_dict(load_file(file))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"checkpoint {resume_from_checkpoint} is of another run: {reason[:300]}") from None
+        read_method_state(model or self.model, resume_from_checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
         if resume_from_checkpoint is True:
@@ -180,6 +181,10 @@ class MethodTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         start = time.perf_counter()
+        if self.args.world_size > 1:
+            # Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's.
+            for buffer in self.model.deployable().buffers():
+                broadcast(buffer, src=0)
         metrics = self.measure(eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
@@ -198,6 +203,7 @@ class MethodTrainer(Trainer):
             "batch_size": self.args.per_device_eval_batch_size,
             "device": self.args.device,
             "accelerator": self.accelerator if self.args.world_size > 1 else None,
+            "workers": self.args.dataloader_num_workers,
         }
 
 
@@ -238,6 +244,23 @@ class StudentTrainer(MethodTrainer):
         result = score(answers.values, answers.labels, self.class_names)
         loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
         return {"loss": loss, "top1": result.top1}
+
+
+def read_method_state(method: nn.Module, checkpoint: str) -> None:
+    """Load a checkpoint's tensors. Every one must be there and fit: a queue left at random would pass unnoticed.
+
+    Raises:
+        InputError: when the checkpoint is missing, damaged or of another run.
+    """
+    file = Path(checkpoint) / METHOD_STATE
+    if not file.is_file():
+        raise InputError(f"no checkpoint of ours in {checkpoint}: {METHOD_STATE} is missing")
+    try:
+        method.load_state_dict(load_file(file))
+    except SafetensorError as error:
+        raise InputError(f"checkpoint {checkpoint} is damaged: {' '.join(str(error).split())[:200]}") from None
+    except RuntimeError as error:
+        raise InputError(f"checkpoint {checkpoint} is of another run: {' '.join(str(error).split())[:300]}") from None
 
 
 def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:

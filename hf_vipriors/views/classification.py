@@ -57,9 +57,16 @@ class ClassificationViews(nn.Module):
         return [self.normalise(view)]
 
     def _augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image gets a sub-policy of its own; kornia's module would draw one for the whole batch."""
+        policies = list(self.auto_augment.children())
+        choice = torch.randint(len(policies), (len(view),), generator=generator)
         # kornia draws from the global state: lend it a state of ours, and give the old one back.
         seed = int(torch.randint(2**31, (1,), generator=generator))
         devices = [view.device] if view.device.type == "cuda" else []
+        view = view.expand(-1, 3, -1, -1).clone()
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            return self.auto_augment(view.expand(-1, 3, -1, -1)).clamp(0, 1)
+            for number in choice.unique().tolist():
+                rows = (choice == number).nonzero().squeeze(1).to(view.device)
+                view[rows] = policies[number](view[rows])
+        return view.clamp(0, 1)

@@ -193,14 +193,24 @@ def test_only_the_first_few_skipped_images_are_logged(caplog):
     assert "train: 9 of 11 images are unreadable and were skipped" in caplog.messages
 
 
-def test_a_streamed_store_skips_by_header_and_names_what_breaks_later():
+def test_a_streamed_store_finds_bad_pictures_before_training(tmp_path):
     pictures = photos(6)
     pictures[1], pictures[4] = NO_PICTURE, TRUNCATED
     store = build_store(dataset(pictures, [0, 1, 2, 3, 4, 5]), GEOMETRY, on_bad_image="skip", **STREAM)
-    assert store.labels.tolist() == [0, 2, 3, 4, 5]
-    assert store.__getitems__([0, 1, 2, 4])["labels"].tolist() == [0, 2, 3, 5]
+    assert store.labels.tolist() == [0, 2, 3, 5]
+    assert store.__getitems__([0, 1, 3])["labels"].tolist() == [0, 2, 5]
     with pytest.raises(InputError, match="unreadable image train row 4: "):
-        store.__getitems__([2, 3])
+        build_store(dataset([*photos(4), TRUNCATED]), GEOMETRY, **STREAM)
+
+
+def test_a_streamed_store_names_what_breaks_later(tmp_path):
+    path = tmp_path / "changing.png"
+    path.write_bytes(png())
+    store = build_store(dataset([path, *photos(2)]), GEOMETRY, **STREAM)
+    path.write_bytes(png()[:40])
+    assert store.__getitems__([1, 2])["index"].tolist() == [1, 2]
+    with pytest.raises(InputError, match="changing.png"):
+        store.__getitems__([0, 1])
 
 
 def test_a_missing_image_and_a_missing_file(tmp_path):

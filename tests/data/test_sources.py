@@ -162,7 +162,7 @@ def test_a_hub_failure_is_one_line(failure, monkeypatch):
         ("parquet", {}, "needs --data_dir"),
         ("parquet", {"data_dir": "nowhere"}, "no parquet file at 'nowhere'"),
         ("imagefolder", {"data_dir": "nowhere"}, "no such folder 'nowhere'"),
-        ("imagefolder", {"data_dir": "x", "revision": "main"}, "--revision cannot go with imagefolder"),
+        ("imagefolder", {"data_dir": "x", "revision": "main"}, "--dataset_revision cannot go with imagefolder"),
         ("fashion-vipriors", {"data_dir": "x"}, "--data_dir cannot go with fashion-vipriors"),
     ],
 )

@@ -44,6 +44,15 @@ def test_auto_augment_leaves_the_global_random_state_alone(policy):
     assert not torch.equal(first, ClassificationViews(16, **STATS)(images(), seeded(3))[0])
 
 
+def test_auto_augment_draws_a_policy_for_each_image():
+    same = images(1).expand(24, -1, -1, -1).contiguous()
+    views = ClassificationViews(24, **STATS, crop_scale=(1.0, 1.0), flip=0.0, auto_augment="cifar10")
+    plain = ClassificationViews(24, **STATS, crop_scale=(1.0, 1.0), flip=0.0)(same, seeded())[0]
+    augmented = views(same, seeded())[0]
+    changed = (augmented - plain).abs().flatten(1).amax(dim=1) > 0.1
+    assert 4 < changed.sum() < 24, "some images are changed, others left"
+
+
 def test_each_sample_has_its_own_view():
     same = images(1).expand(6, -1, -1, -1).contiguous()
     first, second = ContrastiveViews(16, **STATS)(same, seeded())
