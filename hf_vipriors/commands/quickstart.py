@@ -4,7 +4,7 @@
     accelerate launch scripts/quickstart.py --full     three seeds, longer: mean and interval
 
 500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the strongest
-recipe we know at this length (mixup, EMA; --full gives it three times the epochs), a self-supervised teacher (phase 1),
+recipe we know at this length (mixup, EMA; --full trains three times as long), a self-supervised teacher (phase 1),
 fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation; then a table, a page
 with pictures and a student folder that `pipeline()` loads.
 """
