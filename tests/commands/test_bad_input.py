@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from hf_vipriors.commands import evaluate, train_student, train_teacher
+from hf_vipriors.errors import InputError
 
 
 @pytest.fixture
@@ -45,6 +46,10 @@ def refused(capsys, tmp_path):
         (["--label_column", "lable"], ["lable"]),
         (["--resume_from_checkpoint", "true"], ["resume"]),
         (["--label_smoothing_factor", "0.1"], ["label_smoothing"]),
+        (["--backbone_args", '{"in_chans": 1}'], ["in_chans", "three"]),
+        (["--knn_neighbours", "0"], ["knn_neighbours"]),
+        (["--batchnorm_splits", "0"], ["batchnorm_splits"]),
+        (["--activation_checkpointing"], ["activation_checkpointing"]),
         (["--report_to", "tracker_of_mine"], ["tracker_of_mine"]),
     ],
 )
@@ -78,6 +83,9 @@ def test_unreadable_image_is_named_or_skipped(refused, teacher_options, photos, 
         (["--method", "supervised", "--mixup", "-1"], ["mixup"]),
         (["--method", "supervised", "--auto_augment", "cifar"], ["auto_augment", "cifar10"]),
         (["--method", "supervised", "--student_init", "teacher"], ["student_init"]),
+        (["--method", "supervised", "--student_init", "teachr"], ["student_init", "teachr"]),
+        (["--method", "supervised", "--backbone_args", '{"in_chans": 1}'], ["in_chans"]),
+        (["--method", "supervised", "--sgd_momentum", "0"], ["nesterov"]),
         (["--method", "supervised", "--lr_milestones", "3", "1"], ["lr_milestones"]),
     ],
 )
@@ -133,6 +141,57 @@ def test_folder_that_holds_another_run_is_kept(teacher_options, teacher_folder, 
     assert json.loads((copy / "run.json").read_text())["arguments"]["seed"] == 7
 
 
+@pytest.mark.parametrize("wish", ["false", "ELSEWHERE"])
+def test_resumption_is_no_way_round_the_guard(teacher_options, teacher_folder, tmp_path, capsys, wish):
+    copy, elsewhere = tmp_path / "teacher", tmp_path / "elsewhere"
+    shutil.copytree(teacher_folder, copy)
+    shutil.copytree(teacher_folder, elsewhere)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    wish = str(next(elsewhere.glob("checkpoint-*"))) if wish == "ELSEWHERE" else wish
+    with pytest.raises(SystemExit) as stop:
+        train_teacher.main([*teacher_options, "--output_dir", str(copy), "--resume_from_checkpoint", wish])
+    assert stop.value.code == 2 and "--overwrite_output_dir" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+def test_checkpoint_of_another_run_is_refused_before_anything_is_written(
+    teacher_options, teacher_folder, tmp_path, capsys
+):
+    copy = tmp_path / "teacher"
+    shutil.copytree(teacher_folder, copy)
+    before = (copy / "run.json").read_bytes()
+    options = [*teacher_options, "--projector_dim", "9", "--resume_from_checkpoint", "true"]
+    with pytest.raises(SystemExit) as stop:
+        train_teacher.main([*options, "--output_dir", str(copy)])
+    assert stop.value.code == 2 and "another run" in capsys.readouterr().err
+    assert (copy / "run.json").read_bytes() == before
+
+
+def test_torn_checkpoint_is_passed_over(teacher_options, teacher_folder, tmp_path, caplog):
+    copy = tmp_path / "teacher"
+    shutil.copytree(teacher_folder, copy)
+    old, new = sorted(copy.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (new / "trainer_state.json").unlink()
+    from hf_vipriors.commands.wiring import resume_point
+    from hf_vipriors.training import TeacherArguments
+
+    args = TeacherArguments(output_dir=str(copy), resume_from_checkpoint="true", use_cpu=True)
+    assert resume_point(args) == str(old)
+    args.resume_from_checkpoint = str(new)
+    with pytest.raises(InputError, match="not whole"):
+        resume_point(args)
+
+
+def test_skipped_images_count_as_missing(refused, teacher_options, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    for name in ("red", "green", "blue"):
+        for path in sorted((tmp_path / "photos" / "train" / name).iterdir())[:8]:
+            path.write_bytes(b"no picture")
+    options = [*teacher_options, "--data_dir", str(tmp_path / "photos"), "--unlabelled", "none"]
+    options += ["--on_bad_image", "skip", "--per_device_train_batch_size", "24"]
+    assert "12 images" in refused(train_teacher.main, options)
+
+
 def test_folder_of_somebody_elses_files_is_never_overwritten(teacher_options, tmp_path, capsys):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
@@ -143,10 +202,18 @@ def test_folder_of_somebody_elses_files_is_never_overwritten(teacher_options, tm
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
 
 
-def test_evaluate_refuses(refused, photos, tmp_path):
+def test_evaluate_refuses(refused, photos, teacher_folder, tmp_path):
     data = ["--dataset_name", "imagefolder", "--data_dir", str(photos)]
     assert "--model" in refused(evaluate.main, data, output=False)
     assert "nowhere" in refused(evaluate.main, [*data, "--model", str(tmp_path / "nowhere")], output=False)
+    nothing = ["--model", str(teacher_folder), "--no_knn", "--no_linear"]
+    assert "nothing to measure" in refused(evaluate.main, [*data, *nothing], output=False)
+
+
+def test_evaluate_on_other_classes(refused, student_options, tmp_path):
+    folder = tmp_path / "student"
+    train_student.main([*student_options, "--method", "supervised", "--max_steps", "1", "--output_dir", str(folder)])
+    assert "other classes" in refused(evaluate.main, ["--model", str(folder)], output=False)
 
 
 def test_recipe_with_an_unknown_key_or_value(refused, teacher_options, tmp_path):

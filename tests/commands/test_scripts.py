@@ -26,6 +26,7 @@ def run(*command, code=0):
 @pytest.mark.parametrize("method", ["moco", "simclr"])
 def test_teacher_on_two_processes(teacher_options, tmp_path, method):
     options = [*teacher_options, "--method", method, "--per_device_train_batch_size", "4", "--disable_tqdm", "false"]
+    options += ["--eval_steps", "0.5"]
     done = run(*PAIR, "scripts/train_teacher.py", *options, "--output_dir", str(tmp_path / "teacher"))
     assert "global batch: 4 images x 2 processes" in done.stderr
     assert done.stderr.count("learning rate 0.000125") == 1, "only the main process speaks"
@@ -52,6 +53,14 @@ def test_one_process_through_the_launcher_then_evaluate(student_options, photos,
     data = ["--dataset_name", "imagefolder", "--data_dir", str(photos)]
     done = run(sys.executable, "scripts/evaluate.py", *data, "--model", student)
     assert "Scores on test" in done.stdout
+
+
+def test_importing_the_package_is_enough_for_auto_model(teacher_folder):
+    code = (
+        "import hf_vipriors; from transformers import AutoModel; "
+        f"print(type(AutoModel.from_pretrained({str(teacher_folder)!r})).__name__)"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == "VipriorsModel"
 
 
 def test_a_mistake_ends_with_one_line_and_exit_code_2(tmp_path):

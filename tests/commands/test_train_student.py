@@ -91,6 +91,24 @@ def test_milestones_divide_the_learning_rate(student_options, tmp_path):
     assert rates[0] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.01)
 
 
+def test_without_a_test_split_log_and_card_say_validation(student_options, photos, tmp_path):
+    import shutil
+
+    shutil.copytree(photos / "train", tmp_path / "photos")
+    folder = tmp_path / "student"
+    options = [*student_options, "--data_dir", str(tmp_path / "photos"), "--method", "supervised", "--max_steps", "2"]
+    main([*options, "--output_dir", str(folder)])
+    card = (folder / "README.md").read_text()
+    assert "No independent test split" in card and "split: validation" in card
+    assert json.loads((folder / "metrics.json").read_text())["test_is_validation"]
+
+
+def test_last_batch_of_one_image_is_left_out(student_options, tmp_path):
+    options = ["--method", "supervised", "--images_per_class", "7", "--per_device_train_batch_size", "20"]
+    main([*student_options, *options, "--output_dir", str(tmp_path / "student")])
+    assert scores(tmp_path / "student")["count"] == 12
+
+
 def test_smaller_training_set_by_protocol(student_options, tmp_path, caplog):
     folder = tmp_path / "student"
     options = ["--method", "supervised", "--images_per_class", "4", "--subset_seed", "3", "--max_steps", "2"]

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from hf_vipriors.data import ImageStore
+from hf_vipriors.evaluation.features import features
 from hf_vipriors.methods import MoCo, OverhaulDistillation, Progress, SimCLR
 from hf_vipriors.methods import moco as moco_module
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
@@ -66,9 +69,22 @@ def train(case: str) -> dict[str, torch.Tensor]:
     return {**{n: t.clone() for n, t in method.state_dict().items()}, "losses": torch.stack(losses)}
 
 
+def evaluate() -> dict[str, torch.Tensor]:
+    """Features of 13 images, which two processes cannot share evenly."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (13, 3, 32, 32), dtype=torch.uint8)
+    model = build("simclr").model
+    accelerator = Accelerator(cpu=True) if dist.get_world_size() > 1 else None
+    found = features(model, ImageStore(images, torch.arange(13)), batch_size=4, accelerator=accelerator)
+    return {"values": found.values, "labels": found.labels}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     for name in sys.argv[2:]:
-        save_file(train(name), Path(sys.argv[1]) / f"{name}_{dist.get_rank()}.safetensors")
+        save_file(
+            evaluate() if name == "evaluation" else train(name),
+            Path(sys.argv[1]) / f"{name}_{dist.get_rank()}.safetensors",
+        )
     dist.destroy_process_group()

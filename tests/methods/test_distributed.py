@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-CASES = ("moco_frozen", "moco_shuffled", "simclr_frozen", "overhaul_frozen", "moco_unshuffled")
+CASES = ("moco_frozen", "moco_shuffled", "simclr_frozen", "overhaul_frozen", "moco_unshuffled", "evaluation")
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,16 @@ def test_queues_are_equal_on_both_ranks(runs, case):
     assert sorted(first["queue_index"].tolist()) == list(range(16))
 
 
+def test_evaluation_is_shared_out_and_comes_back_whole(runs):
+    (single,), pair = runs["evaluation", 1], runs["evaluation", 2]
+    assert single["labels"].tolist() == list(range(13))
+    for other in pair:
+        assert other["labels"].tolist() == list(range(13)), "in order, nothing twice"
+        torch.testing.assert_close(other["values"], single["values"], rtol=1e-4, atol=1e-5)
+
+
 def test_parameters_are_equal_on_both_ranks(runs):
-    for case in CASES:
+    for case in CASES[:-1]:
         first, second = runs[case, 2]
         for name in first:
             # Batch-norm statistics belong to each process's own batches; everything else is shared.
