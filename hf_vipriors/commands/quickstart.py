@@ -1,7 +1,7 @@
 """Everything once, on real photographs that ship with the package: is phase 1 + phase 2 worth it?
 
     accelerate launch scripts/quickstart.py            one seed, about eight minutes on two cores
-    accelerate launch scripts/quickstart.py --full     three seeds, longer: mean and interval
+    accelerate launch scripts/quickstart.py --full     three seeds, three times as long: mean and interval
 
 500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the strongest
 recipe we know at this length (mixup, EMA; --full trains three times as long), a self-supervised teacher (phase 1),
@@ -45,7 +45,7 @@ class QuickstartArguments:
 
     output_dir: str = option("outputs/quickstart", "Where the report, the teacher and the students go.")
     overwrite_output_dir: bool = option(False, "Replace the quickstart that --output_dir holds.")
-    full: bool = option(False, "Three seeds and three times the epochs, for mean and interval (about 75 minutes).")
+    full: bool = option(False, "Three seeds and three times the epochs, for mean and interval (an hour on two cores).")
     seeds: list[int] = field(
         default_factory=list, metadata={"help": "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full."}
     )
@@ -158,13 +158,18 @@ class Quickstart:
         settings = {"command": "quickstart", "seeds": self.args.seeds, "length": self.args.length}
         wiring.write_json(self.folder / wiring.RUN_FILE, settings | {"versions": wiring.versions()})
         seeds = [self.run_seed(seed) for seed in self.args.seeds]
-        report = build_report(seeds, self.splits, self.data, seconds=time.perf_counter() - start)
+        report = build_report(seeds, self.splits, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, self.folder)
         for one in seeds:
             self._complete_card(one, report)
         self.console.rule("[bold]result[/]", align="left")
         self.console.print(rich_table(report))
         self.farewell(paths, time.perf_counter() - start)
+
+    def command(self) -> str:
+        """The command that repeats this."""
+        seeds = " ".join(map(str, self.args.seeds))
+        return f"accelerate launch scripts/quickstart.py --seeds {seeds} --length {self.args.length:g}"
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])
@@ -174,6 +179,7 @@ class Quickstart:
             f"    from transformers import pipeline\n"
             f'    pipeline("image-classification", model="{student}")("picture.png")\n',
             highlight=False,
+            soft_wrap=True,  # lines to be copied stay whole
         )
 
 

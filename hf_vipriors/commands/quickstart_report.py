@@ -38,7 +38,9 @@ class Seed:
     labels: Tensor
 
 
-def build_report(seeds: list[Seed], splits: ImageSplits, data: DataArguments, *, seconds: float) -> Report:
+def build_report(
+    seeds: list[Seed], splits: ImageSplits, data: DataArguments, command: str, *, seconds: float
+) -> Report:
     """The report of one quickstart; pictures are those of the first seed."""
     first = seeds[0]
     test = splits.splits["test"]
@@ -49,7 +51,7 @@ def build_report(seeds: list[Seed], splits: ImageSplits, data: DataArguments, *,
         title="Fashion-VIPriors quickstart",
         subtitle=(
             f"{images['train']} labelled training images, {images.get('unlabelled', 0)} without labels, "
-            f"{images['test']} test images, {len(splits.class_names)} classes, {len(seeds)} seed(s), "
+            f"{images['test']} test images, {len(splits.class_names)} classes, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
             f"{seconds / 60:.1f} minutes"
         ),
         rows=rows(seeds, len(test)),
@@ -60,7 +62,7 @@ def build_report(seeds: list[Seed], splits: ImageSplits, data: DataArguments, *,
         **teacher_pictures(first, splits, data),
         mistakes=worst_mistakes(first.student.test_probabilities, first.labels, store),
         settings=settings(first),
-        commands=["accelerate launch scripts/quickstart.py" + (" --full" if len(seeds) > 1 else "")],
+        commands=[command],
         environment={**wiring.versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
     )
 
