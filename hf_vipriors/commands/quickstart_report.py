@@ -51,8 +51,8 @@ def build_report(
         title="Fashion-VIPriors quickstart",
         subtitle=(
             f"{images['train']} labelled training images, {images.get('unlabelled', 0)} without labels, "
-            f"{images['test']} test images, {len(splits.class_names)} classes, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
-            f"{seconds / 60:.1f} minutes"
+            f"{images['test']} test images, {len(splits.class_names)} classes, "
+            f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {seconds / 60:.1f} minutes"
         ),
         rows=rows(seeds, len(test)),
         curves=curves(first),

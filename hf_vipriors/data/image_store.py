@@ -237,7 +237,7 @@ def build_store(
     budget = _memory_budget(memory_share)
     if needed > budget:
         store = StreamedStore(records, _readable(records, rows, bad), geometry, channels)
-        fate = f"would take more than {budget / 2**20:.1f} MiB: streamed, decoded on access (faster with --dataloader_num_workers)"
+        fate = f"would take more than {budget / 2**20:.1f} MiB: streamed (faster with --dataloader_num_workers)"
     else:
         store = _decode_all(records, rows, geometry, channels, bad)
         fate = "in memory"
