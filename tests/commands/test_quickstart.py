@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from transformers import pipeline
 
 from hf_vipriors.commands import quickstart
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """
 dataset_name: fashion-vipriors
 images_per_class: 6
@@ -26,10 +30,13 @@ def recipes(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_run_the_report_and_the_student(recipes, tmp_path, capsys):
+def test_every_run_the_report_and_the_student(recipes, tmp_path):
     folder = tmp_path / "quickstart"
-    quickstart.main(["--output_dir", str(folder), "--seeds", "3", "4"], recipes=recipes)
-    shown = capsys.readouterr().out
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "scripts/quickstart.py"]
+    options = ["--recipes", str(recipes), "--output_dir", str(folder), "--seeds", "3", "4"]
+    done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = done.stdout
     assert "phase 1 + phase 2" in shown and "supervised baseline" in shown and "pipeline(" in shown
     report = json.loads((folder / "report.json").read_text())
     baseline = next(row for row in report["rows"] if row["baseline"])
