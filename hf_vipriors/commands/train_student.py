@@ -27,7 +27,7 @@ from ..hub.native_export import check_exportable, export_native
 from ..methods import Method, OverhaulDistillation, Supervised
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments, StudentArguments, StudentTrainer
-from ..views import ClassificationViews
+from ..views import VIEW_INTERPOLATION, ClassificationViews
 from . import cards, cli, wiring
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def student_config(args: StudentArguments, class_names: list[str], teacher: Teac
         backbone_args=backbone_args,
         class_names=class_names,
         crop_pct=args.crop_pct or (theirs.crop_pct if theirs is not None else 0.875),
+        interpolation=VIEW_INTERPOLATION,
     )
 
 

@@ -26,7 +26,7 @@ from ..evaluation.linear_probe import linear_probe
 from ..methods import Method, MoCo, SimCLR, settled_queue_length
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, TeacherArguments, TeacherTrainer
-from ..views import ContrastiveViews
+from ..views import VIEW_INTERPOLATION, ContrastiveViews
 from . import cards, cli, wiring
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def teacher_config(args: TeacherArguments, class_names: list[str]) -> VipriorsCo
         backbone_args=args.backbone_args,
         class_names=class_names or None,
         crop_pct=args.crop_pct,
+        interpolation=VIEW_INTERPOLATION,
         projector_dim=args.projector_dim,
         projector_hidden_dim=args.projector_hidden_dim,
         projector_batch_norm=args.projector_batch_norm,

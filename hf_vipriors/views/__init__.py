@@ -3,5 +3,13 @@
 from .classification import AUTO_AUGMENT_POLICIES, ClassificationViews
 from .contrastive import ContrastiveViews
 from .crops import EvaluationView, TenCrop
+from .sampling import VIEW_INTERPOLATION
 
-__all__ = ["AUTO_AUGMENT_POLICIES", "ClassificationViews", "ContrastiveViews", "EvaluationView", "TenCrop"]
+__all__ = [
+    "VIEW_INTERPOLATION",
+    "AUTO_AUGMENT_POLICIES",
+    "ClassificationViews",
+    "ContrastiveViews",
+    "EvaluationView",
+    "TenCrop",
+]
