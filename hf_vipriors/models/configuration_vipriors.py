@@ -70,7 +70,6 @@ class VipriorsConfig(PreTrainedConfig):
         backbone_args: dict[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
         crop_pct: float | None = None,
-        interpolation: str | None = None,
         **kwargs: Any,
     ) -> VipriorsConfig:
         """Configuration with the mean, standard deviation, filter and crop that timm recommends for a network.
@@ -80,7 +79,6 @@ class VipriorsConfig(PreTrainedConfig):
             image_size: side of the square input in pixels.
             backbone_args: more arguments of its timm constructor.
             class_names: names of the classes in label order.
-            interpolation: overrides timm's; ours trains on views sampled bilinearly, so it evaluates bilinearly too.
             crop_pct: overrides timm's; the VIPriors programs evaluate with 0.875.
             kwargs: further fields, such as ``projector_dim=128``; they also win over timm's recommendations.
 
@@ -92,7 +90,7 @@ class VipriorsConfig(PreTrainedConfig):
             >>> config.num_labels, config.image_mean
             (2, [0.485, 0.456, 0.406])
         """
-        mean, std, recommended_interpolation, recommended_crop = normalisation(backbone)
+        mean, std, interpolation, recommended_crop = normalisation(backbone)
         recommended = {"image_mean": mean, "image_std": std, "interpolation": interpolation}
         names = {} if class_names is None else label_maps(class_names)
         return cls(
