@@ -23,8 +23,7 @@ from ..data import ImageSplits
 from ..errors import InputError, check_choice, check_range
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import features, probabilities
-from ..evaluation.knn import weighted_knn
-from ..evaluation.linear_probe import linear_probe
+from ..evaluation.frozen import knn_score, linear_score
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
 from ..training.arguments import option
@@ -136,12 +135,9 @@ def frozen_scores(
     train, target = passes["train"], passes[args.split]
     results = {}
     if args.knn:
-        k = min(args.knn_neighbours, len(train.values))
-        votes = weighted_knn(train.values, train.labels, target.values, num_classes=len(splits.class_names), k=k)
-        results["kNN"] = score(votes / votes.sum(dim=1, keepdim=True), target.labels, splits.class_names)
+        results["kNN"] = knn_score(train, target, splits.class_names, neighbours=args.knn_neighbours)
     if args.linear:
-        probe = linear_probe(train.values, train.labels, passes["validation"].values, passes["validation"].labels)
-        results["linear"] = score(probe.predict_proba(target.values), target.labels, splits.class_names)
+        results["linear"], _ = linear_score(train, passes["validation"], target, splits.class_names)
     return results
 
 

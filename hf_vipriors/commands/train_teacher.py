@@ -19,10 +19,8 @@ from torch.utils.data import Dataset
 
 from ..data import ImageSplits
 from ..errors import InputError
-from ..evaluation.classification import score
 from ..evaluation.features import features
-from ..evaluation.knn import weighted_knn
-from ..evaluation.linear_probe import linear_probe
+from ..evaluation.frozen import knn_score, linear_score
 from ..methods import Method, MoCo, SimCLR, settled_queue_length
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, TeacherArguments, TeacherTrainer
@@ -160,13 +158,9 @@ def frozen_scores(
     options = {"batch_size": args.per_device_eval_batch_size, "device": args.device}
     train, valid = features(teacher, bank, **options), features(teacher, validation, **options)
     test = features(teacher, wiring.evaluation_store(splits.splits["test"], teacher.config, data, "test"), **options)
-    classes = len(splits.class_names)
-    k = min(args.knn_neighbours, len(train.values))
-    votes = weighted_knn(train.values, train.labels, test.values, num_classes=classes, k=k)
-    probe = linear_probe(train.values, train.labels, valid.values, valid.labels)
-    knn = score(votes / votes.sum(dim=1, keepdim=True), test.labels, splits.class_names)
-    linear = score(probe.predict_proba(test.values), test.labels, splits.class_names)
-    return {"knn": knn.to_dict(), "linear": linear.to_dict(), "linear_cost": probe.cost}
+    linear, cost = linear_score(train, valid, test, splits.class_names)
+    knn = knn_score(train, test, splits.class_names, neighbours=args.knn_neighbours)
+    return {"knn": knn.to_dict(), "linear": linear.to_dict(), "linear_cost": cost}
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from ..data import collate
 from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import features, probabilities
-from ..evaluation.knn import weighted_knn
+from ..evaluation.frozen import knn_score
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
@@ -223,17 +223,10 @@ class TeacherTrainer(MethodTrainer):
         model = self.model.deployable()
         bank = features(model, self.bank_store, **self._pass_options())
         queries = features(model, store, **self._pass_options())
-        votes = weighted_knn(
-            bank.values,
-            bank.labels,
-            queries.values,
-            num_classes=len(self.class_names),
-            k=min(self.args.knn_neighbours, len(bank.values)),
-        )
-        top1 = (votes.argmax(dim=1) == queries.labels).float().mean().item()
+        knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
         # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
         spread = nn.functional.normalize(queries.values, dim=1).std(dim=0).mean().item()
-        return {"knn_top1": top1, "feature_std": spread * queries.values.shape[1] ** 0.5}
+        return {"knn_top1": knn.top1, "feature_std": spread * queries.values.shape[1] ** 0.5}
 
 
 class StudentTrainer(MethodTrainer):
