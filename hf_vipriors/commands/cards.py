@@ -120,7 +120,6 @@ def student_facts(
     splits: ImageSplits,
     metrics: dict[str, Any],
 ) -> CardFacts:
-    lineage = [Path(place).resolve().name for place in (args.teacher,) if place]
     return CardFacts(
         model_name=Path(args.output_dir).resolve().name,
         kind="student",
@@ -130,7 +129,7 @@ def student_facts(
         scores=[score_row("one centre crop", metrics["test"], "model")],
         params=parameters(student),
         per_class=metrics["test"]["per_class"],
-        teacher=lineage,
+        teacher=[Path(args.teacher).resolve().name] if args.teacher else [],
         papers=PAPERS[args.method],
         **common_facts(data, args, splits, metrics.get("seconds")),
     )

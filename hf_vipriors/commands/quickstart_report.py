@@ -16,7 +16,7 @@ from ..evaluation.features import features
 from ..evaluation.knn import nearest_neighbours
 from ..evaluation.report import Curve, Report, RunRow, feature_map_2d
 from ..training import DataArguments
-from . import wiring
+from . import cards, wiring
 from .train_student import StudentResult
 from .train_teacher import TeacherResult
 
@@ -70,7 +70,7 @@ def build_report(
 def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     """One row a way of getting a classifier. Seconds count everything that way needs, phase 1 included."""
     teacher = [seed.teacher.metrics["seconds"] for seed in seeds]
-    params = sum(p.numel() for p in seeds[0].student.model.parameters())
+    params = cards.parameters(seeds[0].student.model)
 
     def row(
         name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any

@@ -55,25 +55,28 @@ def load_data(data: DataArguments) -> ImageSplits:
     return splits
 
 
+def store_of(images: Dataset | list[Dataset], geometry: ResizeCrop, data: DataArguments, name: str):
+    """``build_store`` with what the user said of bad images and of memory."""
+    return build_store(images, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
+
+
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str):
     """Images exactly as the exported model's own preprocessing crops them."""
     geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
-    return build_store(dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
+    return store_of(dataset, geometry, data, name)
 
 
 def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str):
     """Images larger than a crop by 1 / 0.875, for the ten crops to differ."""
     side = math.floor(config.image_size / TEN_CROP_PCT)
     geometry = ResizeCrop(side, side, config.interpolation)
-    return build_store(dataset, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
+    return store_of(dataset, geometry, data, name)
 
 
 def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataArguments):
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
-    return build_store(
-        datasets, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name="train"
-    )
+    return store_of(datasets, geometry, data, "train")
 
 
 def load_ours(directory: str, flag: str) -> VipriorsModel | VipriorsForImageClassification:
@@ -88,9 +91,7 @@ def load_ours(directory: str, flag: str) -> VipriorsModel | VipriorsForImageClas
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise InputError(
-            f"{folder / 'config.json'} is damaged (--teacher): train or download the teacher again"
-        ) from None
+        raise InputError(f"{folder / 'config.json'} is damaged (--{flag}): train or download it again") from None
     if kind != VipriorsConfig.model_type:
         return load_native(directory)
     if not (folder / "model.safetensors").is_file():
