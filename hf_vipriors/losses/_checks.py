@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def in_float32(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def in_float32(loss: Callable[P, R]) -> Callable[P, R]:
     """Decorate a loss so that autocast is off inside it; the loss itself casts its inputs with ``.float()``.
 
     In bf16 a difference of two cosines near 1 has two significant digits, and exp(cos / T) loses them all.
     """
 
     @functools.wraps(loss)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        device = next(a for a in args if isinstance(a, Tensor)).device.type
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
         with torch.autocast(device, enabled=False):
             return loss(*args, **kwargs)
 
@@ -38,6 +39,25 @@ def embeddings(tensor: Tensor, name: str, like: Tensor | None = None) -> None:
         raise ValueError(f"{name} must be a non-empty (B, D) matrix, got shape {tuple(tensor.shape)}")
     if like is not None and tensor.shape != like.shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+
+
+def logits(student: Tensor, teacher: Tensor) -> None:
+    """Two non-empty ``(B, C)`` of one shape, over at least two classes."""
+    embeddings(student, "student_logits")
+    embeddings(teacher, "teacher_logits", like=student)
+    if student.shape[1] < 2:
+        raise ValueError("logits need at least 2 classes: over a single one every softmax is 1 and nothing is learnt")
+    finite(teacher, "teacher_logits")
+
+
+def labels(tensor: Tensor, count: int, classes: int) -> None:
+    """``(count,)`` integers in [0, classes): on a GPU a label outside surfaces late, or trains as "ignored"."""
+    if tensor.shape != (count,):
+        raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected ({count},)")
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"labels must be integers, got {tensor.dtype}")
+    if tensor.min() < 0 or tensor.max() >= classes:
+        raise ValueError(f"labels must lie in [0, {classes}), got {tensor.min().item()} to {tensor.max().item()}")
 
 
 def finite(tensor: Tensor, name: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _checks
+from . import _checks, _queue
 
 
 @_checks.in_float32
@@ -67,21 +67,12 @@ def margin_info_nce(
         raise ValueError(f"margin is a difference of cosines and must lie in [0, 2), got {margin}")
     _checks.embeddings(query, "query")
     _checks.embeddings(key, "key", like=query)
-    _checks.embeddings(queue, "queue")
-    if queue.shape[1] != query.shape[1]:
-        raise ValueError(f"queue holds keys of width {queue.shape[1]}, the query has {query.shape[1]}")
-    if (query_index is None) != (queue_index is None):
-        raise ValueError("query_index and queue_index go together: give both or neither")
+    own = _queue.own_image(query, queue, query_index, queue_index)
 
     query, key, queue = (F.normalize(t.float(), dim=1) for t in (query, key, queue))
     negatives = query @ queue.T
-    if query_index is not None and queue_index is not None:
-        if query_index.shape != query.shape[:1] or queue_index.shape != queue.shape[:1]:
-            raise ValueError(
-                f"query_index {tuple(query_index.shape)} and queue_index {tuple(queue_index.shape)} must number the "
-                f"{len(query)} queries and the {len(queue)} queue entries"
-            )
-        negatives = negatives.masked_fill(query_index[:, None] == queue_index[None, :], -torch.inf)
+    if own is not None:
+        negatives = negatives.masked_fill(own, -torch.inf)
     positives = (query * key).sum(dim=1, keepdim=True) - margin
     logits = torch.cat([positives, negatives], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

@@ -3,6 +3,7 @@
 from .classification import AUTO_AUGMENT_POLICIES, ClassificationViews
 from .contrastive import ContrastiveViews
 from .crops import EvaluationView, TenCrop
+from .rotation import RotationViews
 from .sampling import VIEW_INTERPOLATION
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "ClassificationViews",
     "ContrastiveViews",
     "EvaluationView",
+    "RotationViews",
     "TenCrop",
 ]

@@ -52,12 +52,15 @@ class ClassificationViews(nn.Module):
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         images = to_float(images)
         view = random_resized_crop(images, self.size, self.crop_scale, generator, flip=self.flip)
-        if self.auto_augment is not None:
-            view = self._augmented(view, generator)
-        return [self.normalise(view)]
+        return [self.normalise(self.augmented(view, generator))]
 
-    def _augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image gets a sub-policy of its own; kornia's module would draw one for the whole batch."""
+    def augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
+        """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1].
+
+        Each image gets a sub-policy of its own; kornia's module would draw one for the whole batch.
+        """
+        if self.auto_augment is None:
+            return view
         policies = list(self.auto_augment.children())
         choice = torch.randint(len(policies), (len(view),), generator=generator)
         # kornia draws from the global state: lend it a state of ours, and give the old one back.

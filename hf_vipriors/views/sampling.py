@@ -42,7 +42,7 @@ def random_resized_crop(
     generator: torch.Generator,
     *,
     ratio: Sequence[float] = (3 / 4, 4 / 3),
-    flip: float = 0.5,
+    flip: float | Tensor = 0.5,
 ) -> Tensor:
     """Crop a random part of each image, flip it at random and resize it, all in one bilinear sampling.
 
@@ -54,7 +54,7 @@ def random_resized_crop(
         scale: smallest and largest area of the crop, as shares of the image.
         generator: the only source of randomness.
         ratio: smallest and largest width/height of the crop.
-        flip: probability of a left-right flip.
+        flip: probability of a left-right flip; or ``(B,)`` booleans, already drawn, so that crops can share them.
 
     Returns:
         float ``(B, C, size, size)``.
@@ -67,7 +67,8 @@ def random_resized_crop(
     # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
     x = (1 - width) * uniform(count, -1, 1, generator)
     y = (1 - height) * uniform(count, -1, 1, generator)
-    direction = 1 - 2 * chosen(count, flip, generator).float()
+    flipped = flip if isinstance(flip, Tensor) else chosen(count, flip, generator)
+    direction = 1 - 2 * flipped.float()
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
     affine[:, 1, 1], affine[:, 1, 2] = height, y
