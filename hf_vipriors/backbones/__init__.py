@@ -1,6 +1,22 @@
-"""Any timm network behind one small interface: build it, know its normalisation, tap its stages."""
+"""Any timm network behind one small interface: build it, know its normalisation, tap its stages.
 
+Importing this package registers the CIFAR networks of the distillation literature and SwAV's wide ResNets with timm.
+"""
+
+from hf_vipriors.backbones.cifar_zoo import is_ours
 from hf_vipriors.backbones.stage_taps import Stage, StageTaps
 from hf_vipriors.backbones.timm_backbone import create_backbone, feature_dim, has_fixed_size, normalisation
+from hf_vipriors.backbones.transformers_backbone import TransformersBackbone
+from hf_vipriors.backbones.wide_resnet import WideResNet
 
-__all__ = ["Stage", "StageTaps", "create_backbone", "feature_dim", "has_fixed_size", "normalisation"]
+__all__ = [
+    "Stage",
+    "StageTaps",
+    "TransformersBackbone",
+    "WideResNet",
+    "create_backbone",
+    "feature_dim",
+    "has_fixed_size",
+    "is_ours",
+    "normalisation",
+]

@@ -1,1 +1,1 @@
-"""From our models to what other people load: native checkpoints, model cards, publishing."""
+"""Between our models and other people's: native checkpoints, model cards, publishing, teachers from anywhere."""

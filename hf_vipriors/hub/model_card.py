@@ -89,6 +89,9 @@ class CardFacts:
         versions: library -> version.
         teacher: the models this one came from, nearest first.
         papers: whose methods were used.
+        native: the folder ``native`` in the model's own holds its backbone for other programs.
+        own_architecture: timm knows the backbone only once hf_vipriors is imported: the snippets do so, and no widget
+            can run it.
         licence: of the weights (a Hub licence id); repo_id: where it will be pushed, for the snippets.
     """
 
@@ -115,6 +118,8 @@ class CardFacts:
     versions: dict[str, str] = field(default_factory=dict)
     teacher: Sequence[str] = ()
     papers: Sequence[Paper] = ()
+    native: bool = False
+    own_architecture: bool = False
     licence: str | None = None
     repo_id: str | None = None
 

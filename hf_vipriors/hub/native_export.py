@@ -1,4 +1,4 @@
-"""Write a classifier as a native checkpoint, and read one back.
+"""Write a classifier, or a backbone that extracts features, as a native checkpoint, and read one back.
 
 The folder holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``, and is two things at once: a
 ``TimmWrapperForImageClassification`` checkpoint of transformers and a timm model folder. Whoever loads it needs
@@ -11,6 +11,7 @@ neither this package nor remote code::
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,30 +24,37 @@ import safetensors.torch
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperModel
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vipriors.backbones import has_fixed_size
+from hf_vipriors.backbones import has_fixed_size, is_ours
 from hf_vipriors.errors import InputError
-from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.models.configuration_vipriors import label_maps
 
+logger = logging.getLogger(__name__)
 # transformers names the tensors of a wrapped network with this prefix when it saves one itself; timm cannot read
 # that, while transformers reads both. So we write without it.
 WRAPPER_PREFIX = "timm_model."
 
 
 def export_native(
-    model: VipriorsForImageClassification, directory: str | os.PathLike, *, class_names: Sequence[str] | None = None
+    model: VipriorsForImageClassification | VipriorsModel,
+    directory: str | os.PathLike,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> Path:
     """Write ``model`` as a native checkpoint with float32 weights.
+
+    Of a :class:`VipriorsModel` the backbone is written, as a ``TimmWrapperModel`` that extracts features
+    (``AutoModel``, or timm with ``num_classes=0``); the projector stays behind.
 
     The files are first written to a folder beside ``directory`` and then moved. A new ``directory`` appears whole.
     In one that exists other files stay, an older export loses its ``config.json`` first and gets the new one last:
     cut off in between, it does not load, but never mixes old and new.
 
     Args:
-        model: the classifier; its random generator, mode and device do not change.
+        model: the classifier or feature extractor; its random generator, mode and device do not change.
         directory: where to.
         class_names: names of the classes in label order; by default those of the configuration.
 
@@ -90,22 +98,30 @@ def export_native(
     return directory
 
 
-def check_exportable(model: VipriorsForImageClassification) -> None:
+def check_exportable(model: VipriorsForImageClassification | VipriorsModel) -> None:
     """Try what :func:`export_native` will need, before a long training and not after it.
+
+    Of an architecture that only this package registers it warns: whoever loads it must import the package.
 
     Raises:
         InputError: the network cannot be built from a configuration file.
     """
+    if is_ours(model.config.backbone):
+        logger.warning(
+            "%s is an architecture of hf_vipriors: what loads the checkpoint must import hf_vipriors first, and a Hub "
+            "widget cannot run it",
+            model.config.backbone,
+        )
     with tempfile.TemporaryDirectory() as folder:
         _native_config(model, None).save_pretrained(folder)
         _check_rebuild(Path(folder), model.backbone.state_dict())
 
 
-def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
-    """Read a native checkpoint back, with the very logits of the model that was exported.
+def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification | VipriorsModel:
+    """Read a native checkpoint back, with the very logits or features of the model that was exported.
 
     Returns:
-        The classifier in eval mode.
+        The classifier, or the feature extractor without a projector, in eval mode.
 
     Raises:
         InputError: no such folder, not a native checkpoint, or one with a damaged or missing file.
@@ -123,14 +139,16 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"no such folder {str(directory)!r}: give the folder of an exported student")
-    config = _vipriors_config(_read_config(directory), directory)
+    native = _read_config(directory)
+    config = _vipriors_config(native, directory)
+    extracts = native.get("architectures") == [TimmWrapperModel.__name__]
     try:
         state = safetensors.torch.load_file(directory / SAFE_WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {str(directory / SAFE_WEIGHTS_NAME)!r}: {_line(error)}") from error
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
-            model = VipriorsForImageClassification(config)
+            model = (VipriorsModel if extracts else VipriorsForImageClassification)(config)
         model.backbone.load_state_dict({name.removeprefix(WRAPPER_PREFIX): tensor for name, tensor in state.items()})
     except InputError as error:
         raise InputError(f"{CONFIG_NAME} in {str(directory)!r} describes no network: {error}") from error
@@ -141,28 +159,30 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification:
     return model.eval()
 
 
-def _native_config(model: VipriorsForImageClassification, class_names: Sequence[str] | None) -> TimmWrapperConfig:
+def _native_config(
+    model: VipriorsForImageClassification | VipriorsModel, class_names: Sequence[str] | None
+) -> TimmWrapperConfig:
     config: VipriorsConfig = model.config
     if model.backbone.in_chans != 3:
         raise InputError(
             f"cannot export {config.backbone!r} with {model.backbone.in_chans} input channels: "
             "native checkpoints read pictures as RGB, train with three"
         )
-    names = [config.id2label[i] for i in range(config.num_labels)] if class_names is None else list(class_names)
-    if len(names) != config.num_labels:
-        raise InputError(f"{len(names)} class names for a model with {config.num_labels} classes: give one for each")
+    kind, labels, classes = TimmWrapperModel, {}, 0
+    if isinstance(model, VipriorsForImageClassification):
+        kind, labels, classes = TimmWrapperForImageClassification, _labels(config, class_names), config.num_labels
     fixed = has_fixed_size(config.backbone)
     # timm's own description of the network says which layers a fine-tuning with other classes replaces.
     known = model.backbone.pretrained_cfg
     return TimmWrapperConfig(
-        architectures=[TimmWrapperForImageClassification.__name__],
+        architectures=[kind.__name__],
         architecture=config.backbone,
         model_args={
             **(config.backbone_args or {}),
             "in_chans": 3,
             **({"img_size": config.image_size} if fixed else {}),
         },
-        **label_maps(names),
+        **labels,
         pretrained_cfg={
             "input_size": [3, config.image_size, config.image_size],
             "fixed_input_size": fixed,
@@ -171,12 +191,19 @@ def _native_config(model: VipriorsForImageClassification, class_names: Sequence[
             "crop_mode": "center",
             "mean": config.image_mean,
             "std": config.image_std,
-            "num_classes": config.num_labels,
+            "num_classes": classes,
             "first_conv": known.get("first_conv"),
             "classifier": known.get("classifier"),
         },
         dtype="float32",
     )
+
+
+def _labels(config: VipriorsConfig, class_names: Sequence[str] | None) -> dict[str, dict]:
+    names = [config.id2label[i] for i in range(config.num_labels)] if class_names is None else list(class_names)
+    if len(names) != config.num_labels:
+        raise InputError(f"{len(names)} class names for a model with {config.num_labels} classes: give one for each")
+    return label_maps(names)
 
 
 def _saved(tensor: torch.Tensor) -> torch.Tensor:
@@ -189,7 +216,9 @@ def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
     """Build the network from the written configuration alone, as whoever loads it will, on the meta device."""
     try:
         with torch.device("meta"):
-            rebuilt = TimmWrapperForImageClassification(TimmWrapperConfig.from_pretrained(directory)).timm_model
+            config = TimmWrapperConfig.from_pretrained(directory)
+            classifies = config.architectures == [TimmWrapperForImageClassification.__name__]
+            rebuilt = (TimmWrapperForImageClassification if classifies else TimmWrapperModel)(config).timm_model
     except Exception as error:  # whatever the network raises for arguments that became lists
         raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds none: {_line(error)}") from error
     shapes = {name: tensor.shape for name, tensor in rebuilt.state_dict().items()}

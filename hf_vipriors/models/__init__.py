@@ -3,10 +3,19 @@
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
 from hf_vipriors.models.configuration_vipriors import VipriorsConfig
+from hf_vipriors.models.external import ExternalForImageClassification, ExternalModel, preprocessing
 from hf_vipriors.models.modeling_vipriors import VipriorsForImageClassification, VipriorsModel, VipriorsOutput
 
 AutoConfig.register(VipriorsConfig.model_type, VipriorsConfig, exist_ok=True)
 AutoModel.register(VipriorsConfig, VipriorsModel, exist_ok=True)
 AutoModelForImageClassification.register(VipriorsConfig, VipriorsForImageClassification, exist_ok=True)
 
-__all__ = ["VipriorsConfig", "VipriorsForImageClassification", "VipriorsModel", "VipriorsOutput"]
+__all__ = [
+    "ExternalForImageClassification",
+    "ExternalModel",
+    "VipriorsConfig",
+    "VipriorsForImageClassification",
+    "VipriorsModel",
+    "VipriorsOutput",
+    "preprocessing",
+]

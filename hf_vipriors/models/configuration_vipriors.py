@@ -27,12 +27,14 @@ class VipriorsConfig(PreTrainedConfig):
         interpolation: filter that resizes a picture for evaluation.
         crop_pct: share of the resized shorter side that the centre crop of an evaluation keeps.
         projector_dim: width of the projection; None (default) builds no projector.
-        projector_hidden_dim: width inside the projector; None (default) takes the feature width, as MoCo v2 does.
+        projector_hidden_dim: width inside the projector; None (default) takes the feature width, as MoCo v2 does; 0
+            makes the projector one Linear, as in MoCo v1.
         projector_batch_norm: batch norm after the projector's first layer (SimCLR, DoGo); MoCo v2 has none.
         num_labels, id2label, label2id: as in every transformers configuration.
 
     Raises:
-        InputError: a size or width below 1, or ``crop_pct`` outside (0, 1].
+        InputError: a size or width below 1, a batch norm inside a projector of one layer, or ``crop_pct`` outside
+            (0, 1].
     """
 
     model_type = "vipriors"
@@ -53,10 +55,12 @@ class VipriorsConfig(PreTrainedConfig):
         self.backbone_args = _lists(self.backbone_args)
         self.image_mean = [float(value) for value in self.image_mean]
         self.image_std = [float(value) for value in self.image_std]
-        for name in ("image_size", "projector_dim", "projector_hidden_dim"):
+        for name, lowest in (("image_size", 1), ("projector_dim", 1), ("projector_hidden_dim", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < lowest:
+                raise InputError(f"{name} must be at least {lowest}, got {value}")
+        if self.projector_hidden_dim == 0 and self.projector_batch_norm:
+            raise InputError("projector_hidden_dim 0 is a projector of one layer: there is no room for a batch norm")
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct is a share of the picture, above 0 and at most 1, got {self.crop_pct}")
         super().__post_init__(**kwargs)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import ModelOutput
 
-from hf_vipriors.backbones import create_backbone, feature_dim
+from hf_vipriors.backbones import create_backbone, feature_dim, has_fixed_size
 from hf_vipriors.errors import InputError
 from hf_vipriors.models.configuration_vipriors import VipriorsConfig
 
@@ -52,9 +52,24 @@ class VipriorsPreTrainedModel(PreTrainedModel):
         )
         self._built_on_meta = next(self.backbone.parameters()).is_meta
 
+    @property
+    def fixed_size(self) -> bool:
+        """Whether the network takes images of ``config.image_size`` only (position embeddings, windows)."""
+        return has_fixed_size(self.config.backbone)
+
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Pooled features (B, D) of normalised images (B, C, H, W): what kNN and linear probes read."""
         return self.backbone.forward_head(self.backbone.forward_features(pixel_values), pre_logits=True)
+
+    def _bare_state(self) -> dict[str, torch.Tensor]:
+        """The state of the backbone without its classifier, by the names that the same network has without one."""
+        config: VipriorsConfig = self.config
+        with torch.device("meta"):
+            bare = create_backbone(
+                config.backbone, image_size=config.image_size, num_classes=0, backbone_args=config.backbone_args
+            )
+        state = self.backbone.state_dict()
+        return {name: state[name] for name in bare.state_dict()}
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: timm and torch initialise each layer when they build it, and better than one rule for all."""
@@ -83,7 +98,8 @@ class VipriorsPreTrainedModel(PreTrainedModel):
 class VipriorsModel(VipriorsPreTrainedModel):
     """Backbone without classifier, and the projector of contrastive learning where the configuration has one.
 
-    The projector is ``Linear - ReLU - Linear`` (MoCo v2), or ``Linear - BatchNorm - ReLU - Linear``.
+    The projector is ``Linear - ReLU - Linear`` (MoCo v2), ``Linear - BatchNorm - ReLU - Linear`` (SimCLR, DoGo), or
+    one ``Linear`` where ``projector_hidden_dim`` is 0 (MoCo v1).
 
     Example:
         >>> config = VipriorsConfig.for_backbone("resnet18", image_size=64, projector_dim=128)
@@ -95,14 +111,7 @@ class VipriorsModel(VipriorsPreTrainedModel):
     def __init__(self, config: VipriorsConfig) -> None:
         super().__init__(config)
         self._build_backbone(num_classes=0)
-        self.projector = None
-        if config.projector_dim is not None:
-            width = feature_dim(self.backbone)
-            hidden = config.projector_hidden_dim or width
-            norm = [nn.BatchNorm1d(hidden)] if config.projector_batch_norm else []
-            self.projector = nn.Sequential(
-                nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, config.projector_dim)
-            )
+        self.projector = None if config.projector_dim is None else _projector(config, feature_dim(self.backbone))
         self.post_init()
 
     def forward(self, pixel_values: torch.Tensor) -> VipriorsOutput:
@@ -142,10 +151,10 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
         """Copy the backbone weights of a teacher or of another classifier, all but the classifier.
 
         Raises:
-            InputError: ``source`` is another network, or the same one built for another image size; the message
-                names what does not fit.
+            InputError: ``source`` is another network, the same one built for another image size, or no timm network
+                of ours; the message names what does not fit.
         """
-        wanted, given = _bare_backbone(self), _bare_backbone(source)
+        wanted, given = self._bare_state(), source._bare_state()
         misfits = [f"no {name}" for name in wanted if name not in given]
         misfits += [f"{name} too many" for name in given if name not in wanted]
         misfits += [
@@ -161,15 +170,12 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
         self.backbone.load_state_dict(given, strict=False)
 
 
-def _bare_backbone(model: VipriorsPreTrainedModel) -> dict[str, torch.Tensor]:
-    """The state of a backbone without its classifier, by the names that the same network has without one."""
-    config: VipriorsConfig = model.config
-    with torch.device("meta"):
-        bare = create_backbone(
-            config.backbone, image_size=config.image_size, num_classes=0, backbone_args=config.backbone_args
-        )
-    state = model.backbone.state_dict()
-    return {name: state[name] for name in bare.state_dict()}
+def _projector(config: VipriorsConfig, width: int) -> nn.Module:
+    if config.projector_hidden_dim == 0:
+        return nn.Linear(width, config.projector_dim)
+    hidden = config.projector_hidden_dim or width
+    norm = [nn.BatchNorm1d(hidden)] if config.projector_batch_norm else []
+    return nn.Sequential(nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, config.projector_dim))
 
 
 def _described(model: VipriorsPreTrainedModel) -> str:

@@ -48,6 +48,7 @@ def test_a_file_changes_nothing(tmp_path):
         ({"image_size": 0}, "image_size"),
         ({"projector_dim": 0}, "projector_dim"),
         ({"projector_hidden_dim": -1}, "projector_hidden_dim"),
+        ({"projector_hidden_dim": 0, "projector_batch_norm": True}, "no room for a batch norm"),
         ({"crop_pct": 0.0}, "crop_pct"),
         ({"crop_pct": 87.5}, "crop_pct"),
         ({"class_names": ["a", "b", "a"]}, "'a' stands there twice"),

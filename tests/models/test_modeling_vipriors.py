@@ -54,6 +54,26 @@ def as_trained(model: nn.Module, size: int) -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.parametrize(("network", "fixed"), [("resnet18", False), ("vit_tiny_patch16_224", True)])
+@pytest.mark.parametrize("kind", [VipriorsModel, VipriorsForImageClassification])
+def test_fixed_size(network, fixed, kind):
+    size, arguments = NETWORKS[network]
+    config = VipriorsConfig.for_backbone(network, image_size=size, backbone_args=arguments)
+    assert kind(config).fixed_size is fixed
+
+
+def test_a_projector_of_one_layer(tmp_path):
+    model = VipriorsModel(small_config(projector_dim=16, projector_hidden_dim=0)).eval()
+    assert isinstance(model.projector, nn.Linear)
+    output = model(images())
+    torch.testing.assert_close(output.projection, model.projector(output.pooled))
+    model.save_pretrained(tmp_path)
+    again, report = VipriorsModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()) and torch.equal(again(images()).projection, output.projection)
+    student = VipriorsForImageClassification.from_pretrained(tmp_path)
+    assert torch.equal(student.eval().features(images()), output.pooled)
+
+
 def test_shapes():
     output = VipriorsModel(small_config(projector_dim=16))(images())
     assert output.pooled.shape == (4, 128) and output.projection.shape == (4, 16)

@@ -1,0 +1,275 @@
+"""Teachers from anywhere: our folders, transformers folders, published files, timm, the Hub. No remote code is run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import split_model_name_tag
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    TimmWrapperConfig,
+)
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+
+from hf_vipriors.backbones import TransformersBackbone
+from hf_vipriors.errors import InputError, nearest
+from hf_vipriors.hub.import_checkpoint import SUFFIXES, import_checkpoint, listed
+from hf_vipriors.hub.load_failures import one_line
+from hf_vipriors.hub.native_export import load_native
+from hf_vipriors.models import (
+    ExternalForImageClassification,
+    ExternalModel,
+    VipriorsConfig,
+    VipriorsForImageClassification,
+    VipriorsModel,
+    preprocessing,
+)
+
+logger = logging.getLogger(__name__)
+Teacher = VipriorsModel | VipriorsForImageClassification
+TIMM_PREFIXES = ("timm/", "timm:")
+
+
+def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = None) -> Teacher:
+    """Load a network to distil from.
+
+    Args:
+        name: the first of these that fits: a folder of ours (phase 1, or an exported student); a folder with a
+            transformers checkpoint; a published MoCo, SimCLR or SwAV file (``*.pth.tar``, ``*.pth``, ``*.pt``);
+            ``"timm/NAME"`` or ``"timm:NAME"`` for timm's pretrained weights; any other Hub id that
+            ``AutoModelForImageClassification`` or ``AutoModel`` loads.
+        flag: the option that named it, for messages.
+        revision: branch, tag or commit on the Hub; None (default) takes the main branch.
+
+    Returns:
+        The teacher in eval mode, float32. With a classifier of its own a :class:`VipriorsForImageClassification`,
+        else a :class:`VipriorsModel`; networks from transformers are an ``ExternalForImageClassification`` or an
+        ``ExternalModel``, which cannot be saved.
+
+    Raises:
+        InputError: not found, offline, damaged, in need of remote code, or no vision model; one line with the way to
+            mend it.
+
+    Example:
+        >>> import tempfile
+        >>> config = VipriorsConfig.for_backbone("test_convnext", image_size=32, projector_dim=16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     VipriorsModel(config).save_pretrained(folder)
+        ...     teacher = load_teacher(folder)
+        >>> teacher(torch.rand(2, 3, 32, 32)).projection.shape
+        torch.Size([2, 16])
+    """
+    if revision is not None and (Path(name).exists() or name.endswith(SUFFIXES)):
+        raise InputError(f"{name} (--{flag}) lies on this machine and has no revision {revision!r}: leave it out")
+    if Path(name).is_dir():
+        teacher = _from_folder(Path(name), flag)
+    elif Path(name).is_file():
+        teacher = import_checkpoint(name)
+    elif name.startswith(TIMM_PREFIXES):
+        teacher = _from_timm(name, flag, revision)
+    elif _looks_local(name):
+        raise InputError(f"no such folder or file {name} (--{flag}): give the --output_dir of a finished training")
+    else:
+        teacher = _from_hub(name, flag, revision)
+    return teacher.eval()
+
+
+def load_ours(directory: str, flag: str) -> Teacher:
+    """A teacher or a student of ours from its folder; ``flag`` is the option that named it.
+
+    Raises:
+        InputError: when the folder is missing, damaged or holds neither.
+    """
+    folder = Path(directory)
+    if not (folder / CONFIG_NAME).is_file():
+        raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")
+    config = _read_config(folder, flag)
+    if config.get("model_type") != VipriorsConfig.model_type:
+        return load_native(directory)
+    if not (folder / SAFE_WEIGHTS_NAME).is_file():
+        raise InputError(f"{directory} (--{flag}) holds a config but no {SAFE_WEIGHTS_NAME}: is the run finished?")
+    return _load_vipriors(directory, config, flag)
+
+
+def _read_config(folder: Path, flag: str) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is damaged (--{flag}): train or download it again")
+    return config
+
+
+def _load_vipriors(name: str, config: dict[str, Any], flag: str, revision: str | None = None) -> Teacher:
+    classifies = VipriorsForImageClassification.__name__ in (config.get("architectures") or [])
+    kind = VipriorsForImageClassification if classifies else VipriorsModel
+    with one_line(f"the model in {name} (--{flag}) cannot be read"):
+        model, report = kind.from_pretrained(name, revision=revision or "main", output_loading_info=True)
+    _check_complete(report["missing_keys"], name, flag)
+    return model
+
+
+def _from_folder(folder: Path, flag: str) -> Teacher:
+    if not (folder / CONFIG_NAME).is_file():
+        return load_ours(str(folder), flag)  # which says what is missing
+    config = _read_config(folder, flag)
+    kind = config.get("model_type")
+    if kind == VipriorsConfig.model_type or kind == TimmWrapperConfig.model_type:
+        return load_ours(str(folder), flag)
+    if kind is None and "architecture" in config:
+        return _timm_teacher(f"local-dir:{folder}", str(folder), flag)
+    return _from_transformers(str(folder), config, flag, None)
+
+
+def _from_timm(name: str, flag: str, revision: str | None) -> Teacher:
+    short = name.removeprefix(TIMM_PREFIXES[0]).removeprefix(TIMM_PREFIXES[1])
+    architecture, tag = split_model_name_tag(short)
+    if not timm.is_model(architecture):
+        raise InputError(
+            f"timm has no network {architecture!r} (--{flag}): {nearest(architecture, timm.list_models())}"
+        )
+    known = timm.list_pretrained(architecture + "*")
+    tags = [each for each in known if each.split(".")[0] == architecture]
+    if tag and short not in tags:
+        raise InputError(f"timm has no weights {short!r} (--{flag}): {nearest(short, tags)}")
+    if not tags:
+        raise InputError(f"timm has no pretrained weights for {architecture!r} (--{flag}): it would teach noise")
+    source = short if revision is None else f"hf-hub:{timm.get_pretrained_cfg(short).hf_hub_id}@{revision}"
+    return _timm_teacher(source, name, flag)
+
+
+def _timm_teacher(source: str, name: str, flag: str) -> Teacher:
+    """What ``timm.create_model`` gives, as one of our models."""
+    with one_line(f"timm cannot load {name} (--{flag})"):
+        network = timm.create_model(source, pretrained=True)
+    picture = network.pretrained_cfg
+    channels, height, width = picture["input_size"]
+    if channels != 3 or height != width:
+        raise InputError(f"{name} (--{flag}) takes {channels} x {height} x {width} input: teachers see square RGB")
+    config = VipriorsConfig.for_backbone(
+        picture["architecture"],
+        image_size=height,
+        image_mean=picture["mean"],
+        image_std=picture["std"],
+        interpolation=picture["interpolation"],
+        crop_pct=picture["crop_pct"],
+        class_names=picture.get("label_names"),
+        **({} if picture.get("label_names") else {"num_labels": network.num_classes or 2}),
+    )
+    kind = VipriorsForImageClassification if network.num_classes else VipriorsModel
+    with torch.device("meta"):  # its weights are already here
+        model = kind(config)
+    shapes = {key: tensor.shape for key, tensor in model.backbone.state_dict().items()}
+    if shapes != {key: tensor.shape for key, tensor in network.state_dict().items()}:
+        raise InputError(
+            f"{name} (--{flag}) was built with arguments of its own: timm's plain network has other weights"
+        )
+    model.backbone = network
+    return model
+
+
+def _from_hub(name: str, flag: str, revision: str | None) -> Teacher:
+    hint = f" (did you mean timm:{name}?)" if timm.is_model(split_model_name_tag(name)[0]) else ""
+    failure = f"{name} (--{flag}) cannot be loaded from the Hub{hint}"
+    with one_line(failure):
+        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    if not config:
+        raise InputError(f"{failure}: it has no {CONFIG_NAME}")
+    kind = config.get("model_type")
+    if kind == VipriorsConfig.model_type:
+        return _load_vipriors(name, config, flag, revision)
+    if kind == TimmWrapperConfig.model_type or (kind is None and "architecture" in config):
+        return _timm_teacher(f"hf-hub:{name}" + (f"@{revision}" if revision else ""), name, flag)
+    return _from_transformers(name, config, flag, revision)
+
+
+def _from_transformers(name: str, description: dict[str, Any], flag: str, revision: str | None) -> Teacher:
+    kind = description.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        if "auto_map" in description:
+            raise InputError(
+                f"{name} (--{flag}) needs code from its repository, which is never run here: choose another"
+            )
+        raise InputError(
+            f"{name} (--{flag}) has model_type {kind!r}, which this version of transformers does not know"
+        )
+    failure = f"{name} (--{flag}) cannot be loaded"
+    with one_line(failure):
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    model_class, classifies = _model_class(config)
+    if model_class is None or model_class.main_input_name != "pixel_values":
+        raise InputError(f"{name} (--{flag}) is a {kind!r} model, which does not read pictures alone: no vision model")
+    with one_line(f"{name} (--{flag}): its image processor, which says how it wants pictures, is of no use"):
+        processor = AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+        picture = preprocessing(processor)
+    with one_line(failure):
+        network, report = model_class.from_pretrained(
+            name, config=config, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        backbone = TransformersBackbone(network.eval(), picture["image_size"])
+    _check_complete(_in_use(report["missing_keys"], backbone), name, flag)
+    names = {"id2label": config.id2label, "label2id": config.label2id} if classifies else {}
+    ours = VipriorsConfig(backbone=name, **picture, **copy.deepcopy(names))
+    return ExternalForImageClassification(backbone, ours) if classifies else ExternalModel(backbone, ours)
+
+
+def _model_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel] | None, bool]:
+    """Which class holds such a checkpoint, and whether it classifies."""
+    wanted = config.architectures or ()
+    found = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), ())
+    for each in found if isinstance(found, tuple) else (found,):
+        if each.__name__ in wanted:
+            return each, True
+    found = MODEL_MAPPING.get(type(config), None)
+    return found[0] if isinstance(found, tuple) else found, False
+
+
+def _in_use(missing: set[str], backbone: TransformersBackbone) -> list[str]:
+    """Of the tensors that the checkpoint does not hold, those that reach features, logits or stage maps.
+
+    transformers fills them with random numbers. In a pooler that is not read, or in a mask token, that is no harm.
+    """
+    parameters = dict(backbone.model.named_parameters())
+    asked = {name: parameters[name] for name in sorted(missing) if name in parameters}
+    if not asked:
+        return sorted(missing)
+    side = backbone.image_size
+    with torch.enable_grad():
+        features, maps = backbone.forward_intermediates(torch.zeros(1, backbone.in_chans, side, side))
+        total = sum(each.sum() for each in (*features, *maps) if each is not None)
+    gradients = torch.autograd.grad(total, list(asked.values()), allow_unused=True)
+    unused = {name for name, gradient in zip(asked, gradients, strict=True) if gradient is None}
+    return sorted(missing - unused)
+
+
+def _check_complete(missing: Collection[str], name: str, flag: str) -> None:
+    if missing:
+        raise InputError(f"{name} (--{flag}) is no whole checkpoint, it lacks {listed(missing)}: download it again")
+
+
+def _looks_local(name: str) -> bool:
+    """Whether a name that does not exist here can only have been meant as a path."""
+    parent = Path(name).parent
+    return (
+        name.startswith((".", "/", "~", os.sep))
+        or name.endswith((*SUFFIXES, ".safetensors", "/"))
+        or name.count("/") > 1
+        or "\\" in name
+        or (parent != Path() and parent.is_dir())
+    )
