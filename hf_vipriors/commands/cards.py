@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from ..backbones import is_ours
 from ..data import FASHION_VIPRIORS, ImageSplits
 from ..hub.model_card import CardFacts, Paper, ScoreRow, student_card, teacher_card
 from ..models import VipriorsForImageClassification, VipriorsModel
-from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments
+from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 from . import wiring
 
 VIPRIORS = Paper("Distilling Visual Priors from Self-Supervised Learning", "https://arxiv.org/abs/2008.00261")
@@ -29,17 +30,70 @@ PAPERS = {
         Paper("A Comprehensive Overhaul of Feature Distillation", "https://arxiv.org/abs/1904.01866"),
     ],
     "supervised": [],
+    "seed": [
+        Paper("SEED: Self-supervised Distillation for Visual Representation", "https://arxiv.org/abs/2101.04731")
+    ],
+    "dogo": [
+        Paper(
+            "Distill on the Go: Online knowledge distillation in self-supervised learning",
+            "https://arxiv.org/abs/2104.09866",
+        )
+    ],
+    "sskd": [Paper("Knowledge Distillation Meets Self-Supervision", "https://arxiv.org/abs/2006.07114")],
+    "kd": [Paper("Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")],
+    "fitnet": [Paper("FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550")],
+    "crd": [Paper("Contrastive Representation Distillation", "https://arxiv.org/abs/1910.10699")],
 }  # fmt: skip
-SETTINGS = (
-    "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "optim",
-    "weight_decay", "lr_scheduler_type", "warmup_steps", "seed", "bf16", "temperature", "margin", "queue_length",
-    "encoder_momentum", "crop_scale", "feature_weight", "distil_from_epoch", "label_smoothing", "mixup", "cutmix",
-    "ema_decay", "auto_augment", "class_weights", "student_init",
-)  # fmt: skip
+COMMON_SETTINGS = (
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "optim",
+    "weight_decay",
+    "lr_scheduler_type",
+    "lr_milestones",
+    "warmup_steps",
+    "seed",
+    "bf16",
+    "crop_scale",
+)
+CONTRASTIVE = ("temperature", "margin", "queue_length", "encoder_momentum")
+CLASSIFIER = (
+    "classification_weight",
+    "kd_weight",
+    "kd_temperature",
+    "label_smoothing",
+    "mixup",
+    "cutmix",
+    "ema_decay",
+    "auto_augment",
+    "class_weights",
+    "student_init",
+)
+# What each method reads: a card says nothing of options that had no effect.
+SETTINGS = {
+    "moco": CONTRASTIVE,
+    "simclr": ("temperature", "margin"),
+    "seed": ("temperature", "teacher_temperature", "queue_length", "patches", "patch_size", "patch_scale"),
+    "dogo": (
+        *CONTRASTIVE, "contrast", "peer_backbone", "peer_backbone_args", "peer_learning_rate", "mutual_weight",
+        "peer_mutual_weight", "mutual_temperature", "mutual_reduction",
+    ),
+    "supervised": CLASSIFIER,
+    "overhaul": ("feature_weight", "distil_from_epoch", *CLASSIFIER),
+    "kd": CLASSIFIER,
+    "fitnet": ("hint_weight", *CLASSIFIER),
+    "crd": ("contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum", *CLASSIFIER),
+    "sskd": (
+        "transfer_weight", "similarity_weight", "similarity_temperature", "keep_transfer", "keep_similarity",
+        "head_epochs", "head_learning_rate", *CLASSIFIER,
+    ),
+}  # fmt: skip
 
 
 def common_facts(
-    data: DataArguments, args: RunArguments, splits: ImageSplits, seconds: float | None
+    data: DataArguments, args: TeacherArguments | StudentArguments, splits: ImageSplits, seconds: float | None
 ) -> dict[str, Any]:
     """What every card says: data, settings, time, versions."""
     ours = data.dataset_name == FASHION_VIPRIORS
@@ -62,7 +116,11 @@ def common_facts(
         },
         "split": "validation" if splits.test_is_validation else "test",
         "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
-        "settings": {key: settings[key] for key in SETTINGS if settings.get(key) is not None},
+        "settings": {
+            key: settings[key]
+            for key in (*COMMON_SETTINGS, *SETTINGS[args.method])
+            if settings.get(key) not in (None, [], {})
+        },
         "seconds": seconds,
         "hardware": hardware(),
         "versions": wiring.versions(),
@@ -73,6 +131,11 @@ def dataset_title(data: DataArguments) -> str:
     """The data set in plain words; of a local folder only its name, not where it lies."""
     place = data.data_dir or data.dataset_name
     return Path(place).resolve().name if Path(place).exists() else data.dataset_name
+
+
+def teacher_name(teacher: str) -> str:
+    """A Hub id as it is; of a folder or file only its name, not where it lies."""
+    return Path(teacher).resolve().name if Path(teacher).exists() else teacher
 
 
 def hardware() -> str:
@@ -108,6 +171,8 @@ def teacher_facts(
         method=args.method,
         scores=scores,
         params=parameters(teacher),
+        own_architecture=is_ours(teacher.config.backbone),
+        teacher=[teacher_name(args.teacher)] if isinstance(args, PretrainArguments) and args.teacher else [],
         papers=PAPERS[args.method],
         **common_facts(data, args, splits, metrics.get("seconds")),
     )
@@ -128,8 +193,9 @@ def student_facts(
         method=args.method,
         scores=[score_row("one centre crop", metrics["test"], "model")],
         params=parameters(student),
+        own_architecture=is_ours(student.config.backbone),
         per_class=metrics["test"]["per_class"],
-        teacher=[Path(args.teacher).resolve().name] if args.teacher else [],
+        teacher=[teacher_name(args.teacher)] if args.teacher else [],
         papers=PAPERS[args.method],
         **common_facts(data, args, splits, metrics.get("seconds")),
     )

@@ -100,10 +100,14 @@ class Parser(HfArgumentParser):
             raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(recipe, dict):
             raise InputError(f"--config {path} must hold 'option: value' lines")
+        return self.mapping_arguments(recipe, f"--config {path}")
+
+    def mapping_arguments(self, settings: dict[str, Any], source: str) -> list[str]:
+        """Options and their values as the command line they stand for; ``source`` is named in errors."""
         arguments: list[str] = []
-        for name, value in recipe.items():
+        for name, value in settings.items():
             if name not in self.known():
-                raise InputError(f"--config {path}: {unknown_option(str(name), self.known())}")
+                raise InputError(f"{source}: {unknown_option(str(name), self.known())}")
             if value is None:
                 continue
             if isinstance(value, bool):

@@ -24,6 +24,7 @@ from ..errors import InputError, check_choice, check_range
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
+from ..hub.teachers import load_ours
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
 from ..training.arguments import option
@@ -61,7 +62,7 @@ class EvaluationArguments:
 
 def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
     """All figures by model and measurement; see :func:`main` for the command."""
-    models = {name: wiring.load_ours(name, "model").to(args.device) for name in args.model}
+    models = {name: load_ours(name, "model").to(args.device) for name in args.model}
     splits = wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")

@@ -1,7 +1,8 @@
-"""Phase 2: train the classifier, distilled from a teacher, fine-tuned from it, or from scratch.
+"""Train the classifier on labels: distilled from a teacher, fine-tuned from it, or from scratch.
 
     accelerate launch scripts/train_student.py --teacher outputs/teacher --output_dir outputs/student
     accelerate launch scripts/train_student.py --method supervised --output_dir outputs/baseline
+    accelerate launch scripts/train_student.py --method sskd --teacher outputs/baseline --backbone resnet10t
 
 The result is a native checkpoint: `pipeline("image-classification", model=DIR)` and
 `timm.create_model("local-dir:DIR", pretrained=True)` load it without this package.
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import ImageSplits
@@ -24,14 +24,15 @@ from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..hub.model_card import CardFacts
 from ..hub.native_export import check_exportable, export_native
-from ..methods import Method, OverhaulDistillation, Supervised
-from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..hub.teachers import load_teacher
+from ..models import ExternalForImageClassification, ExternalModel, VipriorsConfig, VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
-from ..views import VIEW_INTERPOLATION, ClassificationViews
+from ..views import VIEW_INTERPOLATION
 from . import cards, cli, wiring
+from .sskd_head import fit_head, new_head
+from .student_methods import Teacher, build_method, check_teacher, start_weights, student_views
 
 logger = logging.getLogger(__name__)
-Teacher = VipriorsModel | VipriorsForImageClassification
 
 
 @dataclass
@@ -49,6 +50,8 @@ class StudentResult:
 def student_config(args: StudentArguments, class_names: list[str], teacher: Teacher | None) -> VipriorsConfig:
     """The student's configuration: what was given, else the teacher's, else a ResNet-18 at 64 pixels."""
     theirs = teacher.config if teacher is not None else None
+    if isinstance(teacher, ExternalModel | ExternalForImageClassification) and args.backbone is None:
+        raise InputError(f"--teacher {args.teacher} is no timm network: say which one the student is, with --backbone")
     same_network = theirs is not None and args.backbone in (None, theirs.backbone)
     backbone_args = args.backbone_args
     if backbone_args is None:
@@ -63,74 +66,6 @@ def student_config(args: StudentArguments, class_names: list[str], teacher: Teac
     )
 
 
-def network(config: VipriorsConfig) -> tuple[str, dict[str, Any]]:
-    """What makes two backbones the same one."""
-    return config.backbone, config.backbone_args or {}
-
-
-def start_weights(student: VipriorsForImageClassification, teacher: Teacher | None, args: StudentArguments) -> str:
-    """Fill the student from where ``student_init`` says; returns the line that says so.
-
-    Raises:
-        InputError: when the weights asked for do not exist or do not fit.
-    """
-    wish, config = args.student_init, student.config
-    if wish is None:
-        same = teacher is not None and network(teacher.config) == network(config)
-        wish = "teacher" if same else "scratch"
-    if wish == "scratch":
-        return f"student {config.backbone} starts from scratch"
-    if wish == "teacher":
-        if teacher is None:
-            raise InputError("--student_init teacher needs --teacher DIR")
-        student.load_backbone_from(teacher)
-        return f"student {config.backbone} starts from the teacher"
-    student.load_backbone_from(wiring.load_ours(wish, "student_init"))
-    return f"student {config.backbone} starts from {wish}"
-
-
-def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weight of each class: inverse to its size, 1 on average over the images."""
-    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
-    return len(labels) / (classes * counts.float())
-
-
-def build_method(
-    student: VipriorsForImageClassification, teacher: Teacher | None, args: StudentArguments, labels: Tensor
-) -> Method:
-    """The method named by ``args``, around ``student``."""
-    options: dict[str, Any] = {
-        "label_smoothing": args.label_smoothing,
-        "mixup": args.mixup,
-        "cutmix": args.cutmix,
-        "ema_decay": args.ema_decay,
-    }
-    if args.class_weights == "balanced":
-        options["class_weights"] = balanced_weights(labels, student.config.num_labels)
-    if args.method == "supervised":
-        return Supervised(student, **options)
-    return OverhaulDistillation(
-        student,
-        teacher,
-        feature_weight=args.feature_weight,
-        start_epoch=args.distil_from_epoch,
-        batch_statistics=args.teacher_batch_statistics,
-        **options,
-    )
-
-
-def check_teacher(teacher: Teacher, config: VipriorsConfig) -> None:
-    """A teacher must take the student's pictures, and know the student's classes if it knows any."""
-    wiring.check_rgb(teacher)
-    # A teacher with a classifier was trained on some classes: for other classes its features may still do, but a
-    # student that merely goes on from it would be one head short.
-    if isinstance(teacher, VipriorsForImageClassification) and teacher.config.num_labels != config.num_labels:
-        raise InputError(
-            f"the teacher knows {teacher.config.num_labels} classes, the data set has {config.num_labels}: "
-            "give a phase-1 teacher, or one trained on the same classes"
-        )
-
-
 def train_student(data: DataArguments, args: StudentArguments, splits: ImageSplits | None = None) -> StudentResult:
     """Run phase 2 from data and teacher to a native checkpoint with its card.
 
@@ -139,7 +74,7 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     """
     resume = wiring.resume_point(args)
     wiring.check_output_dir(args, resume)
-    teacher = wiring.load_ours(args.teacher, "teacher") if args.teacher else None
+    teacher = load_teacher(args.teacher, revision=args.teacher_revision) if args.teacher else None
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
@@ -149,31 +84,27 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     wiring.check_rgb(student)
     check_exportable(student)
     if teacher is not None:
-        check_teacher(teacher, config)
+        check_teacher(teacher, config, args)
     logger.info(start_weights(student, teacher, args))
     train, validation = splits.splits["train"], splits.splits["validation"]
     store = wiring.training_store([train], config, data)
     args.fit_batch(len(store))
     wiring.check_alone_in_batch(args, len(store))
     logger.info(args.settle_learning_rate(args.default_base_learning_rate))
-    method = build_method(student, teacher, args, store.labels)
-    views = ClassificationViews(
-        config.image_size,
-        config.image_mean,
-        config.image_std,
-        crop_scale=args.crop_scale,
-        flip=args.flip,
-        auto_augment=args.auto_augment,
-    )
+    head = new_head(teacher) if args.method == "sskd" else None
+    method = build_method(student, teacher, head, args, store.labels)
     validation_store = wiring.evaluation_store(validation, config, data, "validation")
     test_store = wiring.evaluation_store(splits.splits["test"], config, data, "test")
     wiring.load_method_state(method, resume)
     wiring.claim_output_dir(args, data, "train_student", resume)
+    if head is not None:
+        fit_head(teacher, head, store, data, args, splits, config.image_size)
+        wiring.settle_seed(args)  # a head that was found must lead to the same student as one that was fitted
     trainer = StudentTrainer(
         method,
         args,
         train_store=store,
-        views=views,
+        views=student_views(config, args),
         evaluation_store=validation_store,
         class_names=splits.class_names,
     )

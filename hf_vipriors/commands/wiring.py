@@ -1,4 +1,4 @@
-"""What the jobs share: data to stores, teachers from folders, a run's folder claimed and described."""
+"""What the jobs share: data to stores, a run's folder claimed and described."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from transformers import PreTrainedModel
 
 from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
 from ..errors import InputError
-from ..hub.native_export import load_native
 from ..methods import Method
-from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..models import VipriorsConfig
 from ..training import DataArguments, MethodTrainer, RunArguments, guard_output_dir
 from ..training.trainer import METHOD_STATE, read_method_state
 
@@ -34,6 +33,10 @@ OURS = (
     "metrics.json",
     "trainer_state.json",
 )
+# Folders inside a run's own: the backbone for other programs, the other of two peers.
+PARTS = ("native", "peer")
+# A teacher's self-supervision head lies beside it, with what it was fitted on in its name.
+HEAD = "sskd_head"
 TEN_CROP_PCT = 0.875
 
 
@@ -48,7 +51,11 @@ def load_data(data: DataArguments) -> ImageSplits:
         label_column=data.label_column,
     )
     splits = apply_protocol(
-        found, images_per_class=data.images_per_class, subset_seed=data.subset_seed, unlabelled=data.unlabelled
+        found,
+        images_per_class=data.images_per_class,
+        subset_seed=data.subset_seed,
+        unlabelled=data.unlabelled,
+        validation_share=data.validation_share,
     )
     for note in splits.notes:
         logger.info(note)
@@ -77,31 +84,6 @@ def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataAr
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
     return store_of(datasets, geometry, data, "train")
-
-
-def load_ours(directory: str, flag: str) -> VipriorsModel | VipriorsForImageClassification:
-    """A teacher or a student of ours; ``flag`` is the option that named it.
-
-    Raises:
-        InputError: when the folder is missing or holds neither.
-    """
-    folder = Path(directory)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise InputError(f"{folder / 'config.json'} is damaged (--{flag}): train or download it again") from None
-    if kind != VipriorsConfig.model_type:
-        return load_native(directory)
-    if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{directory} (--{flag}) holds a config but no model.safetensors: is the run finished?")
-    try:
-        return VipriorsModel.from_pretrained(directory)
-    except Exception as error:  # safetensors, JSON and shape errors alike mean one thing to the user
-        raise InputError(
-            f"the model in {directory} (--{flag}) cannot be read: {' '.join(str(error).split())[:300]}"
-        ) from None
 
 
 def check_rgb(model: PreTrainedModel) -> None:
@@ -174,8 +156,14 @@ def claim_output_dir(args: RunArguments, data: DataArguments, command: str, resu
     if args.overwrite_output_dir and not resumes_in_place(args, resume) and folder.is_dir():
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        for name in (*OURS, RUN_FILE):
-            (folder / name).unlink(missing_ok=True)
+        for part in (folder, *(folder / name for name in PARTS)):
+            for name in (*OURS, RUN_FILE):
+                (part / name).unlink(missing_ok=True)
+        for part in (folder / name for name in PARTS):
+            if part.is_dir() and not any(part.iterdir()):
+                part.rmdir()
+        for head in folder.glob(f"{HEAD}-*.safetensors"):
+            head.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"command": command, "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
     write_json(folder / RUN_FILE, settings)

@@ -49,6 +49,7 @@ __all__ = [
     "html",
     "markdown",
     "nearest_neighbours",
+    "results_table",
     "rich_table",
     "summarise",
     "to_dict",
@@ -92,8 +93,8 @@ def rich_table(report: Report) -> Table:
     return table
 
 
-def markdown(report: Report) -> str:
-    """The report as GitHub Markdown: verdict, table, classes, settings, commands, environment; no pictures."""
+def results_table(report: Report) -> str:
+    """The rows of the report as one GitHub Markdown table."""
     summaries = summarise(report)
     columns = _optional_columns(report, summaries)
     head = ["run", "top-1 %", "95 % interval", "points to the baseline", "95 % interval", *columns]
@@ -108,8 +109,13 @@ def markdown(report: Report) -> str:
         ]
         for row, summary in zip(report.rows, summaries, strict=True)
     ]
+    return _table(head, body, numbers_from=1)
+
+
+def markdown(report: Report) -> str:
+    """The report as GitHub Markdown: verdict, table, classes, settings, commands, environment; no pictures."""
     parts = [f"# {report.title}", report.subtitle, "## Verdict", _bullets(all_verdicts(report))]
-    parts += ["## Results", _table(head, body, numbers_from=1), *caveats(report)]
+    parts += ["## Results", results_table(report), *caveats(report)]
     if report.per_class:
         known = sorted((value, name) for name, value in report.per_class.items() if value is not None)
         parts += [

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError
 from ..losses import chance_level, margin_info_nce
 from ..models import VipriorsModel
 from .base import Method, MethodOutput, Progress
 from .distributed import gather, local_rows, shared_permutation, world
+from .key_queue import KeyQueue
 
 
 class MoCo(Method):
@@ -59,36 +59,36 @@ class MoCo(Method):
         super().__init__()
         if model.config.projector_dim is None:
             raise ValueError("MoCo needs a model with a projector (projector_dim)")
-        if queue_length < 1:
-            raise ValueError(f"queue_length must be at least 1, got {queue_length}")
         self.model = model
         self.momentum_model = copy.deepcopy(model).requires_grad_(False)
         self.temperature, self.margin = temperature, margin
         self.momentum, self.momentum_end = momentum, momentum_end
         self.batchnorm_splits, self.instance_aware = batchnorm_splits, instance_aware
         self.has_batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        # Random unit vectors stand in until the first keys arrive [1].
-        self.register_buffer("queue", F.normalize(torch.randn(queue_length, model.config.projector_dim), dim=1))
-        self.register_buffer("queue_index", torch.full((queue_length,), -1))
-        self.register_buffer("queue_pointer", torch.zeros((), dtype=torch.long))
+        self.queue = KeyQueue(queue_length, model.config.projector_dim)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        return self.contrast(views, index)[0]
+
+    def contrast(self, views: list[Tensor], index: Tensor) -> tuple[MethodOutput, Tensor, Tensor]:
+        """The step, and the embeddings ``(B, P)`` of both views that it compared: raw query, unit key."""
         query = self.model(views[0]).projection
         all_keys = self._keys(views[1])
         key = local_rows(all_keys)
         loss = margin_info_nce(
             query,
             key,
-            self.queue,
+            self.queue.keys,
             temperature=self.temperature,
             margin=self.margin,
             query_index=index if self.instance_aware else None,
-            queue_index=self.queue_index if self.instance_aware else None,
+            queue_index=self.queue.index if self.instance_aware else None,
         )
         cosine = F.cosine_similarity(query.detach().float(), key, dim=1).mean()
         if self.training:
-            self._enqueue(all_keys, gather(index))
-        return MethodOutput(loss=loss, parts={"contrastive": loss.detach(), "positive_cosine": cosine})
+            self.queue.push(all_keys, gather(index))
+        parts = {"contrastive": loss.detach(), "positive_cosine": cosine}
+        return MethodOutput(loss=loss, parts=parts), query, key
 
     @torch.no_grad()
     def _keys(self, view: Tensor) -> Tensor:
@@ -107,15 +107,6 @@ class MoCo(Method):
         return keys
 
     @torch.no_grad()
-    def _enqueue(self, keys: Tensor, index: Tensor) -> None:
-        positions = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        # A batch longer than the queue would write a slot twice: the last keys stay.
-        keep = slice(max(0, len(keys) - len(self.queue)), None)
-        self.queue[positions[keep]] = keys[keep].to(self.queue.dtype)
-        self.queue_index[positions[keep]] = index[keep]
-        self.queue_pointer.copy_((self.queue_pointer + len(keys)) % len(self.queue))
-
-    @torch.no_grad()
     def end_step(self, progress: Progress) -> None:
         """Move the momentum encoder's weights; its batch-norm statistics are its own."""
         target, source = list(self.momentum_model.parameters()), list(self.model.parameters())
@@ -132,39 +123,3 @@ class MoCo(Method):
 
     def chance_level(self, global_batch: int) -> float:
         return chance_level(len(self.queue), temperature=self.temperature, margin=self.margin)
-
-
-def settled_queue_length(images: int, batch: int, given: int | None = None) -> int:
-    """The queue length for a data set, or the one given where it can work.
-
-    By default the largest multiple of the batch that is at most min(4096, images / 2): a queue as long as the data set
-    holds, for every query, another view of the same image.
-
-    Args:
-        images: in the training set.
-        batch: global batch, keys that enter at once.
-        given: the user's wish.
-
-    Raises:
-        InputError: when the queue is not smaller than the data set, or no queue fits.
-
-    Example:
-        >>> settled_queue_length(5500, 128), settled_queue_length(500, 128), settled_queue_length(1_000_000, 256)
-        (2688, 128, 4096)
-    """
-    if given is None:
-        length = min(4096, images // 2) // batch * batch
-        if length == 0:
-            raise InputError(
-                f"{images} images are too few for a queue with batches of {batch}: set "
-                f"--per_device_train_batch_size to {max(1, images // 4)} or less, or use --method simclr"
-            )
-        return length
-    if given < 1:
-        raise InputError(f"--queue_length must be at least 1, got {given}")
-    if given >= images:
-        raise InputError(
-            f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its "
-            f"own image as a negative; leave it out, or give at most {max(1, images // 2)}"
-        )
-    return given

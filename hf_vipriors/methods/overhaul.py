@@ -7,18 +7,16 @@ References:
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..backbones import StageTaps
 from ..losses import overhaul
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import FrozenTeacher, MethodOutput, Progress
-from .supervised import Supervised
+from .base import MethodOutput, Progress
+from .kd import KnowledgeDistillation
+from .stage_pairs import StagePairs, connector, same_size
 
 
-class OverhaulDistillation(Supervised):
+class OverhaulDistillation(KnowledgeDistillation):
     r"""Cross-entropy, and the student's stages held near the frozen teacher's.
 
     .. math:: L = CE + \lambda \sum_{i=0}^{L-1} 2^{-(L-1-i)} \frac{1}{B} d_i
@@ -36,7 +34,8 @@ class OverhaulDistillation(Supervised):
         feature_weight: lambda. Default 1e-4 [0] (sums over 224-pixel ResNet-50 maps; small networks want more).
         start_epoch: cross-entropy alone before it. Default 5 [0].
         batch_statistics: the teacher's batch norms as the published program ran them. Default False.
-        options: as in :class:`Supervised`.
+        classification_weight, kd_weight: default 1 and 0 [0].
+        options: as in :class:`KnowledgeDistillation`.
     """
 
     def __init__(
@@ -46,22 +45,18 @@ class OverhaulDistillation(Supervised):
         *,
         feature_weight: float = 1e-4,
         start_epoch: float = 5.0,
-        batch_statistics: bool = False,
+        classification_weight: float = 1.0,
+        kd_weight: float = 0.0,
         **options,
     ):
-        super().__init__(student, **options)
+        weights = {"classification_weight": classification_weight, "kd_weight": kd_weight}
+        super().__init__(student, teacher, **weights, **options)
         self.feature_weight, self.start_epoch = feature_weight, start_epoch
         self.distils = start_epoch <= 0
-        self.teacher = FrozenTeacher(
-            teacher, student.config.image_mean, student.config.image_std, batch_statistics=batch_statistics
-        )
         # After the EMA has copied the student: a copy must not carry hooks that write into these taps.
-        self._student_taps = StageTaps(student.backbone, student.config.image_size)
-        self._teacher_taps = StageTaps(teacher.backbone, teacher.config.image_size)
-        pairs = list(zip(reversed(self._student_taps.stages), reversed(self._teacher_taps.stages), strict=False))
-        self.pairs = pairs[::-1]
-        self.connectors = nn.ModuleList(connector(s.channels, t.channels) for s, t in self.pairs)
-        for number, (_, stage) in enumerate(self.pairs):
+        self.stages = StagePairs(student, self.teacher)
+        self.connectors = nn.ModuleList(connector(s.channels, t.channels) for s, t in self.stages.pairs)
+        for number, (_, stage) in enumerate(self.stages.pairs):
             margin = None if stage.norm is None else overhaul.bn_margin(stage.norm.weight, stage.norm.bias)
             self.register_buffer(f"margin{number}", margin, persistent=False)
 
@@ -71,25 +66,19 @@ class OverhaulDistillation(Supervised):
             logits = self.student(images).logits
             loss = self.classification_loss(logits, targets)
             return MethodOutput(loss=loss, parts={"classification": loss.detach()}, logits=logits)
-        maps, final = self._student_taps(images)
-        logits = self.student.backbone.forward_head(final)
-        classification = self.classification_loss(logits, targets)
-        distillation = self._distillation(maps, self._teacher_maps(images)) / len(images)
-        loss = classification + self.feature_weight * distillation
-        parts = {"classification": classification.detach(), "distillation": distillation.detach()}
-        return MethodOutput(loss=loss, parts=parts, logits=logits)
-
-    @torch.no_grad()
-    def _teacher_maps(self, images: Tensor) -> list[Tensor]:
-        return self._teacher_taps(self.teacher.prepared(images))[0]
+        student_maps, _, logits = self.stages.of_student(images)
+        teacher_maps, teacher_logits = self.stages.of_teacher(images)
+        loss, parts = self.answers_loss(logits, targets, teacher_logits)
+        distillation = self._distillation(student_maps, teacher_maps) / len(images)
+        loss = loss + self.feature_weight * distillation
+        return MethodOutput(loss=loss, parts={**parts, "distillation": distillation.detach()}, logits=logits)
 
     def _distillation(self, student_maps: list[Tensor], teacher_maps: list[Tensor]) -> Tensor:
         """Weighted sum over the paired stages, sum over elements and batch, float32."""
-        count = len(self.pairs)
+        count = len(self.connectors)
         total = 0.0
-        for number, (student, teacher) in enumerate(zip(student_maps[-count:], teacher_maps[-count:], strict=True)):
-            student = self.connectors[number](student)
-            student, teacher = same_size(student, teacher)
+        for number, (student, teacher) in enumerate(zip(student_maps, teacher_maps, strict=True)):
+            student, teacher = same_size(self.connectors[number](student), teacher)
             margin = self.get_buffer(f"margin{number}")
             if margin is None:
                 distance = (student.float() - teacher.float()).square().sum()
@@ -100,18 +89,3 @@ class OverhaulDistillation(Supervised):
 
     def begin_step(self, progress: Progress) -> None:
         self.distils = progress.epoch >= self.start_epoch
-
-
-def connector(student_channels: int, teacher_channels: int) -> nn.Sequential:
-    """1x1 convolution and batch norm from the student's channels to the teacher's [1]."""
-    layers = nn.Sequential(
-        nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False), nn.BatchNorm2d(teacher_channels)
-    )
-    nn.init.kaiming_normal_(layers[0].weight, mode="fan_out", nonlinearity="linear")
-    return layers
-
-
-def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average the larger of two maps down to the smaller: nothing is invented on the way."""
-    size = tuple(min(a, b) for a, b in zip(student.shape[-2:], teacher.shape[-2:], strict=True))
-    return tuple(m if m.shape[-2:] == size else F.adaptive_avg_pool2d(m, size) for m in (student, teacher))

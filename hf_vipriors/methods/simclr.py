@@ -35,6 +35,10 @@ class SimCLR(Method):
         self.model, self.temperature, self.margin = model, temperature, margin
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        return self.contrast(views, index)[0]
+
+    def contrast(self, views: list[Tensor], index: Tensor) -> tuple[MethodOutput, Tensor, Tensor]:
+        """The step, and the raw embeddings ``(B, P)`` of both views that it compared."""
         # One pass for both views: a module with buffers that runs twice under DDP breaks its own backward.
         first, second = self.model(torch.cat(views)).projection.chunk(2)
         loss = nt_xent(
@@ -44,7 +48,8 @@ class SimCLR(Method):
             margin=self.margin,
         )
         cosine = F.cosine_similarity(first.detach().float(), second.detach().float(), dim=1).mean()
-        return MethodOutput(loss=loss, parts={"contrastive": loss.detach(), "positive_cosine": cosine})
+        parts = {"contrastive": loss.detach(), "positive_cosine": cosine}
+        return MethodOutput(loss=loss, parts=parts), first, second
 
     def deployable(self) -> VipriorsModel:
         return self.model

@@ -1,12 +1,15 @@
 """Training: arguments, the trainers that add contrastive and distillation losses to ``transformers.Trainer``."""
 
 from .arguments import DataArguments, RunArguments
-from .phase_arguments import StudentArguments, TeacherArguments
+from .pretrain_arguments import PretrainArguments
+from .student_arguments import StudentArguments
+from .teacher_arguments import TeacherArguments
 from .trainer import MethodTrainer, StudentTrainer, TeacherTrainer, guard_output_dir
 
 __all__ = [
     "DataArguments",
     "MethodTrainer",
+    "PretrainArguments",
     "RunArguments",
     "StudentArguments",
     "StudentTrainer",

@@ -58,6 +58,9 @@ class DataArguments:
         None, "Keep N labelled training images of each class (the VIPriors protocol has 50); all when not given."
     )
     subset_seed: int = option(0, "Which N: the seed of that choice. Change it to repeat a run on other images.")
+    validation_share: float = option(
+        0.2, "Share of the labelled images that becomes validation where the data set has no such split."
+    )
     unlabelled: str = option(
         "split",
         "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the "
@@ -72,6 +75,7 @@ class DataArguments:
         check_choice(self.unlabelled, ("split", "rest", "none"), "unlabelled")
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
         check_range(self.memory_share, "memory_share", 0, 1)
+        check_range(self.validation_share, "validation_share", 0, 0.9, open_low=True)
         if self.images_per_class is not None:
             check_range(self.images_per_class, "images_per_class", 1)
 

@@ -46,7 +46,19 @@ class ProgressBar(TrainerCallback):
     answers itself. Evaluations leave a line each, so that a log file tells the story too.
     """
 
-    SHOWN = {"classification": "ce", "distillation": "distil", "positive_cosine": "cos+"}
+    SHOWN = {
+        "classification": "ce",
+        "distillation": "distil",
+        "kd": "kd",
+        "hint": "hint",
+        "contrast": "crd",
+        "transfer": "tf",
+        "similarity": "sim",
+        "mutual": "kl",
+        "peer_mutual": "peer kl",
+        "positive_cosine": "cos+",
+        "teacher_cosine": "cos t",
+    }
 
     def __init__(self, chance: float | None = None):
         self.chance = chance
@@ -72,10 +84,11 @@ class ProgressBar(TrainerCallback):
             self.shown |= {short: f"{logs[name]:.3g}" for name, short in self.SHOWN.items() if name in logs}
             self.shown["lr"] = f"{logs['learning_rate']:.2g}"
             self.shown["img/s"] = f"{logs['images_per_second']:.0f}"
-        for name, label in (("eval_knn_top1", "kNN"), ("eval_top1", "val")):
+        for name, label in (("eval_peer_knn_top1", "peer kNN"), ("eval_knn_top1", "kNN"), ("eval_top1", "val")):
             if name in logs:
                 self.shown[label] = f"{100 * logs[name]:.1f}%"
-                self.bar.write(self._line(state), file=sys.stderr)
+        if "eval_runtime" in logs:
+            self.bar.write(self._line(state), file=sys.stderr)
         self.bar.set_postfix(self.shown, refresh=False)
 
     def _line(self, state: TrainerState) -> str:

@@ -1,4 +1,4 @@
-"""What can be set for phase 1 and for phase 2."""
+"""What can be set for phase 1: a self-supervised teacher."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import InputError, check_choice, check_range
-from ..views import AUTO_AUGMENT_POLICIES
 from .arguments import RunArguments, option, parsed_mapping
 
 TEACHER_METHODS = ("moco", "simclr")
-STUDENT_METHODS = ("overhaul", "supervised")
 
 
-def check_crop_scale(scale: list[float]) -> None:
+def check_crop_scale(scale: list[float], name: str = "crop_scale") -> None:
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise InputError(f"--crop_scale takes the smallest and largest area, 0 < low <= high <= 1, got {scale}")
+        raise InputError(f"--{name} takes the smallest and largest area, 0 < low <= high <= 1, got {scale}")
 
 
 @dataclass
@@ -25,6 +23,8 @@ class TeacherArguments(RunArguments):
     NOTE: ``optim`` is AdamW, where the paper has SGD: with a few hundred images SGD was seen to stay at the chance
     level (the paper's own setting is ``recipes/vipriors_resnet50.yaml``).
     """
+
+    methods: ClassVar[tuple[str, ...]] = TEACHER_METHODS
 
     method: str = option("moco", "moco (momentum encoder, queue, margin) or simclr (in-batch negatives).")
     backbone: str = option("resnet18", "Any timm network.")
@@ -66,106 +66,39 @@ class TeacherArguments(RunArguments):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = "knn_top1", True
         super().__post_init__()
-        check_choice(self.method, TEACHER_METHODS, "method")
+        check_choice(self.method, self.methods, "method")
         check_range(self.knn_neighbours, "knn_neighbours", 1)
         if self.encoder_momentum_end is not None:
             check_range(self.encoder_momentum_end, "encoder_momentum_end", 0, 1)
         if self.batchnorm_splits is not None:
             check_range(self.batchnorm_splits, "batchnorm_splits", 1)
-        check_range(self.image_size, "image_size", 8)
+        if self.image_size is not None:
+            check_range(self.image_size, "image_size", 8)
         check_range(self.crop_pct, "crop_pct", 0.1, 1)
         check_range(self.temperature, "temperature", 0, open_low=True)
         check_range(self.encoder_momentum, "encoder_momentum", 0, 1)
         check_range(self.grayscale, "grayscale", 0, 1)
         check_range(self.blur, "blur", 0, 1)
-        check_range(self.projector_dim, "projector_dim", 1)
+        if self.projector_dim is not None:
+            check_range(self.projector_dim, "projector_dim", 1)
         check_crop_scale(self.crop_scale)
         if len(self.jitter) != 4 or min(self.jitter) < 0:
             raise InputError(
                 f"--jitter takes four numbers >= 0 (brightness contrast saturation hue), got {self.jitter}"
             )
         if self.margin is None:
-            self.margin = 0.4 if self.method == "moco" else 0.0
+            self.margin = 0.4 if self.loss_kind == "moco" else 0.0
         check_range(self.margin, "margin", 0, 1.99)
-        if self.projector_batch_norm is None:
-            self.projector_batch_norm = self.method == "simclr"
+        if self.projector_batch_norm is None and self.loss_kind in TEACHER_METHODS:
+            self.projector_batch_norm = self.loss_kind == "simclr"
         self.backbone_args = parsed_mapping(self.backbone_args, "backbone_args")
+
+    @property
+    def loss_kind(self) -> str:
+        """The contrastive loss inside the method."""
+        return self.method
 
     @property
     def default_base_learning_rate(self) -> float:
         """0.03 for SGD [2008.00261]; 4e-3 for the Adam family (2e-3 at a batch of 128 learnt best in our trials)."""
         return 0.03 if self.optim == "sgd" else 4e-3
-
-
-@dataclass
-class StudentArguments(RunArguments):
-    """Phase 2: a classifier, distilled from a teacher, fine-tuned from it, or trained from scratch."""
-
-    method: str = option(
-        "overhaul", "overhaul (cross-entropy and feature distillation) or supervised (cross-entropy alone)."
-    )
-    teacher: str | None = option(
-        None, "Folder of a phase-1 teacher. With --method supervised the student merely starts from it."
-    )
-    student_init: str | None = option(
-        None,
-        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: the teacher where the network "
-        "is the same, else scratch.",
-    )
-    backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
-    backbone_args: str | None = option(None, "JSON of arguments for timm.create_model; None: the teacher's.")
-    image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")
-    crop_pct: float | None = option(None, "Evaluation resizes to size / crop_pct; None: the teacher's, or 0.875.")
-    feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].")
-    distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
-    teacher_batch_statistics: bool = option(
-        False, "overhaul: run the teacher's batch norms on the batch, as the published program did."
-    )
-    label_smoothing: float = option(0.1, "Share of each target spread over all classes [2008.00261].")
-    mixup: float = option(0.0, "Alpha of mixup, 0: none.")
-    cutmix: float = option(0.0, "Alpha of CutMix, 0: none.")
-    ema_decay: float = option(0.0, "Decay of the moving average of the weights, which is what is kept; 0: none.")
-    auto_augment: str | None = option(None, "AutoAugment policy: cifar10 (the published program's) or imagenet.")
-    class_weights: str = option("none", "'balanced' weighs classes by the inverse of their size; 'none'.")
-    crop_scale: list[float] = option([0.5, 1.0], "Area of a crop, smallest and largest share of the image.")
-    flip: float = option(0.5, "Probability of a left-right flip; 0 where left and right differ (digits, text).")
-
-    output_dir: str | None = option("outputs/student", "Where the student, its card and its checkpoints go.")
-    num_train_epochs: float = option(100.0, "Passes over the labelled images [2008.00261].")
-    per_device_train_batch_size: int = option(
-        0, "Images per device and step; 0: 64, or half of the images where they are few."
-    )
-    optim: str = option("sgd", "sgd [2008.00261], adamw_torch, or any optimizer of transformers.")
-    nesterov: bool = option(True, "Nesterov momentum for --optim sgd [2008.00261].")
-    weight_decay: float = option(5e-4, "NOTE 1e-4 in 2008.00261; few images want more.")
-    warmup_steps: float = option(0.05, "Warm-up of the learning rate: steps, or a share of the run when below 1.")
-
-    def __post_init__(self) -> None:
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
-            self.metric_for_best_model, self.greater_is_better = "top1", True
-        super().__post_init__()
-        check_choice(self.method, STUDENT_METHODS, "method")
-        check_choice(self.class_weights, ("none", "balanced"), "class_weights")
-        if self.auto_augment is not None:
-            check_choice(self.auto_augment, AUTO_AUGMENT_POLICIES, "auto_augment")
-        if self.method == "overhaul" and self.teacher is None:
-            raise InputError("--method overhaul needs --teacher DIR (made by scripts/train_teacher.py)")
-        if self.image_size is not None:
-            check_range(self.image_size, "image_size", 8)
-        if self.crop_pct is not None:
-            check_range(self.crop_pct, "crop_pct", 0.1, 1)
-        check_range(self.label_smoothing, "label_smoothing", 0, 0.99)
-        check_range(self.feature_weight, "feature_weight", 0)
-        check_range(self.flip, "flip", 0, 1)
-        for name in ("mixup", "cutmix"):
-            check_range(getattr(self, name), name, 0)
-        check_range(self.ema_decay, "ema_decay", 0, 0.999999)
-        check_crop_scale(self.crop_scale)
-        self.backbone_args = (
-            None if self.backbone_args is None else parsed_mapping(self.backbone_args, "backbone_args")
-        )
-
-    @property
-    def default_base_learning_rate(self) -> float:
-        """0.1 per 256 images for SGD [2008.00261], 1e-3 for the Adam family."""
-        return 0.1 if self.optim == "sgd" else 1e-3

@@ -1,4 +1,4 @@
-"""``transformers.Trainer`` with views, named loss parts and honest checkpoints, for both phases."""
+"""``transformers.Trainer`` with views, named loss parts and honest checkpoints, for every method."""
 
 from __future__ import annotations
 
@@ -125,6 +125,20 @@ class MethodTrainer(Trainer):
         """Matrices and kernels; every parameter with ``decay_norm_and_bias``, as in the papers' programs."""
         return [n for n, p in model.named_parameters() if p.ndim > 1 or self.args.decay_norm_and_bias]
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer; what has a learning rate of its own in the method becomes a group of its own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        for prefix, factor in self.model.learning_rate_factors().items():
+            theirs = {id(p) for n, p in self.model.named_parameters() if n.startswith(prefix)}
+            for group in list(optimizer.param_groups):
+                moved = [p for p in group["params"] if id(p) in theirs]
+                if moved:
+                    group["params"] = [p for p in group["params"] if id(p) not in theirs]
+                    optimizer.add_param_group({**group, "params": moved, "lr": group["lr"] * factor})
+        return optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.args.lr_milestones and self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
@@ -183,8 +197,9 @@ class MethodTrainer(Trainer):
         start = time.perf_counter()
         if self.args.world_size > 1:
             # Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's.
-            for buffer in self.model.deployable().buffers():
-                broadcast(buffer, src=0)
+            for model in self.model.evaluated().values():
+                for buffer in model.buffers():
+                    broadcast(buffer, src=0)
         metrics = self.measure(eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
@@ -208,7 +223,7 @@ class MethodTrainer(Trainer):
 
 
 class TeacherTrainer(MethodTrainer):
-    """Phase 1. Evaluation is an online weighted kNN: labelled training images vote for each validation image.
+    """Training without labels. Evaluation is an online weighted kNN: labelled images vote for each validation image.
 
     Args:
         bank_store: labelled training images, cropped as evaluation wants them.
@@ -220,17 +235,20 @@ class TeacherTrainer(MethodTrainer):
         super().__init__(method, args, **options)
 
     def measure(self, store: Dataset) -> dict[str, float]:
-        model = self.model.deployable()
-        bank = features(model, self.bank_store, **self._pass_options())
-        queries = features(model, store, **self._pass_options())
-        knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
-        # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
-        spread = nn.functional.normalize(queries.values, dim=1).std(dim=0).mean().item()
-        return {"knn_top1": knn.top1, "feature_std": spread * queries.values.shape[1] ** 0.5}
+        figures = {}
+        for prefix, model in self.model.evaluated().items():
+            bank = features(model, self.bank_store, **self._pass_options())
+            queries = features(model, store, **self._pass_options())
+            knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
+            # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
+            spread = nn.functional.normalize(queries.values, dim=1).std(dim=0).mean().item()
+            figures[f"{prefix}knn_top1"] = knn.top1
+            figures[f"{prefix}feature_std"] = spread * queries.values.shape[1] ** 0.5
+        return figures
 
 
 class StudentTrainer(MethodTrainer):
-    """Phase 2. Evaluation is top-1 and cross-entropy of the deployable model on validation."""
+    """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation."""
 
     def measure(self, store: Dataset) -> dict[str, float]:
         answers = probabilities(self.model.deployable(), store, **self._pass_options())

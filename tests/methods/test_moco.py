@@ -40,28 +40,28 @@ def test_loss_is_the_formula_on_query_key_and_queue(moco):
     moco.eval()
     inputs = batch()
     query, key = moco.model(inputs["views"][0]).projection, moco.momentum_model(inputs["views"][1]).projection
-    want = margin_info_nce(query, key, moco.queue, temperature=0.2, margin=0.4)
+    want = margin_info_nce(query, key, moco.queue.keys, temperature=0.2, margin=0.4)
     torch.testing.assert_close(moco(**inputs).loss, want)
 
 
 def test_keys_enter_after_the_loss_with_their_index_and_wrap_around(moco):
-    queue = moco.queue.clone()
+    queue = moco.queue.keys.clone()
     for first in (0, 4, 8, 12):
         inputs = batch(first=first)
         keys = moco._keys(inputs["views"][1])
         moco(**inputs)
         start = first % 12
-        torch.testing.assert_close(moco.queue[start : start + 4], keys, rtol=1e-3, atol=1e-4)
-    assert moco.queue_index.tolist() == [12, 13, 14, 15, 4, 5, 6, 7, 8, 9, 10, 11]
-    assert moco.queue_pointer == 4
-    assert not torch.equal(moco.queue, queue)
-    torch.testing.assert_close(moco.queue.norm(dim=1), torch.ones(12))
+        torch.testing.assert_close(moco.queue.keys[start : start + 4], keys, rtol=1e-3, atol=1e-4)
+    assert moco.queue.index.tolist() == [12, 13, 14, 15, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert moco.queue.pointer == 4
+    assert not torch.equal(moco.queue.keys, queue)
+    torch.testing.assert_close(moco.queue.keys.norm(dim=1), torch.ones(12))
 
 
 def test_a_batch_longer_than_the_queue_leaves_its_last_keys(tiny_config):
     method = MoCo(VipriorsModel(tiny_config(projector_dim=8)), queue_length=3)
     method(**batch(8))
-    assert sorted(method.queue_index.tolist()) == [5, 6, 7]
+    assert sorted(method.queue.index.tolist()) == [5, 6, 7]
 
 
 def test_an_image_is_not_pushed_from_its_own_earlier_view(tiny_config):
@@ -72,15 +72,15 @@ def test_an_image_is_not_pushed_from_its_own_earlier_view(tiny_config):
     for method in (aware, blind):
         method.eval()
         own = F.normalize(method.momentum_model(batch()["views"][1]).projection, dim=1)
-        method.queue[:4], method.queue_index[:4] = own, torch.arange(4)
+        method.queue.keys[:4], method.queue.index[:4] = own, torch.arange(4)
     assert aware(**batch()).loss < blind(**batch()).loss
 
 
 def test_the_queue_is_still_while_evaluating(moco):
     moco.eval()
-    before = moco.queue.clone()
+    before = moco.queue.keys.clone()
     moco(**batch())
-    assert torch.equal(before, moco.queue)
+    assert torch.equal(before, moco.queue.keys)
 
 
 def test_key_batch_is_normalised_in_groups(tiny_config):
@@ -112,7 +112,7 @@ def test_checkpoint_holds_all_that_resuming_needs(moco):
 
 def test_chance_level_counts_the_queue(moco):
     same = {"views": [torch.zeros(4, 3, 32, 32)] * 2, "labels": torch.zeros(4), "index": torch.arange(4)}
-    moco.queue[:] = F.normalize(moco.eval().momentum_model(same["views"][0]).projection, dim=1)[0]
+    moco.queue.keys[:] = F.normalize(moco.eval().momentum_model(same["views"][0]).projection, dim=1)[0]
     assert moco(**same).loss.item() == pytest.approx(moco.chance_level(4), rel=1e-4)
 
 

@@ -1,0 +1,174 @@
+"""Run a whole table, several seeds of every run in it, as one job that can be stopped and started again.
+
+    python scripts/reproduce.py --table relatives                  every run of scripts/recipes/tables/relatives.yaml
+    python scripts/reproduce.py --table chain --length 0.1         a tenth of the epochs, to see whether it works
+
+A table is a YAML file: runs (a job, a recipe, options) that may use each other's results, and groups of rows, each
+compared with its own baseline. A finished run is never run again; one that was made with other settings is refused.
+The figures go to OUTPUT_DIR/results.json, the tables to OUTPUT_DIR/results.md. (--help lists the options)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from ..errors import InputError, check_range
+from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
+from ..training.arguments import option
+from . import cli, wiring
+from .pretrain_student import pretrain_student
+from .tables import Table, TableRun, read_table, results, results_markdown
+from .train_student import train_student
+from .train_teacher import train_teacher
+
+logger = logging.getLogger(__name__)
+# Job -> its arguments and what runs it.
+JOBS: dict[str, tuple[type, Callable]] = {
+    "train_teacher": (TeacherArguments, train_teacher),
+    "pretrain_student": (PretrainArguments, pretrain_student),
+    "train_student": (StudentArguments, train_student),
+}
+# Settled while a run starts, or of no influence on what is measured.
+NOT_COMPARED = {
+    "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "base_learning_rate", "learning_rate",
+    "per_device_train_batch_size", "dataloader_drop_last", "eval_strategy", "disable_tqdm", "report_to",
+    "dataloader_num_workers", "save_strategy", "save_steps", "logging_steps", "eval_steps",
+}  # fmt: skip
+
+
+@dataclass
+class ReproduceArguments:
+    """Which table, and how much of it."""
+
+    table: str = option("relatives", "Name of a table in scripts/recipes/tables, or a YAML file.")
+    output_dir: str | None = option(None, "Where the runs and the results go; not given: outputs/tables/NAME.")
+    runs: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Only these runs, what they use, and the rows they fill; all if not given."},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of every run."})
+    length: float = option(1.0, "Multiply all epochs by this.")
+    draw: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files between whose '<!-- NAME -->' marks the tables are drawn, e.g. README.md."},
+    )
+    results: str | None = option(None, "Draw from this results.json instead of running anything.")
+    recipes: str | None = option(None, "Folder of the recipes; not given: scripts/recipes.")
+
+    def __post_init__(self) -> None:
+        check_range(self.length, "length", 0, open_low=True)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"--seeds must be given, each once, got {self.seeds}")
+
+
+class Reproduction:
+    """The runs of one table: one folder a run and seed."""
+
+    def __init__(self, table: Table, args: ReproduceArguments, console: Console):
+        self.table, self.args, self.console = table, args, console
+        self.folder = Path(args.output_dir or Path("outputs") / "tables" / table.name)
+        self.cells = [(seed, run) for seed in args.seeds for run in table.runs]
+        # Every option of every run is read before the first one starts.
+        self.settings = {(seed, run.name): self._settings(seed, run) for seed, run in self.cells}
+
+    def folder_of(self, seed: int, name: str) -> Path:
+        return self.folder / f"seed{seed}" / name
+
+    def _settings(self, seed: int, run: TableRun) -> tuple[DataArguments, Any]:
+        kind, _ = JOBS[run.job]
+        parser = cli.Parser([DataArguments, kind], "")
+        command = parser.recipe_arguments(str(Path(self.args.recipes) / run.recipe)) if run.recipe else []
+        folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
+        command += parser.mapping_arguments(run.options_with(folders), f"{self.table.name}: {run.name}")
+        command += ["--seed", str(seed), "--output_dir", str(self.folder_of(seed, run.name)), "--save_strategy", "no"]
+        data, settings = parser.parse(command)
+        settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * self.args.length))
+        return data, settings
+
+    def finished(self, seed: int, run: TableRun) -> bool:
+        """Whether its figures lie there.
+
+        Raises:
+            InputError: they were made with other settings.
+        """
+        folder = self.folder_of(seed, run.name)
+        if not (folder / "metrics.json").is_file():
+            return False
+        made = wiring.read_json(folder / wiring.RUN_FILE)
+        data, settings = self.settings[seed, run.name]
+        wanted = json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
+        had = {**made["data"], **made["arguments"]}
+        other = [n for n in wanted.keys() & had.keys() if wanted[n] != had[n] and n not in NOT_COMPARED]
+        if other:
+            name = min(other)
+            raise InputError(
+                f"{folder} was run with {name} {had[name]}, the table has {wanted[name]}: remove the folder to run it "
+                "again, or choose another --output_dir"
+            )
+        return True
+
+    def run(self) -> None:
+        waiting = [(seed, run) for seed, run in self.cells if not self.finished(seed, run)]
+        done, spent = len(self.cells) - len(waiting), 0.0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number, (seed, run) in enumerate(waiting):
+            left = f", about {spent / number * (len(waiting) - number) / 60:.0f} minutes left" if number else ""
+            self.console.rule(f"[bold]{done + number + 1} of {len(self.cells)}[/]  {run.name}, seed {seed}{left}")
+            start = time.perf_counter()
+            data, settings = self.settings[seed, run.name]
+            # What a killed run left behind is a start and no result.
+            settings.overwrite_output_dir = (self.folder_of(seed, run.name) / wiring.RUN_FILE).is_file()
+            JOBS[run.job][1](data, settings)
+            spent += time.perf_counter() - start
+        found = results(self.table, self.args.seeds, self.folder_of)
+        wiring.write_json(self.folder / "results.json", found)
+        (self.folder / "results.md").write_text(results_markdown(found), encoding="utf-8")
+        self.console.print(f"{len(self.cells)} runs: {self.folder / 'results.md'}, {self.folder / 'results.json'}")
+
+
+def draw(found: dict[str, Any], files: Sequence[str]) -> None:
+    """Replace what stands between the table's marks in each file.
+
+    Raises:
+        InputError: a file without the marks.
+    """
+    first, last = f"<!-- {found['table']} -->", f"<!-- /{found['table']} -->"
+    for name in files:
+        path = Path(name)
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+            raise InputError(f"--draw {name}: it needs one line {first} and, below it, one line {last}")
+        head, tail = text.split(first)[0], text.split(last)[1]
+        path.write_text(f"{head}{first}\n{results_markdown(found)}{last}{tail}", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
+    """Entry point of ``scripts/reproduce.py`` and of ``-m hf_vipriors.commands.reproduce``."""
+
+    def job() -> None:
+        (args,) = cli.Parser([ReproduceArguments], __doc__).parse(argv)
+        args.recipes = args.recipes or str(recipes or Path("scripts") / "recipes")
+        if args.results:
+            draw(wiring.read_json(Path(args.results)), args.draw)
+            return
+        transformers_logging.disable_progress_bar()
+        table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
+        table = table.only(args.runs) if args.runs else table
+        reproduction = Reproduction(table, args, Console())
+        reproduction.run()
+        draw(wiring.read_json(reproduction.folder / "results.json"), args.draw)
+
+    cli.run(job)
+
+
+if __name__ == "__main__":
+    main()

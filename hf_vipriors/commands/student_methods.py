@@ -1,0 +1,153 @@
+"""From arguments to the method that trains a student on labels, and to its first weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..hub.teachers import load_ours
+from ..methods import Crd, FitNet, KnowledgeDistillation, Method, OverhaulDistillation, Sskd, Supervised
+from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..training import StudentArguments
+from ..views import ClassificationViews, RotationViews
+from . import wiring
+
+Teacher = VipriorsModel | VipriorsForImageClassification
+# What goes on from the teacher's weights where it may; the others are compared with students from scratch.
+STARTS_FROM_TEACHER = ("overhaul", "supervised")
+
+
+def network(config: VipriorsConfig) -> tuple[str, dict[str, Any]]:
+    """What makes two backbones the same one."""
+    return config.backbone, config.backbone_args or {}
+
+
+def start_weights(student: VipriorsForImageClassification, teacher: Teacher | None, args: StudentArguments) -> str:
+    """Fill the student from where ``student_init`` says; returns the line that says so.
+
+    Raises:
+        InputError: when the weights asked for do not exist or do not fit.
+    """
+    wish, config = args.student_init, student.config
+    if wish is None:
+        same = teacher is not None and network(teacher.config) == network(config)
+        wish = "teacher" if same and args.method in STARTS_FROM_TEACHER else "scratch"
+    if wish == "scratch":
+        return f"student {config.backbone} starts from scratch"
+    if wish == "teacher":
+        if teacher is None:
+            raise InputError("--student_init teacher needs --teacher DIR")
+        student.load_backbone_from(teacher)
+        return f"student {config.backbone} starts from the teacher"
+    student.load_backbone_from(load_ours(wish, "student_init"))
+    return f"student {config.backbone} starts from {wish}"
+
+
+def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArguments) -> None:
+    """A teacher must take the student's pictures, and know the student's classes where its answers are distilled."""
+    wiring.check_rgb(teacher)
+    if not args.needs_answers:
+        return
+    asked = f"--method {args.method}" if args.method in args.need_answers else f"--kd_weight {args.kd_weight:g}"
+    if not isinstance(teacher, VipriorsForImageClassification):
+        raise InputError(
+            f"{asked} distils the teacher's answers, and {args.teacher} has no classifier: fine-tune it first "
+            "(--method supervised --teacher ...) and give the result"
+        )
+    if teacher.config.num_labels != config.num_labels:
+        raise InputError(
+            f"the teacher knows {teacher.config.num_labels} classes, the data set has {config.num_labels}: {asked} "
+            "needs one trained on the same classes"
+        )
+    theirs = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
+    ours = [config.id2label[i] for i in range(config.num_labels)]
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weight of each class: inverse to its size, 1 on average over the images."""
+    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts.float())
+
+
+def build_method(
+    student: VipriorsForImageClassification,
+    teacher: Teacher | None,
+    head: nn.Module | None,
+    args: StudentArguments,
+    labels: Tensor,
+) -> Method:
+    """The method named by ``args``, around ``student``; ``labels`` are those of the training images."""
+    if args.method == "sskd":
+        return Sskd(
+            student,
+            teacher,
+            head,
+            weights=(args.classification_weight, args.kd_weight, args.transfer_weight, args.similarity_weight),
+            temperatures=(args.kd_temperature, args.kd_temperature, args.similarity_temperature),
+            keep=(args.keep_transfer, args.keep_similarity),
+            ema_decay=args.ema_decay,
+        )
+    options: dict[str, Any] = {
+        "label_smoothing": args.label_smoothing,
+        "mixup": args.mixup,
+        "cutmix": args.cutmix,
+        "ema_decay": args.ema_decay,
+    }
+    if args.class_weights == "balanced":
+        options["class_weights"] = balanced_weights(labels, student.config.num_labels)
+    if args.method == "supervised":
+        return Supervised(student, **options)
+    options |= {
+        "classification_weight": args.classification_weight,
+        "kd_weight": args.kd_weight,
+        "kd_temperature": args.kd_temperature,
+        "batch_statistics": args.teacher_batch_statistics,
+    }
+    if args.method == "kd":
+        return KnowledgeDistillation(student, teacher, **options)
+    if args.method == "fitnet":
+        return FitNet(student, teacher, hint_weight=args.hint_weight, **options)
+    if args.method == "crd":
+        return contrastive_distillation(student, teacher, args, labels, options)
+    return OverhaulDistillation(
+        student, teacher, feature_weight=args.feature_weight, start_epoch=args.distil_from_epoch, **options
+    )
+
+
+def contrastive_distillation(
+    student: VipriorsForImageClassification,
+    teacher: Teacher,
+    args: StudentArguments,
+    labels: Tensor,
+    options: dict[str, Any],
+) -> Crd:
+    if len(labels.unique()) < 2:
+        raise InputError("--method crd draws negatives from other classes, and the training images have one class")
+    return Crd(
+        student,
+        teacher,
+        labels=labels,
+        contrast_weight=args.contrast_weight,
+        embedding_dim=args.contrast_dim,
+        negatives=args.negatives,
+        temperature=args.contrast_temperature,
+        memory_momentum=args.memory_momentum,
+        **options,
+    )
+
+
+def student_views(config: VipriorsConfig, args: StudentArguments) -> ClassificationViews | RotationViews:
+    kind = RotationViews if args.method == "sskd" else ClassificationViews
+    return kind(
+        config.image_size,
+        config.image_mean,
+        config.image_std,
+        crop_scale=args.crop_scale,
+        flip=args.flip,
+        auto_augment=args.auto_augment,
+    )

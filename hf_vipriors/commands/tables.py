@@ -1,0 +1,176 @@
+"""Tables of runs: what a YAML file asks for, and the figures of finished runs as JSON and Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError, nearest
+from ..evaluation.report import Report, RunRow, caveats, results_table, verdict_lines
+from ..evaluation.report_rows import summarise
+from . import wiring
+
+REFERENCE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """One run: a job, a recipe, and options, in which ``{other}`` stands for another run's folder."""
+
+    name: str
+    job: str
+    recipe: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def uses(self) -> list[str]:
+        """Names of the runs whose folders its options name."""
+        return [n for v in self.options.values() if isinstance(v, str) for n in REFERENCE.findall(v)]
+
+    def options_with(self, folders: dict[str, str]) -> dict[str, Any]:
+        return {
+            name: REFERENCE.sub(lambda found: folders[found[1]], value) if isinstance(value, str) else value
+            for name, value in self.options.items()
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: runs in the order they are made, and groups of rows, each with its own baseline."""
+
+    name: str
+    title: str
+    runs: list[TableRun]
+    groups: list[dict[str, Any]]
+
+    def only(self, names: Sequence[str]) -> Table:
+        """These runs and all they use; groups and rows that show none of them are left out.
+
+        Raises:
+            InputError: a name that no run has.
+        """
+        wanted = set(names)
+        for name in names:
+            if name not in {run.name for run in self.runs}:
+                raise InputError(f"--runs {name}: {nearest(name, [run.name for run in self.runs])}")
+        for run in reversed(self.runs):  # a run uses only runs above it
+            if run.name in wanted:
+                wanted.update(run.uses)
+        groups = [{**g, "rows": [row for row in g["rows"] if row["run"] in wanted]} for g in self.groups]
+        runs = [run for run in self.runs if run.name in wanted]
+        return replace(self, runs=runs, groups=[group for group in groups if group["rows"]])
+
+
+def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
+    """The table of a name in ``folder``, or of a YAML file.
+
+    Raises:
+        InputError: no such file, or one that asks for what does not exist.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in folder.glob("*.yaml"))
+        raise InputError(f"no table {path}: {nearest(name, known)}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        runs = [TableRun(run, **settings) for run, settings in found["runs"].items()]
+        table = Table(path.stem, found["title"], runs, found["groups"])
+        rows = [row for group in table.groups for row in group["rows"]]
+        asked = [
+            (row["run"], row["score"], row["name"], group["title"]) for group in table.groups for row in group["rows"]
+        ]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"table {path} cannot be read: {type(error).__name__} {' '.join(str(error).split())}"
+        ) from None
+    made: list[str] = []
+    for run in runs:
+        if run.job not in jobs:
+            raise InputError(f"table {path}: run {run.name} has the job {run.job!r}: {nearest(run.job, list(jobs))}")
+        for other in run.uses:
+            if other not in made:
+                raise InputError(f"table {path}: run {run.name} uses {other!r}, which is not made before it")
+        made.append(run.name)
+    for run, *_ in asked:
+        if run not in made:
+            raise InputError(f"table {path}: a row shows the run {run!r}: {nearest(run, made)}")
+    if not rows:
+        raise InputError(f"table {path} has no rows")
+    return table
+
+
+def results(table: Table, seeds: Sequence[int], folder_of: Callable[[int, str], Path]) -> dict[str, Any]:
+    """Every figure of the table as plain JSON types: per row one top-1 a seed, the mean, intervals, the difference."""
+    groups = []
+    for group in table.groups:
+        rows = [
+            _row(row, [wiring.read_json(folder_of(s, row["run"]) / "metrics.json") for s in seeds])
+            for row in group["rows"]
+        ]
+        report = _report(group["title"], rows)
+        summaries = [
+            {
+                "mean": s.top1,
+                "interval": s.interval,
+                "difference": s.difference,
+                "difference_interval": s.difference_interval,
+            }
+            for s in summarise(report)
+        ]
+        groups.append(
+            {
+                "title": group["title"],
+                "about": group.get("about", ""),
+                "rows": [row | {"summary": summary} for row, summary in zip(rows, summaries, strict=True)],
+                "verdict": verdict_lines(report),
+            }
+        )
+    return {
+        "table": table.name,
+        "title": table.title,
+        "seeds": list(seeds),
+        "groups": groups,
+        "versions": wiring.versions(),
+    }
+
+
+def _row(row: dict[str, Any], metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    scores = []
+    for found in metrics:
+        for part in row["score"].split("."):
+            if part not in found:
+                raise InputError(
+                    f"row {row['name']!r}: its runs have no score {row['score']!r}: {nearest(part, list(found))}"
+                )
+            found = found[part]
+        scores.append(found)
+    return {
+        "name": row["name"],
+        "note": row.get("note", ""),
+        "run": row["run"],
+        "score": row["score"],
+        "baseline": bool(row.get("baseline", False)),
+        "top1": [score["top1"] for score in scores],
+        "test_images": scores[0]["count"],
+    }
+
+
+def _report(title: str, rows: list[dict[str, Any]]) -> Report:
+    names = ("name", "note", "top1", "test_images", "baseline")
+    return Report(title, "", [RunRow(top5=None, seconds=[], **{name: row[name] for name in names}) for row in rows])
+
+
+def results_markdown(found: dict[str, Any]) -> str:
+    """The tables of ``results.json``, each with what it shows in words; made from the JSON alone."""
+    parts = []
+    for group in found["groups"]:
+        report = _report(group["title"], group["rows"])
+        parts += [f"**{group['title']}**", group["about"], results_table(report)]
+        parts += ["\n".join(f"- {line}" for line in verdict_lines(report))]
+    parts.append(" ".join(caveats(report)))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"

@@ -1,0 +1,60 @@
+"""FitNets: a hint from the middle of the teacher.
+
+References:
+    [0] FitNets: Hints for Thin Deep Nets, https://arxiv.org/abs/1412.6550
+    [1] Contrastive Representation Distillation (its comparison of methods), https://arxiv.org/abs/1910.10699
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import losses
+from ..models import VipriorsForImageClassification, VipriorsModel
+from .base import MethodOutput
+from .kd import KnowledgeDistillation
+from .stage_pairs import StagePairs, connector, same_size
+
+
+class FitNet(KnowledgeDistillation):
+    """Cross-entropy, and the mean squared error between the middle stages after a regressor.
+
+    The stages are compared behind their ReLU where they end in one, as [0] does. [0] trains the hint first and the
+    answers afterwards; trained together, as here, it is the row of the tables in [1].
+
+    Args:
+        student, teacher, options: as in :class:`KnowledgeDistillation`.
+        hint_weight: weight of the squared error. Default 100 [1].
+        classification_weight, kd_weight: default 1 and 0 [1].
+    """
+
+    def __init__(
+        self,
+        student: VipriorsForImageClassification,
+        teacher: VipriorsModel | VipriorsForImageClassification,
+        *,
+        hint_weight: float = 100.0,
+        classification_weight: float = 1.0,
+        kd_weight: float = 0.0,
+        **options,
+    ):
+        weights = {"classification_weight": classification_weight, "kd_weight": kd_weight}
+        super().__init__(student, teacher, **weights, **options)
+        self.hint_weight = hint_weight
+        # After the EMA has copied the student: a copy must not carry hooks that write into these taps.
+        self.stages = StagePairs(student, self.teacher)
+        self.hint = (len(self.stages.pairs) - 1) // 2
+        ours, theirs = self.stages.pairs[self.hint]
+        self.regressor = connector(ours.channels, theirs.channels)
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels)
+        student_maps, _, logits = self.stages.of_student(images)
+        teacher_maps, teacher_logits = self.stages.of_teacher(images)
+        maps = [
+            maps[self.hint] if stage.norm is None else maps[self.hint].relu()
+            for maps, stage in zip((student_maps, teacher_maps), self.stages.pairs[self.hint], strict=True)
+        ]
+        hint = losses.fitnet(*same_size(self.regressor(maps[0]), maps[1]))
+        loss, parts = self.answers_loss(logits, targets, teacher_logits)
+        return MethodOutput(loss=loss + self.hint_weight * hint, parts={**parts, "hint": hint.detach()}, logits=logits)

@@ -1,0 +1,73 @@
+"""Knowledge distillation: the student answers as the teacher does. Base of all that distils on labelled images.
+
+References:
+    [0] Distilling the Knowledge in a Neural Network, https://arxiv.org/abs/1503.02531
+    [1] Knowledge Distillation Meets Self-Supervision, https://arxiv.org/abs/2006.07114
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import losses
+from ..models import VipriorsForImageClassification, VipriorsModel
+from .base import FrozenTeacher, MethodOutput
+from .supervised import Supervised
+
+
+class KnowledgeDistillation(Supervised):
+    r"""Cross-entropy, and the Kullback-Leibler divergence to the frozen teacher's softened answers [0].
+
+    .. math:: L = w_{CE} \, CE + w_{KD} \, T^2 \, KL(\sigma(t / T) \| \sigma(s / T))
+
+    Methods that distil features derive from it and add their own term; with ``kd_weight`` > 0 they distil answers too.
+
+    Args:
+        student: the classifier.
+        teacher: frozen here; see :class:`FrozenTeacher`. A classifier of the same classes where ``kd_weight`` > 0.
+        classification_weight: w_CE. Default 0.1 [1].
+        kd_weight: w_KD. Default 0.9 [1].
+        kd_temperature: T. Default 4 [1].
+        batch_statistics: the teacher's batch norms on the batch. Default False.
+        options: as in :class:`Supervised`.
+
+    Raises:
+        ValueError: answers are to be distilled from a teacher that gives none for these classes.
+    """
+
+    def __init__(
+        self,
+        student: VipriorsForImageClassification,
+        teacher: VipriorsModel | VipriorsForImageClassification,
+        *,
+        classification_weight: float = 0.1,
+        kd_weight: float = 0.9,
+        kd_temperature: float = 4.0,
+        batch_statistics: bool = False,
+        **options,
+    ):
+        super().__init__(student, **options)
+        self.classification_weight, self.kd_weight = classification_weight, kd_weight
+        self.kd_temperature = kd_temperature
+        self.teacher = FrozenTeacher(
+            teacher, student.config.image_mean, student.config.image_std, batch_statistics=batch_statistics
+        )
+        if kd_weight and self.teacher.num_classes != self.num_classes:
+            raise ValueError(f"the teacher answers for {self.teacher.num_classes} classes, not {self.num_classes}")
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels)
+        logits = self.student(images).logits
+        loss, parts = self.answers_loss(logits, targets, self.teacher.pooled_and_logits(images)[1])
+        return MethodOutput(loss=loss, parts=parts, logits=logits)
+
+    def answers_loss(
+        self, logits: Tensor, targets: Tensor, teacher_logits: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of cross-entropy and, with ``kd_weight`` > 0, distilled answers; and its parts."""
+        classification = self.classification_loss(logits, targets)
+        loss, parts = self.classification_weight * classification, {"classification": classification.detach()}
+        if self.kd_weight:
+            distilled = losses.kd(logits, teacher_logits, temperature=self.kd_temperature)
+            loss, parts["kd"] = loss + self.kd_weight * distilled, distilled.detach()
+        return loss, parts

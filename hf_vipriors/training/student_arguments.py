@@ -1,0 +1,150 @@
+"""What can be set for students that learn from labels: phase 2 and its relatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import InputError, check_choice, check_range
+from ..views import AUTO_AUGMENT_POLICIES
+from .arguments import RunArguments, option, parsed_mapping
+from .teacher_arguments import check_crop_scale
+
+
+@dataclass
+class StudentArguments(RunArguments):
+    """A classifier, distilled from a teacher, fine-tuned from it, or trained from scratch."""
+
+    methods: ClassVar[tuple[str, ...]] = ("overhaul", "supervised", "kd", "fitnet", "crd", "sskd")
+    # Methods that need the teacher's answers, hence a classifier of the same classes.
+    need_answers: ClassVar[tuple[str, ...]] = ("kd", "sskd")
+
+    method: str = option(
+        "overhaul",
+        "overhaul (features of all stages), supervised (cross-entropy alone), kd (answers), fitnet (a middle stage), "
+        "crd (contrast of features), sskd (answers and similarities on rotated images).",
+    )
+    teacher: str | None = option(
+        None,
+        "A folder of ours, timm/NAME or timm:NAME, a Hub id, or a public MoCo, SimCLR or SwAV .pth.tar file. "
+        "With --method supervised the student merely starts from it.",
+    )
+    teacher_revision: str | None = option(None, "Revision (branch, tag, commit) of a teacher from the Hub.")
+    student_init: str | None = option(
+        None,
+        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: with overhaul and supervised "
+        "the teacher where the network is the same, else scratch.",
+    )
+    backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
+    backbone_args: str | None = option(None, "JSON of arguments for timm.create_model; None: the teacher's.")
+    image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")
+    crop_pct: float | None = option(None, "Evaluation resizes to size / crop_pct; None: the teacher's, or 0.875.")
+    feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].")
+    distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
+    teacher_batch_statistics: bool = option(
+        False, "Run the teacher's batch norms on the batch, as the published program of 2008.00261 did (not sskd)."
+    )
+    classification_weight: float | None = option(
+        None, "Weight of the cross-entropy; None: 0.1 with kd and sskd [2006.07114], else 1."
+    )
+    kd_weight: float | None = option(
+        None, "Weight of the teacher's answers, with any method; None: 0.9 with kd and sskd [2006.07114], else 0."
+    )
+    kd_temperature: float = option(4.0, "T of the answers [2006.07114].")
+    hint_weight: float = option(100.0, "fitnet: weight of the hint's squared error [1910.10699].")
+    contrast_weight: float = option(0.8, "crd: weight of the contrast [1910.10699].")
+    contrast_dim: int = option(128, "crd: width of the embeddings [1910.10699].")
+    contrast_temperature: float = option(0.07, "crd: T of the contrast [1910.10699].")
+    negatives: int = option(16384, "crd: negatives of other classes, or all there are [1910.10699].")
+    memory_momentum: float = option(0.5, "crd: share of an image's old memory that stays [1910.10699].")
+    transfer_weight: float = option(2.7, "sskd: weight of the answers on rotated images [2006.07114].")
+    similarity_weight: float = option(10.0, "sskd: weight of the similarities [2006.07114].")
+    similarity_temperature: float = option(0.5, "sskd: T of the similarities [2006.07114].")
+    keep_transfer: float = option(1.0, "sskd: share of wrong answers that is transferred [2006.07114].")
+    keep_similarity: float = option(0.75, "sskd: share of wrong similarities that is transferred [2006.07114].")
+    head_epochs: float = option(60.0, "sskd: epochs of the teacher's self-supervision head [2006.07114].")
+    head_learning_rate: float = option(0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].")
+    label_smoothing: float | None = option(
+        None, "Share of each target spread over all classes; None: 0.1 [2008.00261], 0 with sskd."
+    )
+    mixup: float = option(0.0, "Alpha of mixup, 0: none.")
+    cutmix: float = option(0.0, "Alpha of CutMix, 0: none.")
+    ema_decay: float = option(0.0, "Decay of the moving average of the weights, which is what is kept; 0: none.")
+    auto_augment: str | None = option(None, "AutoAugment policy: cifar10 (the published program's) or imagenet.")
+    class_weights: str = option("none", "'balanced' weighs classes by the inverse of their size; 'none'.")
+    crop_scale: list[float] = option([0.5, 1.0], "Area of a crop, smallest and largest share of the image.")
+    flip: float = option(0.5, "Probability of a left-right flip; 0 where left and right differ (digits, text).")
+
+    output_dir: str | None = option("outputs/student", "Where the student, its card and its checkpoints go.")
+    num_train_epochs: float = option(100.0, "Passes over the labelled images [2008.00261].")
+    per_device_train_batch_size: int = option(
+        0, "Images per device and step; 0: 64, or half of the images where they are few."
+    )
+    optim: str = option("sgd", "sgd [2008.00261], adamw_torch, or any optimizer of transformers.")
+    nesterov: bool = option(True, "Nesterov momentum for --optim sgd [2008.00261].")
+    weight_decay: float = option(5e-4, "NOTE 1e-4 in 2008.00261; few images want more.")
+    warmup_steps: float = option(0.05, "Warm-up of the learning rate: steps, or a share of the run when below 1.")
+
+    def __post_init__(self) -> None:
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "top1", True
+        super().__post_init__()
+        check_choice(self.method, self.methods, "method")
+        check_choice(self.class_weights, ("none", "balanced"), "class_weights")
+        if self.auto_augment is not None:
+            check_choice(self.auto_augment, AUTO_AUGMENT_POLICIES, "auto_augment")
+        if self.method != "supervised" and self.teacher is None:
+            kind = "a classifier" if self.needs_answers else "made by scripts/train_teacher.py, or timm/NAME"
+            raise InputError(f"--method {self.method} needs --teacher ({kind})")
+        self._check_weights()
+        if self.image_size is not None:
+            check_range(self.image_size, "image_size", 8)
+        if self.crop_pct is not None:
+            check_range(self.crop_pct, "crop_pct", 0.1, 1)
+        check_range(self.flip, "flip", 0, 1)
+        for name in ("mixup", "cutmix"):
+            check_range(getattr(self, name), name, 0)
+        check_range(self.ema_decay, "ema_decay", 0, 0.999999)
+        check_crop_scale(self.crop_scale)
+        self.backbone_args = (
+            None if self.backbone_args is None else parsed_mapping(self.backbone_args, "backbone_args")
+        )
+
+    def _check_weights(self) -> None:
+        """Fill what the method decides, check the ranges, refuse what the method would not use."""
+        if self.method == "supervised" and self.kd_weight:
+            raise InputError("--kd_weight needs a method with a teacher's answers: --method kd")
+        if self.method == "sskd":
+            for name, unused in (("label_smoothing", 0.0), ("mixup", 0.0), ("cutmix", 0.0), ("class_weights", "none")):
+                if getattr(self, name) not in (None, unused):
+                    raise InputError(f"--{name} does not go with --method sskd: leave it out")
+        answers = self.method in self.need_answers
+        if self.classification_weight is None:
+            self.classification_weight = 0.1 if answers else 1.0
+        if self.kd_weight is None:
+            self.kd_weight = 0.9 if answers else 0.0
+        if self.label_smoothing is None:
+            self.label_smoothing = 0.0 if self.method == "sskd" else 0.1
+        check_range(self.label_smoothing, "label_smoothing", 0, 0.99)
+        for name in (
+            *("feature_weight", "classification_weight", "kd_weight", "hint_weight", "contrast_weight"),
+            *("transfer_weight", "similarity_weight"),
+        ):
+            check_range(getattr(self, name), name, 0)
+        for name in ("kd_temperature", "contrast_temperature", "similarity_temperature", "head_learning_rate"):
+            check_range(getattr(self, name), name, 0, open_low=True)
+        check_range(self.head_epochs, "head_epochs", 0, open_low=True)
+        for name in ("keep_transfer", "keep_similarity", "memory_momentum"):
+            check_range(getattr(self, name), name, 0, 1)
+        for name in ("negatives", "contrast_dim"):
+            check_range(getattr(self, name), name, 1)
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the teacher must be a classifier of the student's classes."""
+        return self.method in self.need_answers or bool(self.kd_weight)
+
+    @property
+    def default_base_learning_rate(self) -> float:
+        """0.1 per 256 images for SGD [2008.00261], 1e-3 for the Adam family."""
+        return 0.1 if self.optim == "sgd" else 1e-3
