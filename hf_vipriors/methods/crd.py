@@ -24,7 +24,7 @@ class Crd(KnowledgeDistillation):
 
     Both pooled features go through a linear embedding. A memory keeps, for every training image, the last embedding by
     either network; negatives are drawn from the *other* network's memory, of images of other classes [0]. Where fewer
-    than ``negatives`` exist, all of them are used.
+    than ``negatives`` exist (for the largest class), that many are drawn for every image.
 
     Args:
         student, teacher, options: as in :class:`KnowledgeDistillation`.
@@ -98,11 +98,13 @@ class Crd(KnowledgeDistillation):
         total = 0.0
         for number, (anchor, positive, memory) in enumerate(directions):
             negatives = memory[others]
-            if self.normalisers[number] == 0:
-                estimate = losses.crd_normaliser(anchor, positive, negatives, **options)
-                self.normalisers[number] = _mean_over_processes(estimate)
             # A copy: backward keeps it, while the other direction may still write into the buffer.
             normaliser = self.normalisers[number].clone()
+            if normaliser == 0:
+                estimate = losses.crd_normaliser(anchor, positive, negatives, **options)
+                normaliser = _mean_over_processes(estimate)
+                if self.training:
+                    self.normalisers[number] = normaliser
             total = total + losses.crd(anchor, positive, negatives, **options, normaliser=normaliser)
         return total
 

@@ -49,7 +49,7 @@ class FitNet(KnowledgeDistillation):
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
         images, targets = self.mixed(views[0], labels)
-        student_maps, _, logits = self.stages.of_student(images)
+        student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
         maps = [
             maps[self.hint] if stage.norm is None else maps[self.hint].relu()

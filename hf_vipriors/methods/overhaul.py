@@ -66,7 +66,7 @@ class OverhaulDistillation(KnowledgeDistillation):
             logits = self.student(images).logits
             loss = self.classification_loss(logits, targets)
             return MethodOutput(loss=loss, parts={"classification": loss.detach()}, logits=logits)
-        student_maps, _, logits = self.stages.of_student(images)
+        student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
         loss, parts = self.answers_loss(logits, targets, teacher_logits)
         distillation = self._distillation(student_maps, teacher_maps) / len(images)

@@ -47,6 +47,9 @@ class Sskd(Supervised):
 
     Where the teacher is wrong, only the best-ranked share of its rows is transferred; the shares kept are logged.
 
+    Rows are ranked, selected and averaged, and similarities taken, within the batch of one process: W processes train
+    on the mean of W such losses, as gradient accumulation over W batches would, not as on one batch W times as large.
+
     Args:
         student: the classifier.
         teacher: a classifier of the same classes, frozen here.

@@ -29,11 +29,10 @@ class StagePairs:
         pairs = list(zip(reversed(self._student_taps.stages), reversed(self._teacher_taps.stages), strict=False))
         self.pairs: list[tuple[Stage, Stage]] = pairs[::-1]
 
-    def of_student(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Maps of the paired stages, pooled features and logits, in one pass."""
+    def of_student(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Maps of the paired stages and logits, in one pass."""
         maps, final = self._student_taps(images)
-        head = self.student.backbone.forward_head
-        return maps[-len(self.pairs) :], head(final, pre_logits=True), head(final)
+        return maps[-len(self.pairs) :], self.student.backbone.forward_head(final)
 
     @torch.no_grad()
     def of_teacher(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:

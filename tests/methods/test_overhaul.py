@@ -127,4 +127,4 @@ def test_any_two_networks(tiny_config, assert_trained, snapshot, steps, teacher,
     assert output.loss.isfinite() and output.parts["distillation"] > 0
     steps(method, batch(64, 4), optimizer)
     assert_trained(before, method)
-    assert len(method.pairs) >= 2
+    assert len(method.stages.pairs) >= 2
