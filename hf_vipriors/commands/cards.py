@@ -58,38 +58,42 @@ COMMON_SETTINGS = (
     "bf16",
     "crop_scale",
 )
-CONTRASTIVE = ("temperature", "margin", "queue_length", "encoder_momentum")
-CLASSIFIER = (
-    "classification_weight",
-    "kd_weight",
-    "kd_temperature",
-    "label_smoothing",
-    "mixup",
-    "cutmix",
-    "ema_decay",
-    "auto_augment",
-    "class_weights",
-    "student_init",
-)
+CLASSIFIER = ("ema_decay", "auto_augment", "student_init")
+LABELS = ("label_smoothing", "mixup", "cutmix", "class_weights", *CLASSIFIER)
+ANSWERS = ("classification_weight", "kd_weight", "kd_temperature")
 # What each method reads: a card says nothing of options that had no effect.
 SETTINGS = {
-    "moco": CONTRASTIVE,
+    "moco": ("temperature", "margin", "queue_length", "encoder_momentum"),
     "simclr": ("temperature", "margin"),
     "seed": ("temperature", "teacher_temperature", "queue_length", "patches", "patch_size", "patch_scale"),
     "dogo": (
-        *CONTRASTIVE, "contrast", "peer_backbone", "peer_backbone_args", "peer_learning_rate", "mutual_weight",
+        "contrast", "peer_backbone", "peer_backbone_args", "peer_learning_rate", "mutual_weight",
         "peer_mutual_weight", "mutual_temperature", "mutual_reduction",
     ),
-    "supervised": CLASSIFIER,
-    "overhaul": ("feature_weight", "distil_from_epoch", *CLASSIFIER),
-    "kd": CLASSIFIER,
-    "fitnet": ("hint_weight", *CLASSIFIER),
-    "crd": ("contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum", *CLASSIFIER),
+    "supervised": LABELS,
+    "overhaul": ("feature_weight", "distil_from_epoch", *ANSWERS, *LABELS),
+    "kd": (*ANSWERS, *LABELS),
+    "fitnet": ("hint_weight", *ANSWERS, *LABELS),
+    "crd": (
+        "contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum", *ANSWERS, *LABELS,
+    ),
     "sskd": (
         "transfer_weight", "similarity_weight", "similarity_temperature", "keep_transfer", "keep_similarity",
-        "head_epochs", "head_learning_rate", *CLASSIFIER,
+        "head_epochs", "head_learning_rate", *ANSWERS, *CLASSIFIER,
     ),
 }  # fmt: skip
+
+
+def settings_read(args: TeacherArguments | StudentArguments) -> tuple[str, ...]:
+    """Names of the options that had an effect."""
+    names = (*COMMON_SETTINGS, *SETTINGS[args.method])
+    if isinstance(args, PretrainArguments):
+        if args.method == "dogo":
+            return (*names, *SETTINGS[args.contrast])
+        return tuple(name for name in names if args.patches or not name.startswith("patch"))
+    if isinstance(args, StudentArguments) and not args.kd_weight:
+        return tuple(name for name in names if name not in ("kd_weight", "kd_temperature"))
+    return names
 
 
 def common_facts(
@@ -116,11 +120,7 @@ def common_facts(
         },
         "split": "validation" if splits.test_is_validation else "test",
         "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
-        "settings": {
-            key: settings[key]
-            for key in (*COMMON_SETTINGS, *SETTINGS[args.method])
-            if settings.get(key) not in (None, [], {})
-        },
+        "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
         "seconds": seconds,
         "hardware": hardware(),
         "versions": wiring.versions(),

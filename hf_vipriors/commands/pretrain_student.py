@@ -54,6 +54,7 @@ def build_seed(
         projector_batch_norm=teacher.config.projector_batch_norm if batch_norm is None else batch_norm,
     )
     student = exportable(config)
+    check_patches(args, student)
     length = settled_queue(args, images_for(config), most=SEED_QUEUE)
     method = Seed(
         student,
@@ -75,18 +76,28 @@ def build_seed(
     return method, views
 
 
+def check_patches(args: PretrainArguments, student: VipriorsModel) -> None:
+    """Small views must be smaller than the full ones, and the student must take both."""
+    if not args.patches:
+        return
+    name, size = student.config.backbone, student.config.image_size
+    if student.fixed_size:
+        raise InputError(f"--patches: {name} takes images of {size} pixels only, no small views: leave it out")
+    if args.patch_size is not None and args.patch_size >= size:
+        raise InputError(f"--patch_size {args.patch_size} is not smaller than a full view ({size} pixels)")
+
+
 def build_dogo(
     args: PretrainArguments, class_names: list[str], images_for: ImageCount
 ) -> tuple[Method, ContrastiveViews]:
     fields = {"image_size": args.image_size or 64, "projector_dim": args.projector_dim or 128}
     ours = network_config(args, class_names, **fields)
-    same = args.peer_backbone in (None, args.backbone) and not args.peer_backbone_args
     theirs = network_config(
         args,
         class_names,
         **fields,
         backbone=args.peer_backbone or args.backbone,
-        backbone_args=args.backbone_args if same else args.peer_backbone_args,
+        backbone_args=args.peer_backbone_args,
     )
     networks = [exportable(config) for config in (ours, theirs)]
     images = images_for(ours)

@@ -146,7 +146,7 @@ def pretrain(
     directory = Path(args.output_dir)
     metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}
     if args.should_save:
-        for prefix, model in method.evaluated().items():
+        for prefix, model in reversed(method.evaluated().items()):  # what finishes the folder comes last
             save(model, directory / prefix.rstrip("_"), data, args, splits, metrics if not prefix else results[prefix])
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
     trainer.accelerator.wait_for_everyone()

@@ -17,8 +17,8 @@ from ..evaluation.knn import nearest_neighbours
 from ..evaluation.report import Curve, Report, RunRow, feature_map_2d
 from ..training import DataArguments
 from . import cards, wiring
+from .pretraining import PretrainingResult
 from .train_student import StudentResult
-from .train_teacher import TeacherResult
 
 MAP_IMAGES, QUERIES, NEIGHBOURS, MISTAKES = 600, 6, 6, 12
 
@@ -29,7 +29,7 @@ class Seed:
 
     seed: int
     baseline: StudentResult
-    teacher: TeacherResult
+    teacher: PretrainingResult
     finetuned: StudentResult
     student: StudentResult
     ten_crop: tuple[ClassificationScore, Tensor]

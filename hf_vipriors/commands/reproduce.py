@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from ..errors import InputError, check_range
+from ..errors import InputError, check_range, nearest
 from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 from ..training.arguments import option
 from . import cli, wiring
@@ -37,12 +37,14 @@ JOBS: dict[str, tuple[type, Callable]] = {
     "pretrain_student": (PretrainArguments, pretrain_student),
     "train_student": (StudentArguments, train_student),
 }
-# Settled while a run starts, or of no influence on what is measured.
+# Of no influence on what is measured.
 NOT_COMPARED = {
-    "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "base_learning_rate", "learning_rate",
-    "per_device_train_batch_size", "dataloader_drop_last", "eval_strategy", "disable_tqdm", "report_to",
-    "dataloader_num_workers", "save_strategy", "save_steps", "logging_steps", "eval_steps",
+    "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval",
+    "dataloader_num_workers", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "logging_steps",
+    "dataloader_drop_last",
 }  # fmt: skip
+# Filled in while a run starts, where they were not given.
+SETTLED = ("learning_rate", "base_learning_rate")
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Reproduction:
         self.cells = [(seed, run) for seed in args.seeds for run in table.runs]
         # Every option of every run is read before the first one starts.
         self.settings = {(seed, run.name): self._settings(seed, run) for seed, run in self.cells}
+        self._check_scores()
 
     def folder_of(self, seed: int, name: str) -> Path:
         return self.folder / f"seed{seed}" / name
@@ -90,9 +93,23 @@ class Reproduction:
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
         command += parser.mapping_arguments(run.options_with(folders), f"{self.table.name}: {run.name}")
         command += ["--seed", str(seed), "--output_dir", str(self.folder_of(seed, run.name)), "--save_strategy", "no"]
-        data, settings = parser.parse(command)
-        settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * self.args.length))
+        try:
+            data, settings = parser.parse(command)
+        except InputError as error:
+            raise InputError(f"{self.table.name}: {run.name}: {error}") from None
+        if self.args.length != 1:
+            scale_epochs(settings, self.args.length)
         return data, settings
+
+    def _check_scores(self) -> None:
+        for row in (row for group in self.table.groups for row in group["rows"]):
+            _, settings = self.settings[self.args.seeds[0], row["run"]]
+            known = scores_of(settings)
+            if row["score"] not in known:
+                raise InputError(
+                    f"table {self.table.name}: row {row['name']!r} has the score {row['score']!r}: "
+                    f"{nearest(str(row['score']), known)}"
+                )
 
     def finished(self, seed: int, run: TableRun) -> bool:
         """Whether its figures lie there.
@@ -101,13 +118,17 @@ class Reproduction:
             InputError: they were made with other settings.
         """
         folder = self.folder_of(seed, run.name)
-        if not (folder / "metrics.json").is_file():
+        if not all((folder / name).is_file() for name in ("metrics.json", wiring.RUN_FILE)):
             return False
         made = wiring.read_json(folder / wiring.RUN_FILE)
         data, settings = self.settings[seed, run.name]
         wanted = json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
         had = {**made["data"], **made["arguments"]}
-        other = [n for n in wanted.keys() & had.keys() if wanted[n] != had[n] and n not in NOT_COMPARED]
+        settled = {name for name in SETTLED if wanted[name] is None}
+        if settings.batch_is_automatic:
+            settled.add("per_device_train_batch_size")
+        compared = (wanted.keys() & had.keys()) - NOT_COMPARED - settled
+        other = [name for name in compared if not self._same(wanted[name], had[name])]
         if other:
             name = min(other)
             raise InputError(
@@ -115,6 +136,13 @@ class Reproduction:
                 "again, or choose another --output_dir"
             )
         return True
+
+    def _same(self, wanted: Any, had: Any) -> bool:
+        """Equal, or the same run of this table, wherever its folder lay and however it was written."""
+        if isinstance(wanted, str) and isinstance(had, str) and Path(wanted).is_relative_to(self.folder):
+            tail = Path(wanted).relative_to(self.folder).parts
+            return Path(had).parts[-len(tail) :] == tail
+        return wanted == had
 
     def run(self) -> None:
         waiting = [(seed, run) for seed, run in self.cells if not self.finished(seed, run)]
@@ -135,20 +163,63 @@ class Reproduction:
         self.console.print(f"{len(self.cells)} runs: {self.folder / 'results.md'}, {self.folder / 'results.json'}")
 
 
+def scale_epochs(settings: TeacherArguments | StudentArguments, length: float) -> None:
+    """Multiply the epochs of a run, and those at which something happens in it."""
+    settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
+    settings.lr_milestones = [epoch * length for epoch in settings.lr_milestones]
+    if isinstance(settings, StudentArguments):
+        settings.head_epochs = max(1.0, round(settings.head_epochs * length))
+        settings.distil_from_epoch *= length
+
+
+def scores_of(settings: TeacherArguments | StudentArguments) -> tuple[str, ...]:
+    """Names of the scores in ``metrics.json`` of such a run."""
+    if isinstance(settings, StudentArguments):
+        return ("test",)
+    peer = ("peer.knn", "peer.linear") if settings.method == "dogo" else ()
+    return ("knn", "linear", *peer)
+
+
+def marks(table: str, files: Sequence[str]) -> tuple[str, str]:
+    """The two lines between which a table is drawn.
+
+    Raises:
+        InputError: a file without them.
+    """
+    first, last = f"<!-- {table} -->", f"<!-- /{table} -->"
+    for name in files:
+        text = Path(name).read_text(encoding="utf-8") if Path(name).is_file() else ""
+        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+            raise InputError(f"--draw {name}: it needs one line {first} and, below it, one line {last}")
+    return first, last
+
+
 def draw(found: dict[str, Any], files: Sequence[str]) -> None:
     """Replace what stands between the table's marks in each file.
 
     Raises:
-        InputError: a file without the marks.
+        InputError: a file without the marks; then none is touched.
     """
-    first, last = f"<!-- {found['table']} -->", f"<!-- /{found['table']} -->"
+    first, last = marks(found["table"], files)
     for name in files:
-        path = Path(name)
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-            raise InputError(f"--draw {name}: it needs one line {first} and, below it, one line {last}")
+        text = Path(name).read_text(encoding="utf-8")
         head, tail = text.split(first)[0], text.split(last)[1]
-        path.write_text(f"{head}{first}\n{results_markdown(found)}{last}{tail}", encoding="utf-8")
+        Path(name).write_text(f"{head}{first}\n{results_markdown(found)}{last}{tail}", encoding="utf-8")
+
+
+def read_results(path: str) -> dict[str, Any]:
+    """The figures of an earlier run.
+
+    Raises:
+        InputError: no such file, or not one that this command wrote.
+    """
+    try:
+        found = wiring.read_json(Path(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--results {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
+        raise InputError(f"--results {path} is no results.json of this command")
+    return found
 
 
 def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
@@ -158,11 +229,14 @@ def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None
         (args,) = cli.Parser([ReproduceArguments], __doc__).parse(argv)
         args.recipes = args.recipes or str(recipes or Path("scripts") / "recipes")
         if args.results:
-            draw(wiring.read_json(Path(args.results)), args.draw)
+            if not args.draw:
+                raise InputError("--results is drawn into the files of --draw: name them")
+            draw(read_results(args.results), args.draw)
             return
         transformers_logging.disable_progress_bar()
         table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
         table = table.only(args.runs) if args.runs else table
+        marks(table.name, args.draw)
         reproduction = Reproduction(table, args, Console())
         reproduction.run()
         draw(wiring.read_json(reproduction.folder / "results.json"), args.draw)

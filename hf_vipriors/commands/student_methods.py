@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from ..training import StudentArguments
 from ..views import ClassificationViews, RotationViews
 from . import wiring
 
+logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification
 # What goes on from the teacher's weights where it may; the others are compared with students from scratch.
 STARTS_FROM_TEACHER = ("overhaul", "supervised")
@@ -66,6 +69,19 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArgumen
     ours = [config.id2label[i] for i in range(config.num_labels)]
     if theirs != ours and sorted(theirs) == sorted(ours):
         raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
+    smoothing = label_smoothing_of(args.teacher)
+    if smoothing:
+        logger.warning(
+            "the teacher was trained with label smoothing %g, which takes from its answers how classes resemble each "
+            "other: one trained with --label_smoothing 0 teaches more by them",
+            smoothing,
+        )
+
+
+def label_smoothing_of(teacher: str) -> float | None:
+    """What a run of ours had; None where the teacher is no such run."""
+    file = Path(teacher) / wiring.RUN_FILE
+    return wiring.read_json(file).get("arguments", {}).get("label_smoothing") if file.is_file() else None
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:

@@ -16,6 +16,7 @@ from ..evaluation.report_rows import summarise
 from . import wiring
 
 REFERENCE = re.compile(r"\{(\w+)\}")
+ROW_KEYS = ("name", "run", "score", "note", "baseline")
 
 
 @dataclass(frozen=True)
@@ -80,28 +81,35 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         runs = [TableRun(run, **settings) for run, settings in found["runs"].items()]
         table = Table(path.stem, found["title"], runs, found["groups"])
-        rows = [row for group in table.groups for row in group["rows"]]
-        asked = [
-            (row["run"], row["score"], row["name"], group["title"]) for group in table.groups for row in group["rows"]
-        ]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        for run in runs:
+            _ = run.uses  # options that are no options
+        for group in table.groups:  # two rows of one name, two baselines
+            _report(group["title"], [_described(row) | {"top1": [0.0], "test_images": 1} for row in group["rows"]])
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"table {path} cannot be read: {type(error).__name__} {' '.join(str(error).split())}"
         ) from None
+    _check(table, path, jobs)
+    return table
+
+
+def _check(table: Table, path: Path, jobs: Sequence[str]) -> None:
     made: list[str] = []
-    for run in runs:
+    for run in table.runs:
         if run.job not in jobs:
-            raise InputError(f"table {path}: run {run.name} has the job {run.job!r}: {nearest(run.job, list(jobs))}")
+            raise InputError(f"table {path}: run {run.name} has the job {run.job!r}: {nearest(str(run.job), jobs)}")
         for other in run.uses:
             if other not in made:
                 raise InputError(f"table {path}: run {run.name} uses {other!r}, which is not made before it")
         made.append(run.name)
-    for run, *_ in asked:
-        if run not in made:
-            raise InputError(f"table {path}: a row shows the run {run!r}: {nearest(run, made)}")
+    rows = [row for group in table.groups for row in group["rows"]]
     if not rows:
         raise InputError(f"table {path} has no rows")
-    return table
+    for row in rows:
+        if row["run"] not in made:
+            raise InputError(f"table {path}: a row shows the run {row['run']!r}: {nearest(str(row['run']), made)}")
+        for key in row.keys() - set(ROW_KEYS):
+            raise InputError(f"table {path}: row {row['name']!r} has a {key!r}: {nearest(str(key), ROW_KEYS)}")
 
 
 def results(table: Table, seeds: Sequence[int], folder_of: Callable[[int, str], Path]) -> dict[str, Any]:
@@ -149,14 +157,16 @@ def _row(row: dict[str, Any], metrics: list[dict[str, Any]]) -> dict[str, Any]:
                 )
             found = found[part]
         scores.append(found)
+    return _described(row) | {"top1": [score["top1"] for score in scores], "test_images": scores[0]["count"]}
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": row["name"],
         "note": row.get("note", ""),
         "run": row["run"],
         "score": row["score"],
         "baseline": bool(row.get("baseline", False)),
-        "top1": [score["top1"] for score in scores],
-        "test_images": scores[0]["count"],
     }
 
 
@@ -172,5 +182,6 @@ def results_markdown(found: dict[str, Any]) -> str:
         report = _report(group["title"], group["rows"])
         parts += [f"**{group['title']}**", group["about"], results_table(report)]
         parts += ["\n".join(f"- {line}" for line in verdict_lines(report))]
-    parts.append(" ".join(caveats(report)))
+        closing = " ".join(caveats(report))
+    parts += [closing] if parts else ["No row shows these runs."]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"

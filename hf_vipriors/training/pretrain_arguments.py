@@ -38,6 +38,12 @@ class PretrainArguments(TeacherArguments):
     projector_batch_norm: bool | None = option(
         None, "Batch norm inside the projector; None: as the teacher has it (seed), with simclr yes (dogo)."
     )
+    temperature: float = option(
+        0.2, "T of the student's similarities (seed [2101.04731]), of the contrast (dogo; NOTE 0.5 in 2104.09866)."
+    )
+    instance_aware: bool = option(
+        True, "seed, and dogo with moco: a queue entry of the queried image itself is masked."
+    )
     teacher_temperature: float = option(0.01, "seed: T of the teacher's similarities [2101.04731].")
     queue_length: int | None = option(
         None,
@@ -51,7 +57,9 @@ class PretrainArguments(TeacherArguments):
     patch_scale: list[float] = option([0.05, 0.14], "seed: area of a small view [2006.09882].")
     contrast: str = option("simclr", "dogo: each peer's own loss, simclr or moco.")
     peer_backbone: str | None = option(None, "dogo: the other network; None: the same as --backbone.")
-    peer_backbone_args: str | None = option(None, "dogo: JSON of arguments of the other network; None: none.")
+    peer_backbone_args: str | None = option(
+        None, "dogo: JSON of arguments of the other network; None: --backbone_args where the network is the same."
+    )
     peer_learning_rate: float | None = option(None, "dogo: learning rate of the other network; None: the same.")
     mutual_weight: float | None = option(None, "dogo: weight of the KL of --backbone; None: 1, or 100 with mean.")
     peer_mutual_weight: float = option(1.0, "dogo: weight of the KL of --peer_backbone.")
@@ -86,6 +94,8 @@ class PretrainArguments(TeacherArguments):
             raise InputError("--peer_backbone belongs to --method dogo: seed has a --teacher")
         if self.method == "dogo" and self.patches:
             raise InputError("--patches belongs to --method seed: leave it out")
+        if self.peer_backbone_args is None and self.method == "dogo" and self.peer_backbone in (None, self.backbone):
+            self.peer_backbone_args = self.backbone_args
         self.peer_backbone_args = parsed_mapping(self.peer_backbone_args, "peer_backbone_args")
 
     @property

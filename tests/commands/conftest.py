@@ -32,7 +32,7 @@ def photos(tmp_path_factory):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def common(photos):
     """Options every tiny run shares."""
     return [
@@ -41,28 +41,49 @@ def common(photos):
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def teacher_options(common):
     return [*common, "--per_device_train_batch_size", "8", "--num_train_epochs", "2", "--projector_dim", "8"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def student_options(common):
     return [*common, "--per_device_train_batch_size", "6", "--num_train_epochs", "2"]
 
 
 @pytest.fixture(scope="session")
-def teacher_folder(photos, tmp_path_factory):
+def teacher_folder(teacher_options, tmp_path_factory):
     """A finished tiny teacher, trained once for all tests that need one."""
     from hf_vipriors.commands.train_teacher import main
 
     folder = tmp_path_factory.mktemp("teachers") / "teacher"
-    main(
-        [
-            *("--dataset_name", "imagefolder", "--data_dir", str(photos), "--use_cpu", "--disable_tqdm", "true"),
-            *("--image_size", "32", "--backbone", "resnet18", "--backbone_args", json.dumps(TINY)),
-            *("--per_device_train_batch_size", "8", "--num_train_epochs", "2", "--projector_dim", "8"),
-            *("--output_dir", str(folder)),
-        ]
-    )
+    main([*teacher_options, "--output_dir", str(folder)])
     return folder
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(student_options, tmp_path_factory):
+    """A tiny classifier to distil from, trained once; it is right about many pictures, but not about all."""
+    from hf_vipriors.commands.train_student import main
+
+    folder = tmp_path_factory.mktemp("classifiers") / "classifier"
+    main([*student_options, "--method", "supervised", "--save_strategy", "no", "--output_dir", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """``contents(folder)``: every file in it by path, as bytes."""
+    return lambda folder: {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def card_settings():
+    """``card_settings(folder)``: the settings that the card beside a model lists."""
+
+    def read(folder):
+        table = (folder / "README.md").read_text().split("| setting | value |")[1].split("</details>")[0]
+        rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+        return {name: value for name, value in rows if name != "---"}
+
+    return read

@@ -5,8 +5,12 @@ import shutil
 
 import pytest
 
-from hf_vipriors.commands import evaluate, train_student, train_teacher
+from hf_vipriors.commands import evaluate, pretrain_student, train_student, train_teacher
 from hf_vipriors.errors import InputError
+from hf_vipriors.hub.native_export import export_native
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+
+VIT = ["--backbone", "vit_tiny_patch16_224", "--backbone_args", '{"depth": 1, "embed_dim": 32, "num_heads": 2}']
 
 
 @pytest.fixture
@@ -94,6 +98,142 @@ def test_student_refuses(refused, student_options, change, words):
     assert all(word in line for word in words), line
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--method", "seeds"], ["seeds", "seed"]),
+        (["--method", "moco"], ["moco", "dogo"]),
+        (["--method", "dogo"], ["--teacher"]),
+        (["--method", "seed", "--peer_backbone", "resnet18"], ["peer_backbone", "dogo"]),
+        (["--teacher", "no/such/teacher"], ["no/such/teacher"]),
+        (["--teacher_revision", "v2"], ["v2", "this machine"]),
+        (["--projector_dim", "9"], ["projector_dim", "9", "8"]),
+        (["--teacher_temperature", "0"], ["teacher_temperature"]),
+        (["--temperature", "0"], ["--temperature"]),
+        (["--patches", "-1"], ["patches"]),
+        (["--patch_scale", "0.5", "0.1"], ["patch_scale"]),
+        (["--patch_size", "4"], ["patch_size"]),
+        (["--patches", "1", "--patch_size", "32"], ["patch_size", "32 pixels"]),
+        (["--patches", "1", *VIT], ["patches", "vit_tiny", "32 pixels"]),
+        (["--queue_length", "46"], ["queue_length", "46"]),
+        (["--per_device_train_batch_size", "1"], ["one image"]),
+        (["--backbone_args", '{"in_chans": 1}'], ["in_chans", "three"]),
+        (["--image_size", "4"], ["image_size"]),
+    ],
+)
+def test_seed_refuses(refused, common, teacher_folder, change, words):
+    options = [*common, "--per_device_train_batch_size", "8", "--teacher", str(teacher_folder)]
+    line = refused(pretrain_student.main, [*options, *change])
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--method", "seed"], ["seed", "--teacher"]),
+        (["--patches", "2"], ["patches", "seed"]),
+        (["--contrast", "byol"], ["contrast", "byol", "simclr"]),
+        (["--mutual_reduction", "sum"], ["mutual_reduction", "batchmean"]),
+        (["--mutual_temperature", "0"], ["mutual_temperature"]),
+        (["--mutual_weight", "-1"], ["mutual_weight"]),
+        (["--peer_mutual_weight", "-1"], ["peer_mutual_weight"]),
+        (["--peer_learning_rate", "0"], ["peer_learning_rate"]),
+        (["--peer_backbone", "resnet81"], ["resnet81", "resnet18"]),
+        (["--peer_backbone_args", "{stem"], ["peer_backbone_args", "JSON"]),
+        (["--peer_backbone_args", '{"no_such_argument": 1}'], ["no_such_argument"]),
+        (["--peer_backbone_args", '{"in_chans": 1}'], ["in_chans", "three"]),
+        (["--contrast", "moco", "--queue_length", "46"], ["queue_length", "46"]),
+        (["--resume_from_checkpoint", "true"], ["resume"]),
+    ],
+)
+def test_dogo_refuses(refused, teacher_options, change, words):
+    line = refused(pretrain_student.main, [*teacher_options, "--method", "dogo", *change])
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *((["--method", name], [name, "--teacher", "classifier"]) for name in ("kd", "sskd")),
+        *((["--method", name], [name, "--teacher"]) for name in ("fitnet", "crd", "overhaul")),
+        (["--method", "fitnet", "--kd_weight", "1"], ["fitnet", "--teacher", "classifier"]),
+        (["--method", "kdd"], ["kdd", "kd"]),
+        (["--method", "supervised", "--kd_weight", "0.5"], ["kd_weight", "--method kd"]),
+        (["--method", "supervised", "--label_smoothing", "1"], ["label_smoothing"]),
+    ],
+)
+def test_student_without_a_teacher(refused, student_options, change, words):
+    line = refused(train_student.main, [*student_options, *change])
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        *(("sskd", name, "0.1") for name in ("label_smoothing", "mixup", "cutmix")),
+        ("sskd", "class_weights", "balanced"),
+        *(("sskd", name, "0") for name in ("similarity_temperature", "head_epochs", "head_learning_rate")),
+        *(("sskd", name, "-1") for name in ("transfer_weight", "similarity_weight", "classification_weight")),
+        *(("sskd", name, "1.5") for name in ("keep_transfer", "keep_similarity")),
+        ("kd", "kd_weight", "-1"),
+        ("kd", "kd_temperature", "0"),
+        ("fitnet", "hint_weight", "-1"),
+        ("overhaul", "feature_weight", "-1"),
+        ("crd", "contrast_weight", "-1"),
+        ("crd", "contrast_temperature", "0"),
+        ("crd", "memory_momentum", "1.5"),
+        ("crd", "contrast_dim", "0"),
+        ("crd", "negatives", "0"),
+        ("kd", "teacher_revision", "v2"),
+    ],
+)
+def test_methods_refuse(refused, student_options, classifier_folder, method, option, value):
+    options = [*student_options, "--method", method, "--teacher", str(classifier_folder), f"--{option}", value]
+    line = refused(train_student.main, options)
+    assert option in line or value in line, line
+
+
+@pytest.mark.parametrize(
+    "method", [["--method", "kd"], ["--method", "sskd"], ["--method", "crd", "--kd_weight", "0.5"]], ids=lambda m: m[1]
+)
+def test_teacher_that_does_not_give_the_answers(refused, student_options, teacher_folder, tmp_path, method):
+    def teach(name, class_names):
+        config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=class_names)
+        return str(export_native(VipriorsForImageClassification(config), tmp_path / name))
+
+    asked = "--kd_weight 0.5" if "--kd_weight" in method else f"--method {method[1]}"
+    line = refused(train_student.main, [*student_options, *method, "--teacher", str(teacher_folder)])
+    assert asked in line and "has no classifier" in line and "fine-tune" in line, line
+    line = refused(train_student.main, [*student_options, *method, "--teacher", teach("two", ["red", "green"])])
+    assert asked in line and "2 classes" in line and "has 3" in line, line
+    line = refused(
+        train_student.main, [*student_options, *method, "--teacher", teach("turned", ["red", "green", "blue"])]
+    )
+    assert "another order" in line and "red, green, blue" in line, line
+
+
+@pytest.mark.parametrize("main", [train_student.main, pretrain_student.main])
+def test_teacher_of_gray_pictures(refused, common, tmp_path, main):
+    config = VipriorsConfig.for_backbone(
+        "test_resnet", image_size=32, backbone_args={"in_chans": 1}, image_mean=[0.5], image_std=[0.5]
+    )
+    VipriorsModel(config).save_pretrained(tmp_path / "gray")
+    line = refused(main, [*common, "--per_device_train_batch_size", "8", "--teacher", str(tmp_path / "gray")])
+    assert "three" in line and "test_resnet" in line, line
+
+
+def test_head_of_a_refused_run_is_not_fitted(student_options, classifier_folder, contents, tmp_path, capsys):
+    """A folder that holds another run stops SSKD before it spends an hour beside the teacher."""
+    before = contents(classifier_folder)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "run.json").write_text("{}")
+    options = [*student_options, "--method", "sskd", "--teacher", str(classifier_folder)]
+    with pytest.raises(SystemExit) as stop:
+        train_student.main([*options, "--output_dir", str(tmp_path / "taken")])
+    assert stop.value.code == 2 and "--overwrite_output_dir" in capsys.readouterr().err
+    assert contents(classifier_folder) == before
+
+
 def test_student_needs_labels(refused, student_options, photos, tmp_path):
     shutil.copytree(photos / "unlabelled", tmp_path / "pool" / "unlabelled")
     options = [*student_options, "--data_dir", str(tmp_path / "pool"), "--method", "supervised"]
@@ -113,7 +253,8 @@ def test_teacher_whose_class_count_does_not_fit(refused, student_options, photos
         for name in ("red", "green"):
             shutil.copytree(photos / split / name, tmp_path / "two" / split / name)
     line = refused(
-        train_student.main, [*student_options, "--data_dir", str(tmp_path / "two"), "--teacher", str(first)]
+        train_student.main,
+        [*student_options, "--method", "kd", "--data_dir", str(tmp_path / "two"), "--teacher", str(first)],
     )
     assert "3 classes" in line and "has 2" in line
 

@@ -1,12 +1,16 @@
 """The scripts as a person runs them: real processes, the README's launcher, one and two of them."""
 
 import json
+import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +38,7 @@ def test_teacher_on_two_processes(teacher_options, tmp_path, method):
     assert 0 <= json.loads((tmp_path / "teacher" / "metrics.json").read_text())["knn"]["top1"] <= 1
     if method == "moco":
         newest = max((tmp_path / "teacher").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        index = load_file(newest / "model.safetensors")["queue_index"]
+        index = load_file(newest / "model.safetensors")["queue.index"]
         assert len(set(index.tolist())) == len(index), "keys of both processes, none twice within an epoch"
 
 
@@ -43,6 +47,82 @@ def test_student_on_two_processes(student_options, teacher_folder, tmp_path):
     options = [*student_options, "--teacher", str(teacher_folder), "--distil_from_epoch", "1"]
     run(*PAIR, "scripts/train_student.py", *options, "--output_dir", str(tmp_path / "student"))
     assert load_file(tmp_path / "student" / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["seed", "dogo"])
+def test_label_free_student_on_two_processes(common, teacher_folder, tmp_path, method):
+    folder = tmp_path / "student"
+    options = [
+        *common,
+        "--method",
+        method,
+        "--per_device_train_batch_size",
+        "4",
+        "--max_steps",
+        "6",
+        "--save_steps",
+        "6",
+    ]
+    if method == "seed":
+        options += ["--teacher", str(teacher_folder), "--patches", "1"]
+    else:
+        options += ["--contrast", "moco", "--projector_dim", "8", "--peer_learning_rate", "1e-4"]
+    done = run(*PAIR, "scripts/pretrain_student.py", *options, "--output_dir", str(folder))
+    assert "global batch: 4 images x 2 processes" in done.stderr
+    assert done.stderr.count("for transformers and timm alone") == 1, "only the main process speaks"
+    assert 0 <= json.loads((folder / "metrics.json").read_text())["knn"]["top1"] <= 1
+    state = load_file(folder / "checkpoint-6" / "model.safetensors")
+    queues = {"seed": ["queue", "patch_queue"], "dogo": ["peer_a.queue", "peer_b.queue"]}[method]
+    for queue in queues:
+        index = state[f"{queue}.index"].tolist()
+        assert len(set(index)) == len(index) and min(index) >= 0, "keys of both processes, none twice within an epoch"
+    saved = load_file(folder / "model.safetensors")
+    prefix = {"seed": "student.", "dogo": "peer_a.model."}[method]
+    assert all(torch.equal(tensor, state[prefix + name]) for name, tensor in saved.items())
+    groups = torch.load(folder / "checkpoint-6" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert ({group["initial_lr"] for group in groups} == {1.25e-4, 1e-4}) == (method == "dogo")
+    assert (folder / "native" / "model.safetensors").is_file()
+    assert (folder / "peer" / "model.safetensors").is_file() == (method == "dogo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "fitnet", "crd", "sskd"])
+def test_distilled_student_on_two_processes(student_options, classifier_folder, tmp_path, method):
+    teacher, folder = shutil.copytree(classifier_folder, tmp_path / "teacher"), tmp_path / "student"
+    options = [*student_options, "--method", method, "--teacher", str(teacher), "--per_device_train_batch_size", "3"]
+    options += ["--backbone", "resnet10t", "--head_epochs", "1", "--logging_steps", "1"]
+    done = run(*PAIR, "scripts/train_student.py", *options, "--output_dir", str(folder))
+    assert json.loads((folder / "metrics.json").read_text())["test"]["count"] == 12
+    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    assert all(math.isfinite(log["loss"]) for log in logs if "loss" in log)
+    assert sum("loss" in log for log in logs) == 12, "36 images, 3 on each process, two epochs"
+    assert load_file(folder / "model.safetensors")
+    assert len(list(teacher.glob("sskd_head*"))) == (method == "sskd")
+    assert done.stderr.count("head saved to") == (method == "sskd")
+
+
+@pytest.mark.slow
+def test_a_label_free_student_through_the_launcher(common, teacher_folder, tmp_path):
+    options = [*common, "--teacher", str(teacher_folder), "--per_device_train_batch_size", "8", "--max_steps", "2"]
+    run(*LAUNCH, "scripts/pretrain_student.py", *options, "--output_dir", str(tmp_path / "student"))
+    assert (tmp_path / "student" / "native" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_table_as_one_job(photos, tmp_path):
+    options = {"dataset_name": "imagefolder", "data_dir": str(photos), "use_cpu": True, "method": "supervised"}
+    options |= {"image_size": 32, "backbone": "test_resnet", "max_steps": 1, "per_device_train_batch_size": 6}
+    table = {
+        "title": "Tiny",
+        "runs": {"one": {"job": "train_student", "options": options}},
+        "groups": [{"title": "Tiny", "rows": [{"name": "one", "run": "one", "score": "test", "baseline": True}]}],
+    }
+    (tmp_path / "tiny.yaml").write_text(json.dumps(table))
+    command = ["--table", str(tmp_path / "tiny.yaml"), "--output_dir", str(tmp_path / "out"), "--seeds", "4"]
+    done = run(sys.executable, "scripts/reproduce.py", *command)
+    assert "1 of 1" in done.stdout and "one, seed 4" in done.stdout
+    assert "**one**" in (tmp_path / "out" / "results.md").read_text()
 
 
 @pytest.mark.slow
@@ -83,12 +163,38 @@ def test_the_package_runs_without_the_scripts_folder(tmp_path):
 @pytest.mark.parametrize("recipe", sorted((ROOT / "scripts" / "recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_parses(recipe):
     from hf_vipriors.commands.cli import Parser
-    from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
+    from hf_vipriors.training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 
-    kind = StudentArguments if "student" in recipe.name else TeacherArguments
+    script = re.search(r"scripts/(train_teacher|pretrain_student|train_student|quickstart)\.py", recipe.read_text())[1]
+    kinds = {
+        "train_teacher": TeacherArguments,
+        "pretrain_student": PretrainArguments,
+        "train_student": StudentArguments,
+    }
+    kind = kinds.get(script) or (StudentArguments if "student" in recipe.name else TeacherArguments)
     options = ["--config", str(recipe), "--use_cpu", "--bf16", "false", "--seed", "5"]
-    options += ["--teacher", "outputs/teacher"] if kind is StudentArguments else []
+    needs_teacher = kind is StudentArguments or (kind is PretrainArguments and "seed" in recipe.name)
+    options += ["--teacher", "outputs/teacher"] if needs_teacher else []
     _, args = Parser([DataArguments, kind], "").parse(options)
     assert args.seed == 5 and not args.bf16, "the command line wins"
     if recipe.name == "vipriors_resnet50.yaml":
         assert (args.margin, args.queue_length, args.optim.value) == (0.4, 4096, "sgd")
+    if recipe.name == "vipriors_seed.yaml":
+        assert (args.temperature, args.teacher_temperature, args.base_learning_rate) == (0.2, 0.01, 0.03)
+    if recipe.name == "vipriors_dogo.yaml":
+        assert (args.mutual_reduction, args.mutual_weight, args.peer_mutual_weight) == ("mean", 100, 1)
+    if recipe.name == "sskd_cifar100.yaml":
+        assert (args.classification_weight, args.kd_weight, args.transfer_weight, args.similarity_weight) == (
+            *(0.1, 0.9, 2.7, 10),
+        )
+
+
+@pytest.mark.parametrize("script", ["pretrain_student", "reproduce"])
+def test_help_teaches(script, capsys):
+    import importlib
+
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"hf_vipriors.commands.{script}").main(["--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and f"scripts/{script}.py" in shown
+    assert {"pretrain_student": "--mutual_reduction", "reproduce": "--draw"}[script] in shown

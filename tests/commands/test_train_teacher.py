@@ -38,7 +38,7 @@ def test_trains_saves_and_tells(teacher_options, tmp_path, options):
 def test_checkpoint_holds_queue_and_momentum_encoder(teacher_folder):
     newest = sorted(teacher_folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))[-1]
     state = load_file(newest / "model.safetensors")
-    assert state["queue"].shape == (16, 8) and (state["queue_index"] >= 0).all()
+    assert state["queue.keys"].shape == (16, 8) and (state["queue.index"] >= 0).all()
     assert any(name.startswith("momentum_model.") for name in state)
     assert not any(name.startswith(("queue", "momentum")) for name in load_file(teacher_folder / "model.safetensors"))
 

@@ -1,0 +1,314 @@
+"""Whole tables as one job: stopped and started again, checked before anything runs, drawn into a README."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_vipriors.commands import reproduce, wiring
+from hf_vipriors.commands.reproduce import main
+
+RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
+# What a finished run of each kind leaves in metrics.json; the figures differ by seed.
+FIGURES = {
+    "train_teacher": ("knn", "linear"),
+    "pretrain_student": ("knn", "linear", "peer"),
+    "train_student": ("test",),
+}
+
+
+class Killed(BaseException):
+    """Like a signal: nothing catches it."""
+
+
+@pytest.fixture
+def table(photos, tmp_path):
+    """A table of three runs, of which one uses another, as a file; the options keep real runs tiny."""
+    tiny = {
+        **{"dataset_name": "imagefolder", "data_dir": str(photos), "use_cpu": True, "disable_tqdm": True},
+        **{"image_size": 32, "backbone": "resnet18", "max_steps": 2, "per_device_train_batch_size": 6},
+        "backbone_args": {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4},
+    }
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    supervised = {"job": "train_student", "recipe": "tiny.yaml"}
+    content = {
+        "title": "A tiny table",
+        "runs": {
+            "teacher": {"job": "train_teacher", "recipe": "tiny.yaml", "options": {"projector_dim": 8}},
+            "scratch": {**supervised, "options": {"method": "supervised"}},
+            "tuned": {**supervised, "options": {"method": "supervised", "teacher": "{teacher}"}},
+        },
+        "groups": [
+            {
+                "title": "On labels",
+                "about": "A line about it.",
+                "rows": [
+                    {"name": "from scratch", "run": "scratch", "score": "test", "baseline": True},
+                    {"name": "fine-tuned", "run": "tuned", "score": "test", "note": "as many epochs"},
+                ],
+            },
+            {"title": "Features", "rows": [{"name": "the teacher", "run": "teacher", "score": "linear"}]},
+        ],
+    }
+    return Changeable(tmp_path / "tiny.yaml", content)
+
+
+class Changeable:
+    """A table's file: ``options()`` are what reads it, ``content`` may be changed before ``write()``."""
+
+    def __init__(self, path, content):
+        self.path, self.content = path, content
+        self.folder = path.parent / "out"
+        self.write()
+
+    def write(self):
+        self.path.write_text(yaml.safe_dump(self.content, sort_keys=False))
+
+    def options(self, *more, seeds=("0",)):
+        places = ["--output_dir", str(self.folder), "--recipes", str(self.path.parent / "recipes")]
+        return ["--table", str(self.path), *places, "--seeds", *seeds, *more]
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """Jobs that only leave a run's files; gives the list of what they ran. ``Killed`` strikes at ``stop``."""
+
+    class Ran(list):
+        stop = None
+
+    ran = Ran()
+
+    def fake(job, kind):
+        def run(data, args):
+            wiring.check_output_dir(args, None)
+            args.settle_learning_rate(0.1)
+            wiring.claim_output_dir(args, data, job, None)
+            folder = Path(args.output_dir)
+            ran.append(f"{folder.parent.name}/{folder.name}")
+            if ran.stop == ran[-1]:
+                raise Killed
+            score = {"top1": (60 + args.seed + len(folder.name)) / 100, "count": 100}
+            metrics = dict.fromkeys(FIGURES[job], score)
+            if "peer" in metrics:
+                metrics["peer"] = {"knn": score, "linear": score}
+            wiring.write_json(folder / "metrics.json", metrics)
+
+        return kind, run
+
+    for job, (kind, _) in reproduce.JOBS.items():
+        monkeypatch.setitem(reproduce.JOBS, job, fake(job, kind))
+    return ran
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    def run(argv):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}, "nothing is written"
+        return line
+
+    return run
+
+
+def test_a_real_table_from_end_to_end(table, capsys):
+    main(table.options(seeds=("0", "1")))
+    found = json.loads((table.folder / "results.json").read_text())
+    assert found["table"] == "tiny" and found["seeds"] == [0, 1] and "torch" in found["versions"]
+    rows = {row["name"]: row for group in found["groups"] for row in group["rows"]}
+    for name, run, score in (("from scratch", "scratch", "test"), ("the teacher", "teacher", "linear")):
+        metrics = [json.loads((table.folder / f"seed{s}" / run / "metrics.json").read_text()) for s in (0, 1)]
+        assert rows[name]["top1"] == [each[score]["top1"] for each in metrics]
+    used = json.loads((table.folder / "seed1" / "tuned" / "run.json").read_text())["arguments"]
+    assert used["teacher"] == str(table.folder / "seed1" / "teacher") and used["seed"] == 1
+    drawn = (table.folder / "results.md").read_text()
+    assert "**On labels**" in drawn and "A line about it." in drawn and "as many epochs" in drawn
+    shown = capsys.readouterr().out
+    assert "6 of 6" in shown and "tuned, seed 1" in shown and "minutes left" in shown
+    before = {path: path.stat().st_mtime_ns for path in table.folder.glob("seed*/**/*")}
+    main(table.options(seeds=("0", "1")))
+    assert before == {path: path.stat().st_mtime_ns for path in table.folder.glob("seed*/**/*")}, "nothing ran again"
+    assert (table.folder / "results.md").read_text() == drawn
+
+
+def test_stopped_and_started_again(table, jobs):
+    jobs.stop = "seed0/tuned"
+    with pytest.raises(Killed):
+        main(table.options(seeds=("0", "1")))
+    assert jobs == ["seed0/teacher", "seed0/scratch", "seed0/tuned"]
+    assert not (table.folder / "results.json").exists()
+    jobs.stop = None
+    jobs.clear()
+    main(table.options(seeds=("0", "1")))
+    assert jobs == ["seed0/tuned", "seed1/teacher", "seed1/scratch", "seed1/tuned"]
+    jobs.clear()
+    main(table.options(seeds=("0", "1", "2")))
+    assert jobs == ["seed2/teacher", "seed2/scratch", "seed2/tuned"]
+    found = json.loads((table.folder / "results.json").read_text())
+    assert [len(row["top1"]) for group in found["groups"] for row in group["rows"]] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight_decay": 0.3}, ["weight_decay", "0.3"]),
+        ({"learning_rate": 0.25}, ["learning_rate", "0.25"]),
+        ({"per_device_train_batch_size": 4}, ["per_device_train_batch_size", "4"]),
+        ({"images_per_class": 4}, ["images_per_class", "4"]),
+        ({"max_steps": 3}, ["max_steps", "3"]),
+    ],
+)
+def test_changed_settings_are_refused(table, jobs, refused, change, words):
+    main(table.options())
+    table.content["runs"]["scratch"]["options"] |= change
+    table.write()
+    jobs.clear()
+    line = refused(table.options())
+    assert all(word in line for word in [*words, "seed0/scratch", "--output_dir"]), line
+    assert not jobs
+
+
+def test_a_folder_may_be_written_otherwise_or_moved(table, jobs, refused, monkeypatch):
+    main(table.options())
+    jobs.clear()
+    monkeypatch.chdir(table.folder.parent)
+    table.folder = Path("out")
+    main(table.options())
+    table.folder = table.folder.rename("elsewhere")
+    main(table.options())
+    assert not jobs
+    table.content["runs"]["tuned"]["options"]["teacher"] = "{scratch}"
+    table.write()
+    line = refused(table.options())
+    assert "teacher" in line and "seed0/scratch" in line and not jobs
+
+
+def test_settings_that_change_no_figure_may_change(table, jobs):
+    main(table.options())
+    table.content["runs"]["scratch"]["options"] |= {"disable_tqdm": False, "eval_steps": 0.5, "logging_steps": 5}
+    table.write()
+    jobs.clear()
+    main(table.options())
+    assert not jobs
+
+
+def test_length_multiplies_all_epochs(table, jobs, refused):
+    options = {"num_train_epochs": 40, "lr_milestones": [20, 30], "head_epochs": 30, "distil_from_epoch": 10}
+    table.content["runs"]["scratch"]["options"] |= options
+    table.write()
+    main(table.options("--length", "0.1"))
+    made = json.loads((table.folder / "seed0" / "scratch" / "run.json").read_text())["arguments"]
+    assert (made["num_train_epochs"], made["head_epochs"], made["distil_from_epoch"]) == (4, 3, 1)
+    assert made["lr_milestones"] == [2, 3]
+    assert "num_train_epochs" in refused(table.options()) or "distil" in refused(table.options())
+
+
+@pytest.mark.parametrize(("asked", "ran"), [(["tuned"], ["teacher", "tuned"]), (["scratch"], ["scratch"])])
+def test_only_some_runs_and_what_they_use(table, jobs, asked, ran):
+    main(table.options("--runs", *asked))
+    assert jobs == [f"seed0/{name}" for name in ran]
+    found = json.loads((table.folder / "results.json").read_text())
+    assert {row["run"] for group in found["groups"] for row in group["rows"]} == set(ran)
+
+
+def test_runs_that_no_row_shows(table, jobs):
+    del table.content["groups"][1]
+    table.write()
+    main(table.options("--runs", "teacher"))
+    assert jobs == ["seed0/teacher"] and json.loads((table.folder / "results.json").read_text())["groups"] == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("runs", "tuned", "job"), "train_studnt", ["tuned", "train_studnt", "train_student"]),
+        (("runs", "tuned", "options", "teacher"), "{techer}", ["tuned", "techer"]),
+        (("runs", "teacher", "options", "data_dir"), "{scratch}", ["teacher", "scratch", "before"]),
+        (("runs", "tuned", "options", "temprature"), 1, ["tuned", "temprature"]),
+        (("runs", "tuned", "options", "flip"), 2, ["tuned", "flip"]),
+        (("runs", "tuned", "options", "method"), "kd2", ["tuned", "kd2"]),
+        (("runs", "tuned", "options"), 3, ["tiny.yaml"]),
+        (("runs", "tuned", "recipe"), "missing.yaml", ["missing.yaml"]),
+        (("runs", "tuned", "recpe"), "tiny.yaml", ["tiny.yaml", "recpe"]),
+        (("groups", 0, "rows", 1, "run"), "tunned", ["tunned", "tuned"]),
+        (("groups", 0, "rows", 1, "score"), "tests", ["fine-tuned", "tests", "test"]),
+        (("groups", 0, "rows", 1, "score"), "knn", ["fine-tuned", "knn", "test"]),
+        (("groups", 1, "rows", 0, "score"), "peer.knn", ["the teacher", "peer.knn", "knn"]),
+        (("groups", 0, "rows", 1, "baslin"), True, ["fine-tuned", "baslin", "baseline"]),
+        (("groups", 0, "rows", 1, "baseline"), True, ["baseline"]),
+        (("groups", 0, "rows", 1, "name"), "from scratch", ["from scratch"]),
+        (("groups", 0, "rows"), [{"run": "tuned"}], ["tiny.yaml"]),
+        (("groups",), [], ["no rows"]),
+        (("title",), None, None),
+    ],
+)
+def test_a_table_that_cannot_work_is_refused_before_anything_runs(table, jobs, refused, place, value, words):
+    *parents, last = place
+    part = table.content
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    if words is None:
+        del part[last]
+        words = ["tiny.yaml", "title"]
+    table.write()
+    line = refused(table.options())
+    assert all(word in line for word in words), line
+    assert not jobs
+
+
+def test_mistakes_on_the_command_line(table, jobs, refused, tmp_path):
+    assert "tuned" in refused(table.options("--runs", "tunned"))
+    assert "--seeds" in refused(table.options(seeds=("0", "0")))
+    assert "--length" in refused(table.options("--length", "0"))
+    assert "no table" in refused(["--table", "relativs", "--recipes", str(RECIPES)])
+    assert "relatives" in refused(["--table", "relativs", "--recipes", str(RECIPES)])
+    assert "missing.json" in refused(["--results", str(tmp_path / "missing.json"), "--draw", str(table.path)])
+    assert "no results.json" in refused(["--results", str(foreign(tmp_path)), "--draw", str(table.path)])
+    assert "--draw" in refused(["--results", str(foreign(tmp_path))])
+    assert not jobs
+
+
+def foreign(folder):
+    (folder / "foreign.json").write_text("[1]")
+    return folder / "foreign.json"
+
+
+def test_draw_replaces_what_stands_between_the_marks(table, jobs, tmp_path):
+    pages = [tmp_path / "README.md", tmp_path / "other.md"]
+    for page in pages:
+        page.write_text("# Top\n\n<!-- tiny -->\nold\n<!-- /tiny -->\n\nBelow.\n")
+    main(table.options("--draw", *map(str, pages)))
+    drawn = (table.folder / "results.md").read_text()
+    for page in pages:
+        assert page.read_text() == f"# Top\n\n<!-- tiny -->\n{drawn}<!-- /tiny -->\n\nBelow.\n"
+    jobs.clear()
+    pages[0].write_text("<!-- tiny --><!-- /tiny -->")
+    main(["--results", str(table.folder / "results.json"), "--draw", str(pages[0])])
+    assert pages[0].read_text() == f"<!-- tiny -->\n{drawn}<!-- /tiny -->" and not jobs
+
+
+@pytest.mark.parametrize("text", [None, "", "<!-- tiny -->", "<!-- /tiny -->\n<!-- tiny -->", "<!-- tiny -->" * 2])
+def test_draw_refuses_a_page_without_marks_before_anything_runs(table, jobs, refused, tmp_path, text):
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text("<!-- tiny -->\n<!-- /tiny -->")
+    if text is not None:
+        bad.write_text(text)
+    line = refused(table.options("--draw", str(good), str(bad)))
+    assert "bad.md" in line and "<!-- tiny -->" in line and not jobs
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "tables").glob("*.yaml")))
+def test_every_table_of_ours_can_be_run(name, jobs, tmp_path):
+    """Each option of each run is known and within its range, each row has a score, each recipe is there."""
+    main(["--table", name, "--recipes", str(RECIPES), "--output_dir", str(tmp_path / "out"), "--seeds", "0"])
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    shown = {row["run"] for group in found["groups"] for row in group["rows"]}
+    used = {run.name for run in reproduce.read_table(name, RECIPES / "tables", list(reproduce.JOBS)).runs}
+    assert {f"seed0/{run}" for run in used} == set(jobs) and shown <= used
+    assert all(sum(row["baseline"] for row in group["rows"]) == 1 for group in found["groups"])
