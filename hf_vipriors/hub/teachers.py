@@ -154,8 +154,8 @@ def _from_timm(name: str, flag: str, revision: str | None) -> Teacher:
     return _timm_teacher(source, name, flag)
 
 
-def _timm_teacher(source: str, name: str, flag: str) -> Teacher:
-    """What ``timm.create_model`` gives, as one of our models."""
+def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] | None = None) -> Teacher:
+    """What ``timm.create_model`` gives, as one of our models; ``arguments`` are those its config holds for timm."""
     with one_line(f"timm cannot load {name} (--{flag})"):
         network = timm.create_model(source, pretrained=True)
     picture = network.pretrained_cfg
@@ -165,6 +165,7 @@ def _timm_teacher(source: str, name: str, flag: str) -> Teacher:
     config = VipriorsConfig.for_backbone(
         picture["architecture"],
         image_size=height,
+        backbone_args={k: v for k, v in (arguments or {}).items() if k not in ("img_size", "in_chans")} or None,
         image_mean=picture["mean"],
         image_std=picture["std"],
         interpolation=picture["interpolation"],
@@ -195,7 +196,8 @@ def _from_hub(name: str, flag: str, revision: str | None) -> Teacher:
     if kind == VipriorsConfig.model_type:
         return _load_vipriors(name, config, flag, revision)
     if kind == TimmWrapperConfig.model_type or (kind is None and "architecture" in config):
-        return _timm_teacher(f"hf-hub:{name}" + (f"@{revision}" if revision else ""), name, flag)
+        source = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
+        return _timm_teacher(source, name, flag, config.get("model_args"))
     return _from_transformers(name, config, flag, revision)
 
 

@@ -114,6 +114,8 @@ class StudentArguments(RunArguments):
         """Fill what the method decides, check the ranges, refuse what the method would not use."""
         if self.method == "supervised" and self.kd_weight:
             raise InputError("--kd_weight needs a method with a teacher's answers: --method kd")
+        if self.method == "supervised" and self.classification_weight not in (None, 1.0):
+            raise InputError("--classification_weight weighs the cross-entropy against another term: not supervised")
         if self.method == "sskd":
             for name, unused in (("label_smoothing", 0.0), ("mixup", 0.0), ("cutmix", 0.0), ("class_weights", "none")):
                 if getattr(self, name) not in (None, unused):

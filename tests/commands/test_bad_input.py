@@ -159,6 +159,7 @@ def test_dogo_refuses(refused, teacher_options, change, words):
         (["--method", "fitnet", "--kd_weight", "1"], ["fitnet", "--teacher", "classifier"]),
         (["--method", "kdd"], ["kdd", "kd"]),
         (["--method", "supervised", "--kd_weight", "0.5"], ["kd_weight", "--method kd"]),
+        (["--method", "supervised", "--classification_weight", "0.5"], ["classification_weight", "supervised"]),
         (["--method", "supervised", "--label_smoothing", "1"], ["label_smoothing"]),
     ],
 )

@@ -283,3 +283,27 @@ def test_student_of_our_own_architectures(student_options, classifier_folder, tm
     assert isinstance(again, VipriorsForImageClassification) and again.config.image_mean[0] == pytest.approx(0.4914)
     pixels = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(pixels), again(pixels).logits)
+
+
+@pytest.mark.parametrize(("smoothing", "warned"), [(0.1, True), (0.0, False)])
+def test_a_teachers_label_smoothing_is_pointed_out(
+    student_options, classifier_folder, tmp_path, capsys, smoothing, warned
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(classifier_folder, teacher)
+    run = read(teacher / "run.json")
+    run["arguments"]["label_smoothing"] = smoothing
+    (teacher / "run.json").write_text(json.dumps(run))
+    capsys.readouterr()
+    options = [
+        "--method",
+        "kd",
+        "--teacher",
+        str(teacher),
+        "--max_steps",
+        "1",
+        "--output_dir",
+        str(tmp_path / "student"),
+    ]
+    main([*student_options, *options])
+    assert ("trained with label smoothing 0.1" in capsys.readouterr().err) == warned

@@ -278,12 +278,14 @@ def test_hub_names(cache, tiny_config, tmp_path):
     ours.save_pretrained(tmp_path / "ours")
     cache("me/teacher", tmp_path / "ours")
     assert torch.equal(load_teacher("me/teacher")(images()).projection, ours(images()).projection)
-    student = VipriorsForImageClassification(VipriorsConfig.for_backbone("test_convnext", image_size=32, num_labels=3))
-    export_native(student, tmp_path / "student")
-    cache("me/student", tmp_path / "student")
-    again = load_teacher("me/student")
-    assert torch.equal(again(images()).logits, student.eval()(images()).logits)
-    assert again.config.image_size == 32 and again.config.num_labels == 3
+    vit = VipriorsConfig.for_backbone("vit_tiny_patch16_224", image_size=32, num_labels=3)
+    for number, config in enumerate((tiny_config(classes=3), vit)):  # one with arguments of its own, one of fixed size
+        student = VipriorsForImageClassification(config)
+        export_native(student, tmp_path / f"student{number}")
+        cache(f"me/student{number}", tmp_path / f"student{number}")
+        again = load_teacher(f"me/student{number}")
+        assert torch.equal(again(images()).logits, student.eval()(images()).logits)
+        assert again.config.image_size == 32 and again.config.num_labels == 3
 
 
 def test_what_is_not_in_the_cache(cache):
