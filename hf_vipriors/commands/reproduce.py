@@ -159,7 +159,7 @@ class Reproduction:
             spent += time.perf_counter() - start
         found = results(self.table, self.args.seeds, self.folder_of)
         wiring.write_json(self.folder / "results.json", found)
-        (self.folder / "results.md").write_text(results_markdown(found), encoding="utf-8")
+        (self.folder / "results.md").write_text(results_markdown(found, verdict=True), encoding="utf-8")
         self.console.print(f"{len(self.cells)} runs: {self.folder / 'results.md'}, {self.folder / 'results.json'}")
 
 

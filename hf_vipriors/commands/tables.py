@@ -175,13 +175,19 @@ def _report(title: str, rows: list[dict[str, Any]]) -> Report:
     return Report(title, "", [RunRow(top5=None, seconds=[], **{name: row[name] for name in names}) for row in rows])
 
 
-def results_markdown(found: dict[str, Any]) -> str:
-    """The tables of ``results.json``, each with what it shows in words; made from the JSON alone."""
-    parts = []
-    for group in found["groups"]:
-        report = _report(group["title"], group["rows"])
-        parts += [f"**{group['title']}**", group["about"], results_table(report)]
-        parts += ["\n".join(f"- {line}" for line in verdict_lines(report))]
-        closing = " ".join(caveats(report))
-    parts += [closing] if parts else ["No row shows these runs."]
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
+    """``results.json`` as one table, made from the JSON alone; with ``verdict`` what each row shows in words too."""
+    if not found["groups"]:
+        return "No row shows these runs.\n"
+    reports = [_report(group["title"], group["rows"]) for group in found["groups"]]
+    lines: list[str] = []
+    for report, group in zip(reports, found["groups"], strict=True):
+        head, rule, *rows = results_table(report).splitlines()
+        heading = f"*{group['title']}*" + (f"<br>{group['about']}" if group["about"] else "")
+        lines += [*([] if lines else [head, rule]), f"| {heading} |" + " |" * (head.count("|") - 2), *rows]
+    parts = ["\n".join(lines)]
+    if verdict:
+        for report in reports:
+            parts += [f"**{report.title}**", "\n".join(f"- {line}" for line in verdict_lines(report))]
+    largest = max(reports, key=lambda report: len(report.rows))
+    return "\n\n".join([*parts, " ".join(caveats(largest))]) + "\n"
