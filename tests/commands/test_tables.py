@@ -56,9 +56,13 @@ def test_the_tables_come_from_the_json_alone(table, folder_of):
     drawn = results_markdown(found)
     assert results_markdown(json.loads(json.dumps(found))) == drawn, "JSON holds all that is drawn"
     assert results_markdown(found) == drawn, "drawing changes nothing"
-    assert "**Two runs**\n\nSaid above the table.\n\n| " in drawn and "3 seeds" in drawn
-    assert "| **plain** | 52.0 |" in drawn and "| 62.0 |" in drawn and "with a \\| in it" in drawn
-    assert "- better beats plain by 10.0 points" in drawn and drawn.endswith("\n") and not drawn.endswith("\n\n")
+    assert "\n| *Two runs*<br>Said above the table. | | | | |\n| **plain** | 52.0 |" in drawn and "3 seeds" in drawn
+    assert "| 62.0 |" in drawn and "with a \\| in it" in drawn and drawn.count("| run |") == 1, "one table"
+    assert "beats" not in drawn and drawn.endswith("\n") and not drawn.endswith("\n\n")
+    worded = results_markdown(found, verdict=True)
+    assert "**Two runs**\n\n- better beats plain by 10.0 points" in worded and worded.startswith(
+        drawn.split("\n\n")[0]
+    )
 
 
 def test_one_seed_says_so(table, folder_of):

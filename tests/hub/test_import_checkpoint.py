@@ -120,7 +120,7 @@ def test_features_and_projections_of_each_layout(layout, head, left_out, mean_of
     assert_same(model, network)
     assert model.config.backbone == "resnet18" and model.config.backbone_args is None
     assert model.config.image_mean[0] == mean_of_red
-    (line,) = caplog.messages
+    (line,) = set(caplog.messages)  # pytest hears it twice where a command has switched propagation off before
     assert all(words in line.split("left out:")[1] for words in left_out) and "\n" not in line
 
 
