@@ -107,7 +107,7 @@ class TransformersBackbone(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"maps come as NCHW only, not {output_fmt!r}")
-        features, output = _run(self.model, self._places, x)
+        features, output = _run(self.model, self._places, x, hidden_states=True)
         stages = self._places.stages
         chosen = range(len(stages)) if indices is None else indices
         if isinstance(chosen, int):
@@ -227,8 +227,10 @@ def _headless(model: PreTrainedModel, output: ModelOutput) -> nn.Module:
     return model if output.get("logits") is None else model.base_model
 
 
-def _run(model: PreTrainedModel, places: _Places, x: Tensor) -> tuple[Features, ModelOutput]:
-    """One pass with the hooks that this model needs."""
+def _run(
+    model: PreTrainedModel, places: _Places, x: Tensor, *, hidden_states: bool = False
+) -> tuple[Features, ModelOutput]:
+    """One pass with the hooks that this model needs; hidden states of all layers are kept only where asked for."""
     seen: dict[str, Any] = {}
     with ExitStack() as hooks:
         if places.classifier is not None:
@@ -238,7 +240,7 @@ def _run(model: PreTrainedModel, places: _Places, x: Tensor) -> tuple[Features, 
         else:
             hook = model.base_model.register_forward_hook(lambda _, inputs, output: seen.update(base=output))
             hooks.callback(hook.remove)
-        output = model(pixel_values=x, output_hidden_states=True)
+        output = model(pixel_values=x, output_hidden_states=hidden_states)
     if places.classifier is not None:
         pooled = seen["pooled"]
     else:

@@ -73,7 +73,7 @@ SETTINGS = {
     "supervised": LABELS,
     "overhaul": ("feature_weight", "distil_from_epoch", *ANSWERS, *LABELS),
     "kd": (*ANSWERS, *LABELS),
-    "fitnet": ("hint_weight", *ANSWERS, *LABELS),
+    "fitnet": ("hint_weight", "hint_stage", *ANSWERS, *LABELS),
     "crd": (
         "contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum", *ANSWERS, *LABELS,
     ),

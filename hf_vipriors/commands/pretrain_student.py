@@ -55,7 +55,7 @@ def build_seed(
     )
     student = exportable(config)
     check_patches(args, student)
-    length = settled_queue(args, images_for(config), most=SEED_QUEUE)
+    length = settled_queue(args, images_for(config), most=SEED_QUEUE, otherwise="give more images")
     method = Seed(
         student,
         teacher,

@@ -53,7 +53,8 @@ def contrastive_method(kind: str, model: VipriorsModel, args: TeacherArguments, 
     """``moco`` or ``simclr`` around ``model``, for a training set of ``images``."""
     if kind == "simclr":
         return SimCLR(model, temperature=args.temperature, margin=args.margin)
-    length = settled_queue(args, images)
+    otherwise = "use --contrast simclr" if isinstance(args, PretrainArguments) else "use --method simclr"
+    length = settled_queue(args, images, otherwise=otherwise)
     return MoCo(
         model,
         queue_length=length,

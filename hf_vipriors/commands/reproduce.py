@@ -10,6 +10,7 @@ The figures go to OUTPUT_DIR/results.json, the tables to OUTPUT_DIR/results.md. 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -43,6 +44,9 @@ NOT_COMPARED = {
     "dataloader_num_workers", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "logging_steps",
     "dataloader_drop_last",
 }  # fmt: skip
+RESULTS, PARTIAL = "results", "results-partial"
+# In a run's folder: digests of the runs it used.
+USES_FILE = "uses.json"
 # Filled in while a run starts, where they were not given.
 SETTLED = ("learning_rate", "base_learning_rate")
 
@@ -135,7 +139,26 @@ class Reproduction:
                 f"{folder} was run with {name} {had[name]}, the table has {wanted[name]}: remove the folder to run it "
                 "again, or choose another --output_dir"
             )
+        self._check_uses(seed, run)
         return True
+
+    def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
+        """What the runs that ``run`` uses are now."""
+        files = {name: self.folder_of(seed, name) / "model.safetensors" for name in run.uses}
+        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+
+    def _check_uses(self, seed: int, run: TableRun) -> None:
+        """A run that used another run which has been made again since is no longer of this table."""
+        folder = self.folder_of(seed, run.name)
+        if not (folder / USES_FILE).is_file():
+            return
+        now, then = self._digests(seed, run), wiring.read_json(folder / USES_FILE)
+        for name in run.uses:
+            if now.get(name) != then.get(name):
+                raise InputError(
+                    f"{folder} was made from another {name} than lies there now: remove it to run it again, or choose "
+                    "another --output_dir"
+                )
 
     def _same(self, wanted: Any, had: Any) -> bool:
         """Equal, or the same run of this table, wherever its folder lay and however it was written."""
@@ -156,11 +179,20 @@ class Reproduction:
             # What a killed run left behind is a start and no result.
             settings.overwrite_output_dir = (self.folder_of(seed, run.name) / wiring.RUN_FILE).is_file()
             JOBS[run.job][1](data, settings)
+            wiring.write_json(self.folder_of(seed, run.name) / USES_FILE, self._digests(seed, run))
             spent += time.perf_counter() - start
         found = results(self.table, self.args.seeds, self.folder_of)
-        wiring.write_json(self.folder / "results.json", found)
-        (self.folder / "results.md").write_text(results_markdown(found, verdict=True), encoding="utf-8")
-        self.console.print(f"{len(self.cells)} runs: {self.folder / 'results.md'}, {self.folder / 'results.json'}")
+        name = PARTIAL if self.is_part() else RESULTS
+        wiring.write_json(self.folder / f"{name}.json", found)
+        (self.folder / f"{name}.md").write_text(results_markdown(found, verdict=True), encoding="utf-8")
+        self.console.print(f"{len(self.cells)} runs: {self.folder / name}.md, {self.folder / name}.json")
+
+    def is_part(self) -> bool:
+        """Whether this is less than what results.json holds or is to hold: that stays as it is."""
+        whole = self.folder / f"{RESULTS}.json"
+        return bool(self.args.runs) or (
+            whole.is_file() and not set(wiring.read_json(whole)["seeds"]) <= set(self.args.seeds)
+        )
 
 
 def scale_epochs(settings: TeacherArguments | StudentArguments, length: float) -> None:
@@ -238,8 +270,11 @@ def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None
         table = table.only(args.runs) if args.runs else table
         marks(table.name, args.draw)
         reproduction = Reproduction(table, args, Console())
+        if args.draw and reproduction.is_part():
+            raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
         reproduction.run()
-        draw(wiring.read_json(reproduction.folder / "results.json"), args.draw)
+        if args.draw:
+            draw(wiring.read_json(reproduction.folder / f"{RESULTS}.json"), args.draw)
 
     cli.run(job)
 

@@ -6,18 +6,20 @@ import hashlib
 import json
 import logging
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..backbones import feature_dim
 from ..data import ImageSplits
 from ..methods import SskdPretext, self_supervision_head
+from ..methods.distributed import everywhere
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments, RunArguments, StudentArguments, StudentTrainer
 from ..views import RotationViews
@@ -28,7 +30,7 @@ SETTINGS = "settings"
 
 
 def head_settings(
-    teacher: VipriorsForImageClassification, data: DataArguments, args: StudentArguments, images: int, size: int
+    teacher: VipriorsForImageClassification, data: DataArguments, args: StudentArguments, labels: Tensor, size: int
 ) -> dict[str, Any]:
     """All that decides what the head becomes; two runs that agree here share one."""
     digest = hashlib.sha256()
@@ -38,7 +40,8 @@ def head_settings(
     names = ("dataset_name", "dataset_config", "dataset_revision", "images_per_class", "subset_seed")
     return {
         "teacher": digest.hexdigest()[:16],
-        "images": images,
+        "images": len(labels),
+        "labels": hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16],
         "image_size": size,
         **{name: getattr(data, name) for name in names},
         "data_dir": data.data_dir and Path(data.data_dir).resolve().name,
@@ -85,9 +88,9 @@ def fit_head(
     size: int,
 ) -> None:
     """Fill ``head``: from an earlier run of the same teacher and data, or by training it on the frozen teacher."""
-    settings = head_settings(teacher, data, args, len(store), size)
+    settings = head_settings(teacher, data, args, store.labels, size)
     file = head_file(settings, args)
-    if read_head(file, settings, head):
+    if everywhere(read_head(file, settings, head), args.device):
         logger.info("self-supervision head of the teacher: found in %s", file)
         return
     logger.info("self-supervision head of the teacher: %g epochs on the frozen backbone", args.head_epochs)
@@ -103,7 +106,7 @@ def fit_head(
     trainer.train()
     head.requires_grad_(False).eval()
     if args.should_save:
-        part = file.with_name(f".{file.name}.part")
+        part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
         save_file(head.state_dict(), part, metadata={SETTINGS: json.dumps(settings)})
         os.replace(part, file)
         logger.info("self-supervision head saved to %s", file)

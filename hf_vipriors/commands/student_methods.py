@@ -69,6 +69,14 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArgumen
     ours = [config.id2label[i] for i in range(config.num_labels)]
     if theirs != ours and sorted(theirs) == sorted(ours):
         raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
+    known = [name for name in theirs if not name.startswith("LABEL_")]
+    if known and not set(known) & set(ours):
+        raise InputError(
+            f"the teacher knows other classes ({', '.join(theirs[:3])}, ...) than the data set "
+            f"({', '.join(ours[:3])}, ...): {asked} needs one trained on the same classes"
+        )
+    if theirs != ours:
+        logger.warning("the teacher names its classes otherwise (%s, ...): are they the same?", ", ".join(theirs[:5]))
     smoothing = label_smoothing_of(args.teacher)
     if smoothing:
         logger.warning(
@@ -80,8 +88,10 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArgumen
 
 def label_smoothing_of(teacher: str) -> float | None:
     """What a run of ours had; None where the teacher is no such run."""
-    file = Path(teacher) / wiring.RUN_FILE
-    return wiring.read_json(file).get("arguments", {}).get("label_smoothing") if file.is_file() else None
+    try:
+        return wiring.read_json(Path(teacher) / wiring.RUN_FILE)["arguments"]["label_smoothing"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
@@ -127,7 +137,7 @@ def build_method(
     if args.method == "kd":
         return KnowledgeDistillation(student, teacher, **options)
     if args.method == "fitnet":
-        return FitNet(student, teacher, hint_weight=args.hint_weight, **options)
+        return FitNet(student, teacher, hint_weight=args.hint_weight, hint_stage=args.hint_stage, **options)
     if args.method == "crd":
         return contrastive_distillation(student, teacher, args, labels, options)
     return OverhaulDistillation(

@@ -5,7 +5,8 @@
     accelerate launch scripts/train_student.py --method sskd --teacher outputs/baseline --backbone resnet10t
 
 The result is a native checkpoint: `pipeline("image-classification", model=DIR)` and
-`timm.create_model("local-dir:DIR", pretrained=True)` load it without this package.
+`timm.create_model("local-dir:DIR", pretrained=True)` load it without this package (one of a network that only this
+package knows, such as cifar_resnet8, needs `import hf_vipriors` first).
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     store = wiring.training_store([train], config, data)
     args.fit_batch(len(store))
     wiring.check_alone_in_batch(args, len(store))
+    if args.method == "sskd" and args.per_device_train_batch_size < 2:
+        raise InputError("--method sskd compares the images of a batch: give --per_device_train_batch_size 2 or more")
     logger.info(args.settle_learning_rate(args.default_base_learning_rate))
     head = new_head(teacher) if args.method == "sskd" else None
     method = build_method(student, teacher, head, args, store.labels)

@@ -196,4 +196,12 @@ def settle_seed(args: RunArguments) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What a run wrote.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from None

@@ -87,8 +87,11 @@ class Crd(KnowledgeDistillation):
     def _others(self, index: Tensor) -> Tensor:
         """Numbers ``(B, K)`` of images of other classes than each image's own, drawn without replacement."""
         other = self.labels[None, :] != self.labels[index][:, None]
-        # Drawn on the CPU, whose generator a checkpoint keeps.
-        draw = torch.rand(other.shape).to(other.device).masked_fill(~other, -1.0)
+        # One number from the CPU's generator, which a checkpoint keeps; the draw itself where the memories are, and
+        # another one on each process, although all share their seed.
+        seed = int(torch.randint(2**48, (1,))) + world()[0]
+        generator = torch.Generator(other.device).manual_seed(seed)
+        draw = torch.rand(other.shape, generator=generator, device=other.device).masked_fill(~other, -1.0)
         return draw.topk(self.negatives, dim=1, sorted=False).indices
 
     def _contrast(self, student: Tensor, teacher: Tensor, others: Tensor) -> Tensor:

@@ -41,6 +41,15 @@ def local_rows(tensor: Tensor) -> Tensor:
     return tensor.chunk(size)[rank] if size > 1 else tensor
 
 
+def everywhere(condition: bool, device: torch.device) -> bool:
+    """Whether ``condition`` holds on every process: what all must do together, all decide alike."""
+    if world()[1] == 1:
+        return condition
+    votes = torch.tensor(int(condition), device=device)
+    dist.all_reduce(votes, op=dist.ReduceOp.MIN)
+    return bool(votes)
+
+
 def shared_permutation(count: int, device: torch.device) -> Tensor:
     """The same random order on every process: rank 0 draws it."""
     order = torch.randperm(count).to(device)

@@ -20,11 +20,14 @@ class FitNet(KnowledgeDistillation):
     """Cross-entropy, and the mean squared error between the middle stages after a regressor.
 
     The stages are compared behind their ReLU where they end in one, as [0] does. [0] trains the hint first and the
-    answers afterwards; trained together, as here, it is the row of the tables in [1].
+    answers afterwards; trained together, as here, it is a row of the tables in [1], which take the second of three
+    blocks. NOTE of the CIFAR networks the stem counts as a stage: the middle is their first block, ``hint_stage=3``
+    the second.
 
     Args:
         student, teacher, options: as in :class:`KnowledgeDistillation`.
         hint_weight: weight of the squared error. Default 100 [1].
+        hint_stage: which of the paired stages, 1 is the shallowest; None (default) the middle one, of four the second.
         classification_weight, kd_weight: default 1 and 0 [1].
     """
 
@@ -34,6 +37,7 @@ class FitNet(KnowledgeDistillation):
         teacher: VipriorsModel | VipriorsForImageClassification,
         *,
         hint_weight: float = 100.0,
+        hint_stage: int | None = None,
         classification_weight: float = 1.0,
         kd_weight: float = 0.0,
         **options,
@@ -43,7 +47,10 @@ class FitNet(KnowledgeDistillation):
         self.hint_weight = hint_weight
         # After the EMA has copied the student: a copy must not carry hooks that write into these taps.
         self.stages = StagePairs(student, self.teacher)
-        self.hint = (len(self.stages.pairs) - 1) // 2
+        count = len(self.stages.pairs)
+        if hint_stage is not None and not 1 <= hint_stage <= count:
+            raise ValueError(f"hint_stage must be within 1 and {count}, got {hint_stage}")
+        self.hint = (count - 1) // 2 if hint_stage is None else hint_stage - 1
         ours, theirs = self.stages.pairs[self.hint]
         self.regressor = connector(ours.channels, theirs.channels)
 

@@ -57,7 +57,9 @@ class KeyQueue(nn.Module):
         self.push(gather(F.normalize(embeddings.detach().float(), dim=1)), gather(index))
 
 
-def settled_queue_length(images: int, batch: int, given: int | None = None, *, most: int = 4096) -> int:
+def settled_queue_length(
+    images: int, batch: int, given: int | None = None, *, most: int = 4096, otherwise: str = "use --method simclr"
+) -> int:
     """The queue length for a data set, or the one given where it can work.
 
     By default the largest multiple of the batch that is at most min(most, images / 2): a queue as long as the data set
@@ -67,6 +69,7 @@ def settled_queue_length(images: int, batch: int, given: int | None = None, *, m
         images: in the training set.
         batch: global batch, keys that enter at once.
         given: the user's wish.
+        otherwise: what else the user could do, for the error where no queue fits.
         most: the published length. Default 4096 [2008.00261]; SEED has 65536 [2101.04731].
 
     Raises:
@@ -81,7 +84,7 @@ def settled_queue_length(images: int, batch: int, given: int | None = None, *, m
         if length == 0:
             raise InputError(
                 f"{images} images are too few for a queue with batches of {batch}: set "
-                f"--per_device_train_batch_size to {max(1, images // 4)} or less, or use --method simclr"
+                f"--per_device_train_batch_size to {max(1, images // 4)} or less, or {otherwise}"
             )
         return length
     if given < 1:
@@ -89,6 +92,6 @@ def settled_queue_length(images: int, batch: int, given: int | None = None, *, m
     if given >= images:
         raise InputError(
             f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its "
-            f"own image as a negative; leave it out, or give at most {max(1, images // 2)}"
+            f"own image in it; leave it out, or give at most {max(1, images // 2)}"
         )
     return given

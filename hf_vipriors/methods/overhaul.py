@@ -32,7 +32,7 @@ class OverhaulDistillation(KnowledgeDistillation):
         student: the classifier, usually started from the teacher's backbone.
         teacher: frozen here; see :class:`FrozenTeacher`.
         feature_weight: lambda. Default 1e-4 [0] (sums over 224-pixel ResNet-50 maps; small networks want more).
-        start_epoch: cross-entropy alone before it. Default 5 [0].
+        start_epoch: no feature distance before it. Default 5 [0].
         batch_statistics: the teacher's batch norms as the published program ran them. Default False.
         classification_weight, kd_weight: default 1 and 0 [0].
         options: as in :class:`KnowledgeDistillation`.
@@ -64,8 +64,9 @@ class OverhaulDistillation(KnowledgeDistillation):
         images, targets = self.mixed(views[0], labels)
         if not self.distils:
             logits = self.student(images).logits
-            loss = self.classification_loss(logits, targets)
-            return MethodOutput(loss=loss, parts={"classification": loss.detach()}, logits=logits)
+            answers = self.teacher.pooled_and_logits(images)[1] if self.kd_weight else None
+            loss, parts = self.answers_loss(logits, targets, answers)
+            return MethodOutput(loss=loss, parts=parts, logits=logits)
         student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
         loss, parts = self.answers_loss(logits, targets, teacher_logits)

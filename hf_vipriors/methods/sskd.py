@@ -104,7 +104,7 @@ class Sskd(Supervised):
             "kd": result.kd.detach(),
             "transfer": result.tf.detach(),
             "similarity": result.ss.detach(),
-            "kept_transfer": logits.new_tensor(len(result.kept_tf) / rotated),
-            "kept_similarity": logits.new_tensor(len(result.kept_ss) / rotated),
+            "kept_transfer": result.total.new_tensor(len(result.kept_tf) / rotated),
+            "kept_similarity": result.total.new_tensor(len(result.kept_ss) / rotated),
         }
         return MethodOutput(loss=result.total, parts=parts, logits=logits[::4])

@@ -36,7 +36,9 @@ class StudentArguments(RunArguments):
         "the teacher where the network is the same, else scratch.",
     )
     backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
-    backbone_args: str | None = option(None, "JSON of arguments for timm.create_model; None: the teacher's.")
+    backbone_args: str | None = option(
+        None, "JSON of arguments for timm.create_model; None: the teacher's where the network is the same."
+    )
     image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")
     crop_pct: float | None = option(None, "Evaluation resizes to size / crop_pct; None: the teacher's, or 0.875.")
     feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].")
@@ -52,6 +54,7 @@ class StudentArguments(RunArguments):
     )
     kd_temperature: float = option(4.0, "T of the answers [2006.07114].")
     hint_weight: float = option(100.0, "fitnet: weight of the hint's squared error [1910.10699].")
+    hint_stage: int | None = option(None, "fitnet: which of the (at most four) stages, 1: shallowest; None: middle.")
     contrast_weight: float = option(0.8, "crd: weight of the contrast [1910.10699].")
     contrast_dim: int = option(128, "crd: width of the embeddings [1910.10699].")
     contrast_temperature: float = option(0.07, "crd: T of the contrast [1910.10699].")
@@ -62,7 +65,9 @@ class StudentArguments(RunArguments):
     similarity_temperature: float = option(0.5, "sskd: T of the similarities [2006.07114].")
     keep_transfer: float = option(1.0, "sskd: share of wrong answers that is transferred [2006.07114].")
     keep_similarity: float = option(0.75, "sskd: share of wrong similarities that is transferred [2006.07114].")
-    head_epochs: float = option(60.0, "sskd: epochs of the teacher's self-supervision head [2006.07114].")
+    head_epochs: float = option(
+        60.0, "sskd: epochs of the teacher's head, kept beside a teacher that is a folder [2006.07114]."
+    )
     head_learning_rate: float = option(0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].")
     label_smoothing: float | None = option(
         None, "Share of each target spread over all classes; None: 0.1 [2008.00261], 0 with sskd."
@@ -116,6 +121,10 @@ class StudentArguments(RunArguments):
             raise InputError("--kd_weight needs a method with a teacher's answers: --method kd")
         if self.method == "supervised" and self.classification_weight not in (None, 1.0):
             raise InputError("--classification_weight weighs the cross-entropy against another term: not supervised")
+        if self.hint_stage is not None:
+            check_range(self.hint_stage, "hint_stage", 1, 4)
+        if self.method == "crd" and (self.mixup or self.cutmix):
+            raise InputError("--mixup and --cutmix blend images, --method crd tells them apart: leave them out")
         if self.method == "sskd":
             for name, unused in (("label_smoothing", 0.0), ("mixup", 0.0), ("cutmix", 0.0), ("class_weights", "none")):
                 if getattr(self, name) not in (None, unused):

@@ -159,6 +159,8 @@ def test_dogo_refuses(refused, teacher_options, change, words):
         (["--method", "fitnet", "--kd_weight", "1"], ["fitnet", "--teacher", "classifier"]),
         (["--method", "kdd"], ["kdd", "kd"]),
         (["--method", "supervised", "--kd_weight", "0.5"], ["kd_weight", "--method kd"]),
+        (["--method", "crd", "--mixup", "0.2", "--teacher", "x"], ["--mixup", "crd"]),
+        (["--method", "fitnet", "--hint_stage", "5", "--teacher", "x"], ["hint_stage", "4"]),
         (["--method", "supervised", "--classification_weight", "0.5"], ["classification_weight", "supervised"]),
         (["--method", "supervised", "--label_smoothing", "1"], ["label_smoothing"]),
     ],
@@ -186,6 +188,7 @@ def test_student_without_a_teacher(refused, student_options, change, words):
         ("crd", "contrast_dim", "0"),
         ("crd", "negatives", "0"),
         ("kd", "teacher_revision", "v2"),
+        ("sskd", "per_device_train_batch_size", "1"),
     ],
 )
 def test_methods_refuse(refused, student_options, classifier_folder, method, option, value):
@@ -211,6 +214,10 @@ def test_teacher_that_does_not_give_the_answers(refused, student_options, teache
         train_student.main, [*student_options, *method, "--teacher", teach("turned", ["red", "green", "blue"])]
     )
     assert "another order" in line and "red, green, blue" in line, line
+    line = refused(
+        train_student.main, [*student_options, *method, "--teacher", teach("other", ["cat", "dog", "ship"])]
+    )
+    assert asked in line and "cat, dog, ship" in line and "blue, green, red" in line, line
 
 
 @pytest.mark.parametrize("main", [train_student.main, pretrain_student.main])

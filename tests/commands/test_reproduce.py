@@ -1,6 +1,8 @@
 """Whole tables as one job: stopped and started again, checked before anything runs, drawn into a README."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,7 @@ def jobs(monkeypatch):
             metrics = dict.fromkeys(FIGURES[job], score)
             if "peer" in metrics:
                 metrics["peer"] = {"knn": score, "linear": score}
+            (folder / "model.safetensors").write_bytes(os.urandom(8))
             wiring.write_json(folder / "metrics.json", metrics)
 
         return kind, run
@@ -213,7 +216,7 @@ def test_length_multiplies_all_epochs(table, jobs, refused):
 def test_only_some_runs_and_what_they_use(table, jobs, asked, ran):
     main(table.options("--runs", *asked))
     assert jobs == [f"seed0/{name}" for name in ran]
-    found = json.loads((table.folder / "results.json").read_text())
+    found = json.loads((table.folder / "results-partial.json").read_text())
     assert {row["run"] for group in found["groups"] for row in group["rows"]} == set(ran)
 
 
@@ -221,7 +224,34 @@ def test_runs_that_no_row_shows(table, jobs):
     del table.content["groups"][1]
     table.write()
     main(table.options("--runs", "teacher"))
-    assert jobs == ["seed0/teacher"] and json.loads((table.folder / "results.json").read_text())["groups"] == []
+    found = json.loads((table.folder / "results-partial.json").read_text())
+    assert jobs == ["seed0/teacher"] and found["groups"] == []
+
+
+def test_a_part_of_a_table_leaves_the_whole_alone(table, jobs, refused, tmp_path):
+    main(table.options(seeds=("0", "1")))
+    whole = {name: (table.folder / name).read_bytes() for name in ("results.json", "results.md")}
+    page = tmp_path / "README.md"
+    page.write_text("<!-- tiny -->\n<!-- /tiny -->")
+    for part in (table.options("--runs", "tuned", seeds=("0", "1")), table.options(seeds=("1",))):
+        main(part)
+        assert {name: (table.folder / name).read_bytes() for name in whole} == whole
+        assert "--draw" in refused([*part, "--draw", str(page)])
+    assert json.loads((table.folder / "results-partial.json").read_text())["seeds"] == [1]
+    main(table.options("--draw", str(page), seeds=("0", "1", "2")))
+    assert "3 seeds" in page.read_text()
+
+
+def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
+    main(table.options())
+    shutil.rmtree(table.folder / "seed0" / "teacher")
+    main(table.options("--runs", "teacher"))
+    jobs.clear()
+    line = refused(table.options())
+    assert "tuned" in line and "another teacher" in line and "remove it" in line and not jobs
+    shutil.rmtree(table.folder / "seed0" / "tuned")
+    main(table.options())
+    assert jobs == ["seed0/tuned"]
 
 
 @pytest.mark.parametrize(
