@@ -10,12 +10,11 @@ one is DIR and the larger one DIR/peer.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from ..data import ImageSplits
 from ..errors import InputError
-from ..hub.native_export import check_exportable, export_native
+from ..hub.native_export import check_exportable
 from ..hub.teachers import load_teacher
 from ..methods import DoGo, Method, Seed, embedding_dim
 from ..models import VipriorsConfig, VipriorsModel
@@ -31,7 +30,6 @@ from .pretraining import (
     settled_queue,
 )
 
-logger = logging.getLogger(__name__)
 SEED_QUEUE = 65536  # [2101.04731]
 ImageCount = Callable[[VipriorsConfig], int]
 
@@ -129,11 +127,7 @@ def pretrain_student(
         InputError: before anything is written, on whatever cannot work.
     """
     build = {"seed": build_seed, "dogo": build_dogo}[args.method]
-    result = pretrain("pretrain_student", data, args, splits, lambda names, images: build(args, names, images))
-    if args.should_save:
-        export_native(result.model, result.directory / "native")
-        logger.info("its backbone for transformers and timm alone: %s", result.directory / "native")
-    return result
+    return pretrain("pretrain_student", data, args, splits, lambda names, images: build(args, names, images))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.features import features
 from ..evaluation.frozen import knn_score, linear_score
+from ..hub.native_export import export_native
 from ..methods import Method, MoCo, SimCLR, settled_queue_length
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments, TeacherArguments, TeacherTrainer
@@ -147,9 +148,9 @@ def pretrain(
     directory = Path(args.output_dir)
     metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}
     if args.should_save:
+        trainer.state.save_to_json(str(directory / "trainer_state.json"))
         for prefix, model in reversed(method.evaluated().items()):  # what finishes the folder comes last
             save(model, directory / prefix.rstrip("_"), data, args, splits, metrics if not prefix else results[prefix])
-        trainer.state.save_to_json(str(directory / "trainer_state.json"))
     trainer.accelerator.wait_for_everyone()
     return PretrainingResult(method.deployable(), trainer.state.log_history, metrics, directory)
 
@@ -162,12 +163,18 @@ def save(
     splits: ImageSplits,
     metrics: dict[str, Any],
 ) -> None:
-    """Model, figures and card; the figures last, so that a folder with ``metrics.json`` is a finished one."""
+    """Model, of a label-free student its native backbone too, card and figures.
+
+    The figures come last: a folder with ``metrics.json`` is a finished one.
+    """
     model.save_pretrained(directory)
     facts = cards.teacher_facts(model, data, args, splits, metrics)
     top = directory == Path(args.output_dir)
     name = directory.resolve().name if top else f"{directory.resolve().parent.name}-{directory.name}"
-    cards.write_card(replace(facts, model_name=name, native=isinstance(args, PretrainArguments) and top), directory)
+    native = isinstance(args, PretrainArguments) and top
+    if native:
+        export_native(model, directory / "native")
+    cards.write_card(replace(facts, model_name=name, native=native), directory)
     wiring.write_json(directory / "metrics.json", metrics)
     logger.info("%s saved to %s: %s", model.config.backbone, directory, summary(metrics))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ from .tables import Table, TableRun, read_table, results, results_markdown
 from .train_student import train_student
 from .train_teacher import train_teacher
 
-logger = logging.getLogger(__name__)
 # Job -> its arguments and what runs it.
 JOBS: dict[str, tuple[type, Callable]] = {
     "train_teacher": (TeacherArguments, train_teacher),

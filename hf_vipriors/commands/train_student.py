@@ -134,8 +134,8 @@ def finish(
     if args.should_save:
         export_native(student, directory, class_names=splits.class_names)
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
-        wiring.write_json(directory / "metrics.json", metrics)
         cards.write_card(facts, directory)
+        wiring.write_json(directory / "metrics.json", metrics)
         low, high = result.interval
         logger.info(
             "student saved to %s: %s top-1 %.1f %% (95 %% interval %.1f to %.1f)",

@@ -161,6 +161,11 @@ class FrozenTeacher(nn.Module):
         return self.model.features(images)
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """``(B, K)`` of a classifier."""
+        return self.model(self.prepared(images)).logits
+
+    @torch.no_grad()
     def pooled_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pooled features ``(B, D)`` and, of a classifier, logits ``(B, K)``, in one pass."""
         return pooled_and_logits(self.model, self.prepared(images))

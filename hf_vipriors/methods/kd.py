@@ -58,8 +58,12 @@ class KnowledgeDistillation(Supervised):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
         images, targets = self.mixed(views[0], labels)
         logits = self.student(images).logits
-        loss, parts = self.answers_loss(logits, targets, self.teacher.pooled_and_logits(images)[1])
+        loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))
         return MethodOutput(loss=loss, parts=parts, logits=logits)
+
+    def teacher_answers(self, images: Tensor) -> Tensor | None:
+        """The teacher's logits, where answers are distilled."""
+        return self.teacher.logits(images) if self.kd_weight else None
 
     def answers_loss(
         self, logits: Tensor, targets: Tensor, teacher_logits: Tensor | None

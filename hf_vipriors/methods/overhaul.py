@@ -64,8 +64,7 @@ class OverhaulDistillation(KnowledgeDistillation):
         images, targets = self.mixed(views[0], labels)
         if not self.distils:
             logits = self.student(images).logits
-            answers = self.teacher.pooled_and_logits(images)[1] if self.kd_weight else None
-            loss, parts = self.answers_loss(logits, targets, answers)
+            loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))
             return MethodOutput(loss=loss, parts=parts, logits=logits)
         student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)

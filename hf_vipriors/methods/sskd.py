@@ -34,7 +34,7 @@ class SskdPretext(Method):
         self.head = head.requires_grad_(True).train()
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        projection = self.head(self.teacher.pooled_and_logits(views[0])[0])
+        projection = self.head(self.teacher.embedding(views[0]))
         loss = sskd.pretext(projection)
         return MethodOutput(loss=loss, parts={"pretext": loss.detach()})
 

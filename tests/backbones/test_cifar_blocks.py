@@ -8,17 +8,10 @@ from hf_vipriors.backbones import StageTaps, create_backbone
 from hf_vipriors.backbones.cifar_mobile import shuffle
 
 
-def build(name: str) -> nn.Module:
-    """A network as after some training: batch norms whose statistics and parameters are not those of a fresh one."""
-    model = create_backbone(f"cifar_{name}", image_size=32, num_classes=5)
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
-    with torch.no_grad():
-        model.train()(images())
-    return model.eval()
+@pytest.fixture
+def build(as_trained):
+    """``build("resnet8")``: a network as after some training."""
+    return lambda name: as_trained(create_backbone(f"cifar_{name}", image_size=32, num_classes=5))
 
 
 def images(batch: int = 2) -> torch.Tensor:
@@ -95,7 +88,7 @@ def shuffle_down_v2(block, x):
     ],
 )
 @torch.no_grad()
-def test_a_block_computes_its_formula(name, path, formula):
+def test_a_block_computes_its_formula(build, name, path, formula):
     """Every ReLU, shortcut and shuffle spelt out: no parameter count and no shape would notice one missing."""
     model = build(name)
     block = model.get_submodule(path)
@@ -108,7 +101,7 @@ def test_a_block_computes_its_formula(name, path, formula):
 
 
 @torch.no_grad()
-def test_vgg_pools_the_maximum_between_its_stages():
+def test_vgg_pools_the_maximum_between_its_stages(build):
     model = build("vgg13")
     maps = model.forward_intermediates(images(), intermediates_only=True)
     pooled = maps[0].unflatten(3, (16, 2)).unflatten(2, (16, 2)).amax((3, 5))
@@ -127,7 +120,7 @@ def test_shuffle_lets_every_group_read_from_every_other():
     assert torch.equal(shuffle(x, 1), x)
 
 
-def test_shufflenet_units_mix_all_channels():
+def test_shufflenet_units_mix_all_channels(build):
     # Without the shuffle the groups of a ShuffleNet would be separate networks.
     model = build("shufflenet_v1")
     unit = model.layer1[1]
@@ -137,7 +130,7 @@ def test_shufflenet_units_mix_all_channels():
     assert reached[80:160].any() and reached[160:].any()
 
 
-def test_the_tap_of_a_wide_resnet_is_the_bare_sum_in_front_of_the_last_norm():
+def test_the_tap_of_a_wide_resnet_is_the_bare_sum_in_front_of_the_last_norm(build):
     model = build("wrn_16_2")
     maps, final = StageTaps(model, 32)(images())
     norm = model.norm[0]

@@ -81,18 +81,6 @@ def images(batch: int = 2, size: int = 32, channels: int = 3) -> torch.Tensor:
     return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def as_trained(model: nn.Module) -> nn.Module:
-    """Batch norms with statistics and affine parameters that are not those of a fresh network."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
-    with torch.no_grad():
-        model.train()(images())
-    return model.eval()
-
-
 def test_the_zoo_is_complete_and_ours():
     assert set(timm.list_models(module="cifar_zoo")) == {f"cifar_{name}" for name in ZOO}
     assert all(is_ours(f"cifar_{name}") for name in ZOO)
@@ -118,7 +106,7 @@ def test_parameters_and_maps_are_those_of_the_literature(name):
 
 
 @every
-def test_stage_taps(name):
+def test_stage_taps(name, as_trained):
     model = as_trained(build(name))
     taps = StageTaps(model, 32, max_stages=9)
     modules = {module: path for path, module in model.named_modules()}
@@ -181,7 +169,7 @@ def test_features_only_of_some_maps(name, feature_cls):
 
 @each_kind
 @torch.no_grad()
-def test_forward_intermediates(name):
+def test_forward_intermediates(name, as_trained):
     model = as_trained(build(name))
     final, maps = model.forward_intermediates(images())
     assert torch.equal(final, model.forward_features(images()))
@@ -211,7 +199,7 @@ def test_stop_early_runs_nothing_behind_the_last_map(monkeypatch):
 
 @each_kind
 @torch.no_grad()
-def test_pruning(name):
+def test_pruning(name, as_trained):
     model = as_trained(build(name))
     maps = model.forward_intermediates(images(), intermediates_only=True)
     assert model.prune_intermediate_layers([0, -3]) == [0, len(maps) - 3]
@@ -307,7 +295,7 @@ def test_torch_compile_without_a_graph_break(name):
 
 
 @each_kind
-def test_channels_last_gives_the_same(name):
+def test_channels_last_gives_the_same(name, as_trained):
     model = as_trained(build(name))
     with torch.no_grad():
         expected = model(images())
@@ -339,7 +327,7 @@ def test_recipes_may_change_a_network():
 
 @each_kind
 @pytest.mark.parametrize("kind", [VipriorsModel, VipriorsForImageClassification])
-def test_saved_and_loaded(name, kind, tmp_path):
+def test_saved_and_loaded(name, kind, as_trained, tmp_path):
     config = VipriorsConfig.for_backbone(f"cifar_{name}", image_size=32, class_names=["cat", "dog"], projector_dim=8)
     model = kind(config)
     as_trained(model.backbone)
@@ -356,7 +344,7 @@ def test_a_student_takes_the_backbone_of_a_teacher():
     assert torch.equal(student.features(images()), teacher.features(images()))
 
 
-def test_exported_in_a_process_that_knows_the_network(tmp_path):
+def test_exported_in_a_process_that_knows_the_network(as_trained, tmp_path):
     config = VipriorsConfig.for_backbone("cifar_resnet8", image_size=32, class_names=["cat", "dog"])
     student = VipriorsForImageClassification(config)
     as_trained(student.backbone)

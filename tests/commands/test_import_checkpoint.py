@@ -29,7 +29,8 @@ def test_a_teacher_folder(published, tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     teacher = VipriorsModel.from_pretrained(folder)
     assert teacher.config.image_size == 48 and teacher.config.projector_dim == 8
-    assert torch.equal(teacher.backbone.conv1.weight, torch.load(published)["state_dict"]["backbone.conv1.weight"])
+    state = torch.load(published, weights_only=True)["state_dict"]
+    assert torch.equal(teacher.backbone.conv1.weight, state["backbone.conv1.weight"])
     assert "exists" in refused(capsys, "--checkpoint", str(published), "--output_dir", str(folder))
 
 

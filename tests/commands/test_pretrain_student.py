@@ -25,7 +25,7 @@ import json, sys
 sys.modules["hf_vipriors"] = None
 import timm, torch
 from transformers import AutoModel
-pixels, found = torch.load(sys.argv[1]), []
+pixels, found = torch.load(sys.argv[1], weights_only=True), []
 with torch.no_grad():
     for folder in sys.argv[2:]:
         model = AutoModel.from_pretrained(folder).eval()
