@@ -174,6 +174,7 @@ def save(
     native = isinstance(args, PretrainArguments) and top
     if native:
         export_native(model, directory / "native")
+        logger.info("its backbone for transformers and timm alone: %s", directory / "native")
     cards.write_card(replace(facts, model_name=name, native=native), directory)
     wiring.write_json(directory / "metrics.json", metrics)
     logger.info("%s saved to %s: %s", model.config.backbone, directory, summary(metrics))
