@@ -40,6 +40,13 @@ PAPERS = {
         )
     ],
     "sskd": [Paper("Knowledge Distillation Meets Self-Supervision", "https://arxiv.org/abs/2006.07114")],
+    "fixmatch": [
+        VIPRIORS,
+        Paper(
+            "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
+            "https://arxiv.org/abs/2001.07685",
+        ),
+    ],
     "kd": [Paper("Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")],
     "fitnet": [Paper("FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550")],
     "crd": [Paper("Contrastive Representation Distillation", "https://arxiv.org/abs/1910.10699")],
@@ -58,9 +65,9 @@ COMMON_SETTINGS = (
     "bf16",
     "crop_scale",
 )
-CLASSIFIER = ("ema_decay", "auto_augment", "student_init")
+CLASSIFIER = ("ema_decay", "auto_augment", "student_init", "layer_decay")
 LABELS = ("label_smoothing", "mixup", "cutmix", "class_weights", *CLASSIFIER)
-ANSWERS = ("classification_weight", "kd_weight", "kd_temperature")
+ANSWERS = ("classification_weight", "kd_weight", "kd_temperature", "unlabelled_ratio")
 # What each method reads: a card says nothing of options that had no effect.
 SETTINGS = {
     "moco": ("temperature", "margin", "queue_length", "encoder_momentum"),
@@ -71,6 +78,7 @@ SETTINGS = {
         "peer_mutual_weight", "mutual_temperature", "mutual_reduction",
     ),
     "supervised": LABELS,
+    "fixmatch": ("unlabelled_ratio", "consistency_weight", "confidence", *LABELS),
     "overhaul": ("feature_weight", "distil_from_epoch", *ANSWERS, *LABELS),
     "kd": (*ANSWERS, *LABELS),
     "fitnet": ("hint_weight", "hint_stage", *ANSWERS, *LABELS),
@@ -91,8 +99,10 @@ def settings_read(args: TeacherArguments | StudentArguments) -> tuple[str, ...]:
         if args.method == "dogo":
             return (*names, *SETTINGS[args.contrast])
         return tuple(name for name in names if args.patches or not name.startswith("patch"))
-    if isinstance(args, StudentArguments) and not args.kd_weight:
-        return tuple(name for name in names if name not in ("kd_weight", "kd_temperature"))
+    if isinstance(args, StudentArguments):
+        idle = () if args.kd_weight else ("kd_weight", "kd_temperature")
+        idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
+        return tuple(name for name in names if name not in idle)
     return names
 
 
@@ -103,8 +113,10 @@ def common_facts(
     ours = data.dataset_name == FASHION_VIPRIORS
     name = "Fashion-VIPriors" if ours else dataset_title(data)
     per_class = data.images_per_class or (50 if ours else None)
-    if per_class is not None:
-        name += f" ({per_class} labelled images per class)"
+    what = [f"{per_class} labelled images per class"] if per_class is not None else []
+    what += protocol_words(data)
+    if what:
+        name += f" ({', '.join(what)})"
     settings = args.to_dict()
     local = ours or data.dataset_name in ("imagefolder", "parquet") or Path(data.dataset_name).exists()
     return {
@@ -125,6 +137,18 @@ def common_facts(
         "hardware": hardware(),
         "versions": wiring.versions(),
     }
+
+
+def protocol_words(data: DataArguments) -> list[str]:
+    """What was done to the train split: a model of wrong labels must not read as one of right ones."""
+    words = []
+    if data.imbalance > 1:
+        words.append(f"imbalance {data.imbalance:g}")
+    if data.train_fraction < 1:
+        words.append(f"{data.train_fraction:.0%} of them")
+    if data.label_noise:
+        words.append(f"{data.label_noise:.0%} of the labels wrong, {data.noise_kind}")
+    return words
 
 
 def dataset_title(data: DataArguments) -> str:
@@ -195,7 +219,7 @@ def student_facts(
         params=parameters(student),
         own_architecture=is_ours(student.config.backbone),
         per_class=metrics["test"]["per_class"],
-        teacher=[teacher_name(args.teacher)] if args.teacher else [],
+        teacher=[teacher_name(name) for name in (args.teacher, *args.more_teachers) if name],
         papers=PAPERS[args.method],
         **common_facts(data, args, splits, metrics.get("seconds")),
     )

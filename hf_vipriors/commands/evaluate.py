@@ -2,14 +2,22 @@
 
     python scripts/evaluate.py --model outputs/student
     python scripts/evaluate.py --model outputs/student outputs/baseline --ten_crop --output scores.json
+    python scripts/evaluate.py --model outputs/student --report outputs/student_report
+    python scripts/evaluate.py --model outputs/student --corruptions --ood_data_dir photos_by_another_camera
 
 Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
 classifier: of it, kNN and the linear probe are measured.
+
+Before any training: do I have enough images? (``--advise --help`` lists its options)
+
+    python scripts/evaluate.py --advise --data_dir photos
 """
 
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +30,14 @@ from rich.table import Table
 from ..data import ImageSplits
 from ..errors import InputError, check_choice, check_range
 from ..evaluation.classification import ClassificationScore, ensemble, score
-from ..evaluation.features import features, probabilities
+from ..evaluation.features import Pass, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..hub.teachers import load_ours
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
 from ..training.arguments import option
-from . import cli, wiring
+from . import advise, cli, evaluation_report, shifted, wiring
+from .evaluation_report import Measured
 
 logger = logging.getLogger(__name__)
 Model = VipriorsModel | VipriorsForImageClassification
@@ -46,6 +55,12 @@ class EvaluationArguments:
     knn_neighbours: int = option(20, "Neighbours that vote.")
     batch_size: int = option(128, "Images at once.")
     output: str | None = option(None, "Write all figures to this JSON file.")
+    report: str | None = option(None, "Draw a page of pictures, report.html, into this new folder.")
+    corruptions: bool = option(False, "Score corrupted images too: 11 corruptions at 5 severities.")
+    ood_dataset_name: str | None = option(
+        None, "A second data set with the same classes (as --dataset_name): its test split, or all its images."
+    )
+    ood_data_dir: str | None = option(None, "Folder of the second data set (as --data_dir).")
     device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
 
     def __post_init__(self) -> None:
@@ -56,33 +71,53 @@ class EvaluationArguments:
         check_range(self.batch_size, "batch_size", 1)
         if self.output is not None and Path(self.output).exists():
             raise InputError(f"--output {self.output} exists: choose another name")
+        if self.report is not None:
+            evaluation_report.check_folder(self.report)
         if self.device is None:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
     """All figures by model and measurement; see :func:`main` for the command."""
+    return measure(data, args).results
+
+
+def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
+    """All figures, and what pictures of them need: the models, the images and the answers."""
     models = {name: load_ours(name, "model").to(args.device) for name in args.model}
     splits = wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")
-    for name, model in models.items():
-        if isinstance(model, VipriorsForImageClassification):
-            class_order(model, splits.class_names, name)
+    orders = {
+        name: class_order(model, splits.class_names, name)
+        for name, model in models.items()
+        if isinstance(model, VipriorsForImageClassification)
+    }
+    second = None
+    if args.ood_dataset_name is not None or args.ood_data_dir is not None:
+        second = shifted.second_set(args.ood_dataset_name, args.ood_data_dir, splits.class_names)
+    if (second is not None or args.corruptions) and not orders:
+        raise InputError("a teacher has no classifier: leave --corruptions and --ood_dataset_name, --ood_data_dir out")
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
-    answers = []
+    answers: dict[str, Pass] = {}
     for name, model in models.items():
         if isinstance(model, VipriorsForImageClassification):
-            mine = classify(model, splits, data, args)
-            answers += mine.values()
-            results[name] |= {kind: value[0] for kind, value in mine.items()}
+            ((kind, (found, values, labels)),) = classify(model, splits, data, args).items()
+            answers[name] = Pass(values, labels)
+            results[name][kind] = found
+            if second is not None:
+                results[name][f"{kind} on {second.title}"] = shifted.second_score(
+                    model, second, orders[name], splits.class_names, data, **how(args)
+                )
         results[name] |= frozen_scores(model, splits, data, args)
-    if len(answers) > 1 and len(models) > 1:
-        mean = ensemble([values for _, values, _ in answers])
-        results[f"ensemble of {len(models)}"] = {measured(args): score(mean, answers[0][2], splits.class_names)}
+    if len(answers) > 1:
+        mean, labels = ensemble([each.values for each in answers.values()]), answers[next(iter(answers))].labels
+        name = f"ensemble of {len(answers)}"
+        answers[name] = Pass(mean, labels)
+        results[name] = {measured(args): score(mean, labels, splits.class_names)}
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
-    return results
+    return Measured(models, splits, args.split, results, answers, orders)
 
 
 def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
@@ -112,6 +147,21 @@ def classify(
     values = found.values[:, class_order(model, splits.class_names, model.config.backbone)]
     result = score(values, found.labels, splits.class_names)
     return {measured(args): (result, values, found.labels)}
+
+
+def corrupted(found: Measured, data: DataArguments, args: EvaluationArguments) -> dict[str, dict[str, Any]]:
+    """What is left of every classifier on corrupted images, by model; nothing where it was not asked for."""
+    if not args.corruptions:
+        return {}
+    return {
+        name: shifted.corrupted_scores(found.models[name], found.splits, found.split, order, data, **how(args))
+        for name, order in found.orders.items()
+    }
+
+
+def how(args: EvaluationArguments) -> dict[str, Any]:
+    """How passes over images are made."""
+    return {"ten_crop": args.ten_crop, "batch_size": args.batch_size, "device": args.device}
 
 
 def measured(args: EvaluationArguments) -> str:
@@ -146,7 +196,7 @@ def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None
     """Two tables on stdout: the scores, and the classes one by one."""
     console = Console()
     table = Table(title=f"Scores on {split}")
-    for column in ("model", "measured", "top-1 %", "95 % interval", "top-5 %", "balanced %", "images"):
+    for column in ("model", "measured", "top-1 %", "95 % interval", "top-5 %", "balanced %", "ECE %", "images"):
         table.add_column(column, justify="left" if column in ("model", "measured") else "right")
     classes = Table(title="Top-1 by class, %")
     classes.add_column("class")
@@ -155,9 +205,9 @@ def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None
         for kind, s in kinds.items():
             top5 = "-" if s.top5 is None else f"{100 * s.top5:.1f}"
             interval = f"{100 * s.interval[0]:.1f} - {100 * s.interval[1]:.1f}"
-            table.add_row(
-                model, kind, f"{100 * s.top1:.1f}", interval, top5, f"{100 * s.balanced_accuracy:.1f}", str(s.count)
-            )
+            ece = "-" if s.calibration_error is None else f"{100 * s.calibration_error:.1f}"
+            balanced = f"{100 * s.balanced_accuracy:.1f}"
+            table.add_row(model, kind, f"{100 * s.top1:.1f}", interval, top5, balanced, ece, str(s.count))
             classes.add_column(f"{Path(model).name}\n{kind}", justify="right")
             columns.append(s.per_class)
     for name in columns[0]:
@@ -168,15 +218,34 @@ def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/evaluate.py`` and of ``-m hf_vipriors.commands.evaluate``."""
+    if "--advise" in (sys.argv[1:] if argv is None else argv):
+        return advise.main(argv)
 
     def job() -> None:
         data, args = cli.Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
-        results = evaluate(data, args)
+        found = measure(data, args)
+        results, shaken = found.results, corrupted(found, data, args)
         show(results, args.split)
+        for name, figures in shaken.items():
+            Console().print(shifted.corruption_table(figures, found.label(name), args.split))
         if args.output is not None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-            wiring.write_json(Path(args.output), {"split": args.split, "scores": figures})
+            content = {"split": args.split, "scores": figures} | ({"corrupted": shaken} if shaken else {})
+            wiring.write_json(Path(args.output), content)
+        if args.report is not None:
+            command = shlex.join(["python", "scripts/evaluate.py", *(sys.argv[1:] if argv is None else argv)])
+            more = {found.label(name): figures for name, figures in shaken.items()}
+            page = evaluation_report.write_report(
+                found,
+                data,
+                args.report,
+                command,
+                batch_size=args.batch_size,
+                device=args.device,
+                more=[shifted.corruption_section(more, args.split)] if more else None,
+            )
+            logger.info("page of pictures: %s", page)
 
     cli.run(job)
 

@@ -2,18 +2,18 @@
 
     python scripts/reproduce.py --table relatives                  every run of scripts/recipes/tables/relatives.yaml
     python scripts/reproduce.py --table chain --length 0.1         a tenth of the epochs, to see whether it works
+    python scripts/reproduce.py --table chain --dataset photos     the same on your own images (train/CLASS/*.jpg)
+    python scripts/reproduce.py --render                           every measured table into README.md and the cards
 
 A table is a YAML file: runs (a job, a recipe, options) that may use each other's results, and groups of rows, each
 compared with its own baseline. A finished run is never run again; one that was made with other settings is refused.
-The figures go to OUTPUT_DIR/results.json, the tables to OUTPUT_DIR/results.md. (--help lists the options)
+OUTPUT_DIR gets results.json, .md and .csv, report.html and plots/*.png. All but the first are drawn from it, and drawn
+again by --results FILE --output_dir DIR without any run. (--help lists the options)
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,32 +21,20 @@ from typing import Any
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from ..errors import InputError, check_range, nearest
-from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
+from ..errors import InputError, check_range
+from ..evaluation.figure_files import to_png
+from ..evaluation.page import Section
+from ..evaluation.table_figures import all_figures
 from ..training.arguments import option
 from . import cli, wiring
-from .pretrain_student import pretrain_student
-from .tables import Table, TableRun, read_table, results, results_markdown
-from .train_student import train_student
-from .train_teacher import train_teacher
+from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown, write_text
+from .table_jobs import JOBS
+from .table_report import run_sections, table_page
+from .table_results import results
+from .table_runs import Reproduction, Wish
+from .tables import read_table
 
-# Job -> its arguments and what runs it.
-JOBS: dict[str, tuple[type, Callable]] = {
-    "train_teacher": (TeacherArguments, train_teacher),
-    "pretrain_student": (PretrainArguments, pretrain_student),
-    "train_student": (StudentArguments, train_student),
-}
-# Of no influence on what is measured.
-NOT_COMPARED = {
-    "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval",
-    "dataloader_num_workers", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "logging_steps",
-    "dataloader_drop_last",
-}  # fmt: skip
 RESULTS, PARTIAL = "results", "results-partial"
-# In a run's folder: digests of the runs it used.
-USES_FILE = "uses.json"
-# Filled in while a run starts, where they were not given.
-SETTLED = ("learning_rate", "base_learning_rate")
 
 
 @dataclass
@@ -55,201 +43,95 @@ class ReproduceArguments:
 
     table: str = option("relatives", "Name of a table in scripts/recipes/tables, or a YAML file.")
     output_dir: str | None = option(None, "Where the runs and the results go; not given: outputs/tables/NAME.")
+    dataset: str | None = option(
+        None, "Another data set for every run: a folder with train/CLASS/*.jpg, or any --dataset_name."
+    )
     runs: list[str] = field(
         default_factory=list,
         metadata={"help": "Only these runs, what they use, and the rows they fill; all if not given."},
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of every run."})
     length: float = option(1.0, "Multiply all epochs by this.")
+    trials: int | None = option(None, "Trials of every run that searches its settings; not given: as the table says.")
     draw: list[str] = field(
         default_factory=list,
         metadata={"help": "Files between whose '<!-- NAME -->' marks the tables are drawn, e.g. README.md."},
     )
     results: str | None = option(None, "Draw from this results.json instead of running anything.")
+    render: bool = option(False, "Draw all of model_cards/results/*.json into README.md and model_cards/*.md.")
     recipes: str | None = option(None, "Folder of the recipes; not given: scripts/recipes.")
 
     def __post_init__(self) -> None:
         check_range(self.length, "length", 0, open_low=True)
+        if self.trials is not None:
+            check_range(self.trials, "trials", 1)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"--seeds must be given, each once, got {self.seeds}")
 
+    def folder(self, table: str) -> Path:
+        """Where a table's runs go; those on another data set have a place of their own."""
+        of = "" if self.dataset is None else f"-{Path(self.dataset).name}"
+        return Path(self.output_dir or Path("outputs") / "tables" / f"{table}{of}")
 
-class Reproduction:
-    """The runs of one table: one folder a run and seed."""
-
-    def __init__(self, table: Table, args: ReproduceArguments, console: Console):
-        self.table, self.args, self.console = table, args, console
-        self.folder = Path(args.output_dir or Path("outputs") / "tables" / table.name)
-        self.cells = [(seed, run) for seed in args.seeds for run in table.runs]
-        # Every option of every run is read before the first one starts.
-        self.settings = {(seed, run.name): self._settings(seed, run) for seed, run in self.cells}
-        self._check_scores()
-
-    def folder_of(self, seed: int, name: str) -> Path:
-        return self.folder / f"seed{seed}" / name
-
-    def _settings(self, seed: int, run: TableRun) -> tuple[DataArguments, Any]:
-        kind, _ = JOBS[run.job]
-        parser = cli.Parser([DataArguments, kind], "")
-        command = parser.recipe_arguments(str(Path(self.args.recipes) / run.recipe)) if run.recipe else []
-        folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
-        command += parser.mapping_arguments(run.options_with(folders), f"{self.table.name}: {run.name}")
-        command += ["--seed", str(seed), "--output_dir", str(self.folder_of(seed, run.name)), "--save_strategy", "no"]
-        try:
-            data, settings = parser.parse(command)
-        except InputError as error:
-            raise InputError(f"{self.table.name}: {run.name}: {error}") from None
-        if self.args.length != 1:
-            scale_epochs(settings, self.args.length)
-        return data, settings
-
-    def _check_scores(self) -> None:
-        for row in (row for group in self.table.groups for row in group["rows"]):
-            _, settings = self.settings[self.args.seeds[0], row["run"]]
-            known = scores_of(settings)
-            if row["score"] not in known:
-                raise InputError(
-                    f"table {self.table.name}: row {row['name']!r} has the score {row['score']!r}: "
-                    f"{nearest(str(row['score']), known)}"
-                )
-
-    def finished(self, seed: int, run: TableRun) -> bool:
-        """Whether its figures lie there.
-
-        Raises:
-            InputError: they were made with other settings.
-        """
-        folder = self.folder_of(seed, run.name)
-        if not all((folder / name).is_file() for name in ("metrics.json", wiring.RUN_FILE)):
-            return False
-        made = wiring.read_json(folder / wiring.RUN_FILE)
-        data, settings = self.settings[seed, run.name]
-        wanted = json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
-        had = {**made["data"], **made["arguments"]}
-        settled = {name for name in SETTLED if wanted[name] is None}
-        if settings.batch_is_automatic:
-            settled.add("per_device_train_batch_size")
-        compared = (wanted.keys() & had.keys()) - NOT_COMPARED - settled
-        other = [name for name in compared if not self._same(wanted[name], had[name])]
-        if other:
-            name = min(other)
-            raise InputError(
-                f"{folder} was run with {name} {had[name]}, the table has {wanted[name]}: remove the folder to run it "
-                "again, or choose another --output_dir"
-            )
-        self._check_uses(seed, run)
-        return True
-
-    def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
-        """What the runs that ``run`` uses are now."""
-        files = {name: self.folder_of(seed, name) / "model.safetensors" for name in run.uses}
-        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
-
-    def _check_uses(self, seed: int, run: TableRun) -> None:
-        """A run that used another run which has been made again since is no longer of this table."""
-        folder = self.folder_of(seed, run.name)
-        if not (folder / USES_FILE).is_file():
-            return
-        now, then = self._digests(seed, run), wiring.read_json(folder / USES_FILE)
-        for name in run.uses:
-            if now.get(name) != then.get(name):
-                raise InputError(
-                    f"{folder} was made from another {name} than lies there now: remove it to run it again, or choose "
-                    "another --output_dir"
-                )
-
-    def _same(self, wanted: Any, had: Any) -> bool:
-        """Equal, or the same run of this table, wherever its folder lay and however it was written."""
-        if isinstance(wanted, str) and isinstance(had, str) and Path(wanted).is_relative_to(self.folder):
-            tail = Path(wanted).relative_to(self.folder).parts
-            return Path(had).parts[-len(tail) :] == tail
-        return wanted == had
-
-    def run(self) -> None:
-        waiting = [(seed, run) for seed, run in self.cells if not self.finished(seed, run)]
-        done, spent = len(self.cells) - len(waiting), 0.0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number, (seed, run) in enumerate(waiting):
-            left = f", about {spent / number * (len(waiting) - number) / 60:.0f} minutes left" if number else ""
-            self.console.rule(f"[bold]{done + number + 1} of {len(self.cells)}[/]  {run.name}, seed {seed}{left}")
-            start = time.perf_counter()
-            data, settings = self.settings[seed, run.name]
-            # What a killed run left behind is a start and no result.
-            settings.overwrite_output_dir = (self.folder_of(seed, run.name) / wiring.RUN_FILE).is_file()
-            JOBS[run.job][1](data, settings)
-            wiring.write_json(self.folder_of(seed, run.name) / USES_FILE, self._digests(seed, run))
-            spent += time.perf_counter() - start
-        found = results(self.table, self.args.seeds, self.folder_of)
-        name = PARTIAL if self.is_part() else RESULTS
-        wiring.write_json(self.folder / f"{name}.json", found)
-        (self.folder / f"{name}.md").write_text(results_markdown(found, verdict=True), encoding="utf-8")
-        self.console.print(f"{len(self.cells)} runs: {self.folder / name}.md, {self.folder / name}.json")
-
-    def is_part(self) -> bool:
-        """Whether this is less than what results.json holds or is to hold: that stays as it is."""
-        whole = self.folder / f"{RESULTS}.json"
-        return bool(self.args.runs) or (
-            whole.is_file() and not set(wiring.read_json(whole)["seeds"]) <= set(self.args.seeds)
-        )
+    def wish(self, table: str) -> Wish:
+        folder, recipes = self.folder(table), Path(self.recipes)
+        return Wish(folder, recipes, self.seeds, self.length, self.dataset, self.trials)
 
 
-def scale_epochs(settings: TeacherArguments | StudentArguments, length: float) -> None:
-    """Multiply the epochs of a run, and those at which something happens in it."""
-    settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
-    settings.lr_milestones = [epoch * length for epoch in settings.lr_milestones]
-    if isinstance(settings, StudentArguments):
-        settings.head_epochs = max(1.0, round(settings.head_epochs * length))
-        settings.distil_from_epoch *= length
+def is_part(args: ReproduceArguments, folder: Path) -> bool:
+    """Whether this is less than what results.json holds or is to hold: that stays as it is."""
+    whole = folder / f"{RESULTS}.json"
+    return bool(args.runs) or (whole.is_file() and not set(wiring.read_json(whole)["seeds"]) <= set(args.seeds))
 
 
-def scores_of(settings: TeacherArguments | StudentArguments) -> tuple[str, ...]:
-    """Names of the scores in ``metrics.json`` of such a run."""
-    if isinstance(settings, StudentArguments):
-        return ("test",)
-    peer = ("peer.knn", "peer.linear") if settings.method == "dogo" else ()
-    return ("knn", "linear", *peer)
+def reproduce(args: ReproduceArguments, console: Console) -> None:
+    """Run what is not finished, then write the results; see :func:`main` for the command."""
+    table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
+    table = table.only(args.runs) if args.runs else table
+    check_marks(table.name, args.draw)
+    reproduction = Reproduction(table, args.wish(table.name), console)
+    folder, part = reproduction.folder, is_part(args, reproduction.folder)
+    if args.draw and part:
+        raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
+    reproduction.run()
+    found = results(table, args.seeds, reproduction.folder_of)
+    if args.dataset is not None:
+        found["title"] += f", on {Path(args.dataset).name}"
+    name = PARTIAL if part else RESULTS
+    # The numbers come first and the pictures last: should drawing fail after hours of training, they are on disk.
+    wiring.write_json(folder / f"{name}.json", found)
+    write_drawn(found, folder, name, run_sections(table, found, args.seeds[0], reproduction.folder_of))
+    console.print(
+        f"{len(reproduction.cells)} runs: {folder / name}.md, .json, .csv; report.html and plots beside them"
+    )
+    if args.draw:
+        draw(found["table"], results_markdown(found), args.draw)
 
 
-def marks(table: str, files: Sequence[str]) -> tuple[str, str]:
-    """The two lines between which a table is drawn.
-
-    Raises:
-        InputError: a file without them.
-    """
-    first, last = f"<!-- {table} -->", f"<!-- /{table} -->"
-    for name in files:
-        text = Path(name).read_text(encoding="utf-8") if Path(name).is_file() else ""
-        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-            raise InputError(f"--draw {name}: it needs one line {first} and, below it, one line {last}")
-    return first, last
-
-
-def draw(found: dict[str, Any], files: Sequence[str]) -> None:
-    """Replace what stands between the table's marks in each file.
-
-    Raises:
-        InputError: a file without the marks; then none is touched.
-    """
-    first, last = marks(found["table"], files)
-    for name in files:
-        text = Path(name).read_text(encoding="utf-8")
-        head, tail = text.split(first)[0], text.split(last)[1]
-        Path(name).write_text(f"{head}{first}\n{results_markdown(found)}{last}{tail}", encoding="utf-8")
+def redraw(args: ReproduceArguments) -> None:
+    """Everything that is drawn, from an earlier run's figures alone."""
+    if not args.draw and args.output_dir is None:
+        raise InputError("--results: say where it is to be drawn, with --output_dir DIR or --draw FILE")
+    found = read_results(args.results)
+    check_marks(found["table"], args.draw)
+    if args.output_dir is not None:
+        folder = Path(args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_drawn(found, folder, Path(args.results).stem, [])
+    if args.draw:
+        draw(found["table"], results_markdown(found), args.draw)
 
 
-def read_results(path: str) -> dict[str, Any]:
-    """The figures of an earlier run.
-
-    Raises:
-        InputError: no such file, or not one that this command wrote.
-    """
-    try:
-        found = wiring.read_json(Path(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--results {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
-        raise InputError(f"--results {path} is no results.json of this command")
-    return found
+def write_drawn(found: dict[str, Any], folder: Path, name: str, pictures: list[Section]) -> None:
+    """NAME.md, NAME.csv, the plots and report.html of what results.json holds."""
+    write_text(folder / f"{name}.md", results_markdown(found, verdict=True))
+    write_text(folder / f"{name}.csv", results_csv(found))
+    part = "-partial" if name == PARTIAL else ""
+    plots = folder / f"plots{part}"
+    plots.mkdir(exist_ok=True)
+    for plot, figure in all_figures(found).items():
+        write_text(plots / f"{plot}.png", to_png(figure))
+    write_text(folder / f"report{part}.html", table_page(found, pictures))
 
 
 def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
@@ -258,21 +140,16 @@ def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None
     def job() -> None:
         (args,) = cli.Parser([ReproduceArguments], __doc__).parse(argv)
         args.recipes = args.recipes or str(recipes or Path("scripts") / "recipes")
-        if args.results:
-            if not args.draw:
-                raise InputError("--results is drawn into the files of --draw: name them")
-            draw(read_results(args.results), args.draw)
-            return
-        transformers_logging.disable_progress_bar()
-        table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
-        table = table.only(args.runs) if args.runs else table
-        marks(table.name, args.draw)
-        reproduction = Reproduction(table, args, Console())
-        if args.draw and reproduction.is_part():
-            raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
-        reproduction.run()
-        if args.draw:
-            draw(wiring.read_json(reproduction.folder / f"{RESULTS}.json"), args.draw)
+        console = Console()
+        if args.render:
+            # The recipes lie in the project's scripts.
+            for name, page in render(Path(args.recipes).parent.parent):
+                console.print(f"{name}: {page}")
+        elif args.results:
+            redraw(args)
+        else:
+            transformers_logging.disable_progress_bar()
+            reproduce(args, console)
 
     cli.run(job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..hub.teachers import load_ours
-from ..methods import Crd, FitNet, KnowledgeDistillation, Method, OverhaulDistillation, Sskd, Supervised
+from ..methods import Crd, FitNet, FixMatch, KnowledgeDistillation, Method, OverhaulDistillation, Sskd, Supervised
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..training import StudentArguments
-from ..views import ClassificationViews, RotationViews
+from ..views import ClassificationViews, ConsistencyViews, RotationViews
 from . import wiring
 
 logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification
 # What goes on from the teacher's weights where it may; the others are compared with students from scratch.
-STARTS_FROM_TEACHER = ("overhaul", "supervised")
+STARTS_FROM_TEACHER = ("overhaul", "supervised", "fixmatch")
 
 
 def network(config: VipriorsConfig) -> tuple[str, dict[str, Any]]:
@@ -49,7 +50,7 @@ def start_weights(student: VipriorsForImageClassification, teacher: Teacher | No
     return f"student {config.backbone} starts from {wish}"
 
 
-def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArguments) -> None:
+def check_teacher(teacher: Teacher, name: str, config: VipriorsConfig, args: StudentArguments) -> None:
     """A teacher must take the student's pictures, and know the student's classes where its answers are distilled."""
     wiring.check_rgb(teacher)
     if not args.needs_answers:
@@ -57,7 +58,7 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArgumen
     asked = f"--method {args.method}" if args.method in args.need_answers else f"--kd_weight {args.kd_weight:g}"
     if not isinstance(teacher, VipriorsForImageClassification):
         raise InputError(
-            f"{asked} distils the teacher's answers, and {args.teacher} has no classifier: fine-tune it first "
+            f"{asked} distils the teacher's answers, and {name} has no classifier: fine-tune it first "
             "(--method supervised --teacher ...) and give the result"
         )
     if teacher.config.num_labels != config.num_labels:
@@ -77,7 +78,7 @@ def check_teacher(teacher: Teacher, config: VipriorsConfig, args: StudentArgumen
         )
     if theirs != ours:
         logger.warning("the teacher names its classes otherwise (%s, ...): are they the same?", ", ".join(theirs[:5]))
-    smoothing = label_smoothing_of(args.teacher)
+    smoothing = label_smoothing_of(name)
     if smoothing:
         logger.warning(
             "the teacher was trained with label smoothing %g, which takes from its answers how classes resemble each "
@@ -106,8 +107,9 @@ def build_method(
     head: nn.Module | None,
     args: StudentArguments,
     labels: Tensor,
+    more_teachers: Sequence[Teacher] = (),
 ) -> Method:
-    """The method named by ``args``, around ``student``; ``labels`` are those of the training images."""
+    """The method named by ``args``, around ``student``; ``labels`` are those of the labelled training images."""
     if args.method == "sskd":
         return Sskd(
             student,
@@ -117,6 +119,7 @@ def build_method(
             temperatures=(args.kd_temperature, args.kd_temperature, args.similarity_temperature),
             keep=(args.keep_transfer, args.keep_similarity),
             ema_decay=args.ema_decay,
+            layer_decay=args.layer_decay,
         )
     options: dict[str, Any] = {
         "label_smoothing": args.label_smoothing,
@@ -126,13 +129,17 @@ def build_method(
     }
     if args.class_weights == "balanced":
         options["class_weights"] = balanced_weights(labels, student.config.num_labels)
+    options["layer_decay"] = args.layer_decay
     if args.method == "supervised":
         return Supervised(student, **options)
+    if args.method == "fixmatch":
+        return FixMatch(student, consistency_weight=args.consistency_weight, confidence=args.confidence, **options)
     options |= {
         "classification_weight": args.classification_weight,
         "kd_weight": args.kd_weight,
         "kd_temperature": args.kd_temperature,
         "batch_statistics": args.teacher_batch_statistics,
+        "more_teachers": more_teachers,
     }
     if args.method == "kd":
         return KnowledgeDistillation(student, teacher, **options)
@@ -167,9 +174,9 @@ def contrastive_distillation(
     )
 
 
-def student_views(config: VipriorsConfig, args: StudentArguments) -> ClassificationViews | RotationViews:
-    kind = RotationViews if args.method == "sskd" else ClassificationViews
-    return kind(
+def student_views(config: VipriorsConfig, args: StudentArguments) -> ClassificationViews:
+    kinds = {"sskd": RotationViews, "fixmatch": ConsistencyViews}
+    return kinds.get(args.method, ClassificationViews)(
         config.image_size,
         config.image_mean,
         config.image_std,

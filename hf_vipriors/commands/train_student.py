@@ -3,6 +3,8 @@
     accelerate launch scripts/train_student.py --teacher outputs/teacher --output_dir outputs/student
     accelerate launch scripts/train_student.py --method supervised --output_dir outputs/baseline
     accelerate launch scripts/train_student.py --method sskd --teacher outputs/baseline --backbone resnet10t
+    accelerate launch scripts/train_student.py --method supervised --output_dir outputs/tuned --trials 20 \\
+        --search_space scripts/recipes/search/supervised.yaml
 
 The result is a native checkpoint: `pipeline("image-classification", model=DIR)` and
 `timm.create_model("local-dir:DIR", pretrained=True)` load it without this package (one of a network that only this
@@ -12,6 +14,7 @@ package knows, such as cifar_resnet8, needs `import hf_vipriors` first).
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +24,18 @@ from torch import Tensor
 
 from ..data import ImageSplits
 from ..errors import InputError
+from ..evaluation.answers import write_answers
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
+from ..evaluation.robustness import robustness
 from ..hub.model_card import CardFacts
-from ..hub.native_export import check_exportable, export_native
+from ..hub.native_export import export_native
 from ..hub.teachers import load_teacher
-from ..models import ExternalForImageClassification, ExternalModel, VipriorsConfig, VipriorsForImageClassification
+from ..models import VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
-from ..views import VIEW_INTERPOLATION
-from . import cards, cli, wiring
-from .sskd_head import fit_head, new_head
-from .student_methods import Teacher, build_method, check_teacher, start_weights, student_views
+from . import cards, cli, search, wiring
+from .search_checks import check_not_given
+from .student_setup import fit_teacher_head, set_up_student
 
 logger = logging.getLogger(__name__)
 
@@ -48,72 +52,29 @@ class StudentResult:
     facts: CardFacts
 
 
-def student_config(args: StudentArguments, class_names: list[str], teacher: Teacher | None) -> VipriorsConfig:
-    """The student's configuration: what was given, else the teacher's, else a ResNet-18 at 64 pixels."""
-    theirs = teacher.config if teacher is not None else None
-    if isinstance(teacher, ExternalModel | ExternalForImageClassification) and args.backbone is None:
-        raise InputError(f"--teacher {args.teacher} is no timm network: say which one the student is, with --backbone")
-    same_network = theirs is not None and args.backbone in (None, theirs.backbone)
-    backbone_args = args.backbone_args
-    if backbone_args is None:
-        backbone_args = theirs.backbone_args if same_network else {}
-    return VipriorsConfig.for_backbone(
-        args.backbone or (theirs.backbone if theirs is not None else "resnet18"),
-        image_size=args.image_size or (theirs.image_size if theirs is not None else 64),
-        backbone_args=backbone_args,
-        class_names=class_names,
-        crop_pct=args.crop_pct or (theirs.crop_pct if theirs is not None else 0.875),
-        interpolation=VIEW_INTERPOLATION,
-    )
-
-
 def train_student(data: DataArguments, args: StudentArguments, splits: ImageSplits | None = None) -> StudentResult:
     """Run phase 2 from data and teacher to a native checkpoint with its card.
 
     Raises:
         InputError: before anything is written, on whatever cannot work.
     """
-    resume = wiring.resume_point(args)
+    resume = search.resume_point(data, args)
     wiring.check_output_dir(args, resume)
     teacher = load_teacher(args.teacher, revision=args.teacher_revision) if args.teacher else None
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
-    wiring.settle_seed(args)
-    config = student_config(args, splits.class_names, teacher)
-    student = VipriorsForImageClassification(config)
-    wiring.check_rgb(student)
-    check_exportable(student)
-    if teacher is not None:
-        check_teacher(teacher, config, args)
-    logger.info(start_weights(student, teacher, args))
-    train, validation = splits.splits["train"], splits.splits["validation"]
-    store = wiring.training_store([train], config, data)
-    args.fit_batch(len(store))
-    wiring.check_alone_in_batch(args, len(store))
-    if args.method == "sskd" and args.per_device_train_batch_size < 2:
-        raise InputError("--method sskd compares the images of a batch: give --per_device_train_batch_size 2 or more")
-    logger.info(args.settle_learning_rate(args.default_base_learning_rate))
-    head = new_head(teacher) if args.method == "sskd" else None
-    method = build_method(student, teacher, head, args, store.labels)
-    validation_store = wiring.evaluation_store(validation, config, data, "validation")
-    test_store = wiring.evaluation_store(splits.splits["test"], config, data, "test")
-    wiring.load_method_state(method, resume)
-    wiring.claim_output_dir(args, data, "train_student", resume)
-    if head is not None:
-        fit_head(teacher, head, store, data, args, splits, config.image_size)
-        wiring.settle_seed(args)  # a head that was found must lead to the same student as one that was fitted
-    trainer = StudentTrainer(
-        method,
-        args,
-        train_store=store,
-        views=student_views(config, args),
-        evaluation_store=validation_store,
-        class_names=splits.class_names,
-    )
+    tuned = search.tune(data, args, splits, teacher, resume) if args.trials or args.settings_of else None
+    run, found, images = (args, None, None) if tuned is None else (tuned.args, tuned.found, tuned.images)
+    setup = set_up_student(data, run, splits, teacher, images)
+    wiring.load_method_state(setup.method, resume)
+    if not args.trials or resume is not None:  # trials have claimed the folder
+        wiring.claim_output_dir(args, data, "train_student", resume)
+    fit_teacher_head(setup, data, splits, teacher)
+    trainer = StudentTrainer(**setup.trainer_options())
     trainer.train(resume_from_checkpoint=resume)
     seconds = wiring.training_seconds(trainer, resume)
-    return finish(method.deployable(), test_store, data, args, splits, trainer, seconds)
+    return finish(setup.method.deployable(), setup.images.test, data, run, splits, trainer, seconds, found)
 
 
 def finish(
@@ -124,17 +85,26 @@ def finish(
     splits: ImageSplits,
     trainer: StudentTrainer,
     seconds: float | None,
+    found: dict[str, Any] | None,
 ) -> StudentResult:
-    """Score once on test, export, write the card."""
-    answers = probabilities(student, test_store, batch_size=args.per_device_eval_batch_size, device=args.device)
+    """Score once on test, export, write the card; ``found`` is what a search says of its settings."""
+    batch = args.per_device_eval_batch_size
+    answers = probabilities(student, test_store, batch_size=batch, device=args.device)
     result = score(answers.values, answers.labels, splits.class_names)
     metrics = {"test": result.to_dict(), "seconds": seconds, "test_is_validation": splits.test_is_validation}
+    if found is not None:
+        metrics["search"] = found
+    if args.corruptions:
+        bar = args.should_save and not args.disable_tqdm
+        metrics["corrupted"] = robustness(student, test_store, batch_size=batch, device=args.device, progress=bar)
+        logger.info("corrupted test images: top-1 %.1f %%", 100 * metrics["corrupted"]["top1"])
     directory = Path(args.output_dir)
     facts = cards.student_facts(student, data, args, splits, metrics)
     if args.should_save:
         export_native(student, directory, class_names=splits.class_names)
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
         cards.write_card(facts, directory)
+        write_answers(directory, answers.values, answers.labels)
         wiring.write_json(directory / "metrics.json", metrics)
         low, high = result.interval
         logger.info(
@@ -154,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def job() -> None:
         data, args = cli.Parser([DataArguments, StudentArguments], __doc__).parse(argv)
+        check_not_given(sys.argv[1:] if argv is None else argv, args)
         train_student(data, args)
 
     cli.run(job)

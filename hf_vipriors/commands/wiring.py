@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
 from ..errors import InputError
+from ..evaluation.answers import ANSWERS_FILE
 from ..methods import Method
 from ..models import VipriorsConfig
 from ..training import DataArguments, MethodTrainer, RunArguments, guard_output_dir
@@ -25,6 +26,7 @@ from ..training.trainer import METHOD_STATE, read_method_state
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
+SEARCH_FILE = "search.json"
 OURS = (
     "config.json",
     "model.safetensors",
@@ -32,6 +34,8 @@ OURS = (
     "README.md",
     "metrics.json",
     "trainer_state.json",
+    ANSWERS_FILE,
+    SEARCH_FILE,
 )
 # Folders inside a run's own: the backbone for other programs, the other of two peers.
 PARTS = ("native", "peer")
@@ -56,6 +60,7 @@ def load_data(data: DataArguments) -> ImageSplits:
         subset_seed=data.subset_seed,
         unlabelled=data.unlabelled,
         validation_share=data.validation_share,
+        limits=data.train_protocol(),
     )
     for note in splits.notes:
         logger.info(note)

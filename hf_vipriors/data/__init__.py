@@ -10,15 +10,20 @@ from hf_vipriors.data.image_store import (
     decode,
     train_geometry,
 )
+from hf_vipriors.data.paired_store import PairedSampler, PairedStore
 from hf_vipriors.data.protocol import apply_protocol
 from hf_vipriors.data.sources import ImageSplits, load_splits
+from hf_vipriors.data.train_protocol import TrainProtocol
 
 __all__ = [
     "FASHION_VIPRIORS",
     "ImageSplits",
     "ImageStore",
     "ResizeCrop",
+    "PairedSampler",
+    "PairedStore",
     "StreamedStore",
+    "TrainProtocol",
     "apply_protocol",
     "build_store",
     "collate",

@@ -8,6 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from hf_vipriors.data.columns import label_array, some
 from hf_vipriors.data.sources import ImageSplits, counts_note
 from hf_vipriors.data.split_names import LABELLED_SPLITS
+from hf_vipriors.data.train_protocol import TrainProtocol
 from hf_vipriors.errors import InputError, nearest
 
 UNLABELLED_CHOICES = ("split", "rest", "none")
@@ -89,6 +90,19 @@ def _select(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
     return dataset.select(np.sort(np.concatenate(rows)))
 
 
+def _train_split(
+    train: Dataset, rows: list[np.ndarray], limits: TrainProtocol, class_names: list[str], seed: int
+) -> tuple[Dataset, list[str]]:
+    """The chosen images, some of them perhaps with wrong labels; no picture is read."""
+    labels = label_array(train)
+    chosen = np.sort(np.concatenate(rows))
+    labels[chosen], notes = limits.spoil(labels[chosen], class_names, seed)
+    if notes:
+        # On all rows and before they are chosen: adding a column to a selection would rewrite all its images.
+        train = train.remove_columns("label").add_column("label", labels)
+    return train.select(chosen), notes
+
+
 def _unlabelled_pool(own: Dataset | None, train: Dataset, used: np.ndarray, choice: str) -> Dataset | None:
     if choice == "none":
         return None
@@ -106,11 +120,12 @@ def apply_protocol(
     subset_seed: int = 0,
     unlabelled: str = "split",
     validation_share: float = 0.2,
+    limits: TrainProtocol | None = None,
 ) -> ImageSplits:
-    """Choose the images that may be used. Only row numbers are chosen; no pixel is read.
+    """Choose the images that may be used. Only row numbers and labels are touched; no pixel is read.
 
-    The same data set as loaded and the same seed give the same rows, and a smaller ``images_per_class`` chooses a
-    subset of a larger one's.
+    The same data set as loaded and the same seed give the same rows, and a smaller ``images_per_class`` or
+    ``train_fraction`` chooses a subset of a larger one's.
 
     Args:
         splits: from :func:`hf_vipriors.data.load_splits`.
@@ -120,6 +135,8 @@ def apply_protocol(
             ``"rest"`` that and the train images neither chosen nor carved, ``"none"`` nothing.
         validation_share: share to carve when validation is missing and there are not ``images_per_class`` further
             images of each class for it.
+        limits: imbalance, a share of the images and label noise, for the train split alone; None for none. Images
+            they leave out count as not chosen (``unlabelled="rest"``).
 
     Returns:
         ``train``, ``validation``, ``test`` (the validation images where the data set has no test split: a note says
@@ -135,10 +152,14 @@ def apply_protocol(
         {'train': 100, 'validation': 500, 'test': 2000, 'unlabelled': 5400}
     """
     _check(splits, images_per_class, subset_seed, unlabelled, validation_share)
+    limits = limits or TrainProtocol()
     own = splits.splits.get("unlabelled")
     if "train" not in splits.splits:
-        if images_per_class is not None or own is None or unlabelled == "none":
-            raise InputError("no labelled train split: --images_per_class and --unlabelled none need class labels")
+        if images_per_class is not None or own is None or unlabelled == "none" or limits.active:
+            raise InputError(
+                "no labelled train split: --images_per_class, --imbalance, --train_fraction, --label_noise and "
+                "--unlabelled none need class labels"
+            )
         return ImageSplits(
             {"unlabelled": own}, [], [*splits.notes, "no labels at all: only label-free training is possible"]
         )
@@ -152,17 +173,18 @@ def apply_protocol(
         )
     result: dict[str, Dataset] = {}
     if "validation" in splits.splits:
-        chosen = [members[:images_per_class] for members in rows]
-        used = np.concatenate(chosen)
+        chosen, carved = [members[:images_per_class] for members in rows], []
         result["validation"] = splits.splits["validation"]
     else:
         chosen, carved, how = _carve(rows, images_per_class, validation_share, class_names)
-        used = np.concatenate([*chosen, *carved])
         result["validation"] = _select(train, carved)
         notes.append(f"no validation split: carved from train, {how} (seed {subset_seed})")
-    result = {"train": _select(train, chosen), **result}
     if images_per_class is not None:
         notes.append(f"{images_per_class} train images per class asked for, chosen with seed {subset_seed}")
+    chosen, thinned = limits.thin_out(chosen, class_names)
+    labelled, spoilt = _train_split(train, chosen, limits, class_names, subset_seed)
+    notes += [*thinned, *spoilt]
+    result = {"train": labelled, **result}
     if "test" in splits.splits:
         result["test"] = splits.splits["test"]
     else:
@@ -171,7 +193,7 @@ def apply_protocol(
             "NO INDEPENDENT TEST SPLIT: 'test' is the validation split again, so test figures are optimistic for "
             "anything that was chosen on validation"
         )
-    pool = _unlabelled_pool(own, train, used, unlabelled)
+    pool = _unlabelled_pool(own, train, np.concatenate([*chosen, *carved]), unlabelled)
     if pool is not None:
         result["unlabelled"] = pool
     notes.append(f"protocol: {counts_note(result)} images")

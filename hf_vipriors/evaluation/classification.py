@@ -1,4 +1,4 @@
-"""Scoring class probabilities: accuracy with its interval, per class, confusion; and ensembles."""
+"""Scoring class probabilities: accuracy with its interval, per class, confusion, calibration; and ensembles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from hf_vipriors.evaluation.calibration import are_probabilities, calibration_error
 from hf_vipriors.evaluation.metrics import load_metric
 from hf_vipriors.evaluation.statistics import wilson_interval
 
@@ -26,6 +27,8 @@ class ClassificationScore:
         per_class: class name -> accuracy, None for a class without images.
         confusion: (K, K) counts, row = true class, column = predicted class.
         count: number of images.
+        calibration_error: expected calibration error (15 bins) of the top-1 answer; None where the rows scored are
+            not probabilities.
     """
 
     top1: float
@@ -35,6 +38,7 @@ class ClassificationScore:
     per_class: dict[str, float | None]
     confusion: list[list[int]]
     count: int
+    calibration_error: float | None = None
 
     def to_dict(self) -> dict:
         """The same numbers as plain JSON types."""
@@ -80,6 +84,7 @@ def score(probabilities: Array, labels: Array, class_names: Sequence[str]) -> Cl
         per_class=dict(zip(class_names, measured["per_class_accuracy"], strict=True)),
         confusion=confusion.tolist(),
         count=len(truth),
+        calibration_error=calibration_error(scores, truth) if are_probabilities(scores) else None,
     )
 
 
@@ -107,10 +112,7 @@ def ensemble(probabilities: Sequence[Array]) -> Array:
     if arrays[0].ndim != 2 or any(rows.shape != arrays[0].shape for rows in arrays):
         raise ValueError(f"expected one shape (N, K) for all models, got {[rows.shape for rows in arrays]}")
     for number, rows in enumerate(arrays):
-        # 1e-2: rows of bfloat16 probabilities sum to 1 only that well.
-        if not (
-            np.isfinite(rows).all() and rows.min(initial=0.0) >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2)
-        ):
+        if not are_probabilities(rows):
             raise ValueError(f"model {number}: rows are not probabilities (>= 0, sum 1): apply a softmax to logits")
     mean = np.mean(arrays, axis=0)
     first = probabilities[0]

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from hf_vipriors.evaluation.report_figures import feature_map_2d
 from hf_vipriors.evaluation.report_page import html
 from hf_vipriors.evaluation.report_rows import Curve, Report, RowSummary, RunRow, caveats, summarise, verdict_lines
 from hf_vipriors.evaluation.report_text import (
+    NOTHING,
     all_verdicts,
     confused_pairs,
     difference,
@@ -35,6 +36,7 @@ from hf_vipriors.evaluation.report_text import (
     duration,
     interval,
     label_name,
+    p_value,
     parameters,
     percent,
 )
@@ -46,15 +48,18 @@ __all__ = [
     "RunRow",
     "caveats",
     "feature_map_2d",
+    "grouped_table",
     "html",
     "markdown",
     "nearest_neighbours",
     "results_table",
     "rich_table",
     "summarise",
+    "table_cells",
     "to_dict",
     "verdict_lines",
     "write_report",
+    "write_whole",
 ]
 
 _STYLES = {"better": "green", "worse": "red", "unclear": "yellow", None: ""}
@@ -77,7 +82,7 @@ def rich_table(report: Report) -> Table:
     table = Table(title=title, title_justify="left", caption=footer, caption_justify="left", **style)
     table.add_column("run", min_width=14, overflow="fold")
     table.add_column("top-1 %\n95 % interval", justify="right", no_wrap=True)
-    columns = _optional_columns(report, summaries)
+    columns = _optional_columns(report.rows, summaries)
     compare = any(summary.difference is not None for summary in summaries)
     if compare:
         table.add_column("to baseline\n95 % interval", justify="right", no_wrap=True)
@@ -95,21 +100,44 @@ def rich_table(report: Report) -> Table:
 
 def results_table(report: Report) -> str:
     """The rows of the report as one GitHub Markdown table."""
-    summaries = summarise(report)
-    columns = _optional_columns(report, summaries)
-    head = ["run", "top-1 %", "95 % interval", "points to the baseline", "95 % interval", *columns]
-    body = [
-        [
-            f"**{_cell(row.name)}**" + (f"<br>{_cell(row.note)}" if row.note else ""),
-            percent(summary.top1),
-            interval(summary.interval),
-            difference(summary),
-            difference_interval(summary),
-            *(column(row, summary) for column in columns.values()),
-        ]
-        for row, summary in zip(report.rows, summaries, strict=True)
-    ]
+    return grouped_table([("", report)])
+
+
+def grouped_table(groups: Sequence[tuple[str, Report]]) -> str:
+    """Several reports as one GitHub Markdown table, each below its heading, all in the same columns.
+
+    Args:
+        groups: heading (Markdown; an empty one has no line) and report.
+    """
+    head, cells = table_cells([report for _, report in groups])
+    body = []
+    for (heading, report), lines in zip(groups, cells, strict=True):
+        if heading:
+            body.append([heading])
+        for row, line in zip(report.rows, lines, strict=True):
+            body.append([f"**{_cell(row.name)}**" + (f"<br>{_cell(row.note)}" if row.note else ""), *line])
     return _table(head, body, numbers_from=1)
+
+
+def table_cells(reports: Sequence[Report]) -> tuple[list[str], list[list[list[str]]]]:
+    """Column headings, the first of which is that of the rows' names, and per report and row the other columns."""
+    summaries = [summarise(report) for report in reports]
+    rows, flat = [row for report in reports for row in report.rows], [s for found in summaries for s in found]
+    columns = _optional_columns(rows, flat) | _paired_columns(flat)
+    cells = [
+        [
+            [
+                percent(summary.top1),
+                interval(summary.interval),
+                difference(summary),
+                difference_interval(summary),
+                *(column(row, summary) for column in columns.values()),
+            ]
+            for row, summary in zip(report.rows, found, strict=True)
+        ]
+        for report, found in zip(reports, summaries, strict=True)
+    ]
+    return ["run", "top-1 %", "95 % interval", "points to the baseline", "95 % interval", *columns], cells
 
 
 def markdown(report: Report) -> str:
@@ -186,17 +214,18 @@ def write_report(report: Report, directory: str | os.PathLike) -> dict[str, Path
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(to_dict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return {
-        "json": _write(folder / "report.json", text),
-        "markdown": _write(folder / "report.md", markdown(report)),
-        "html": _write(folder / "report.html", html(report)),
+        "json": write_whole(folder / "report.json", text),
+        "markdown": write_whole(folder / "report.md", markdown(report)),
+        "html": write_whole(folder / "report.html", html(report)),
     }
 
 
-def _write(path: Path, text: str) -> Path:
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file, text as UTF-8: it appears whole or not at all, and an older one stays until then."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         # mkstemp makes files for the owner alone; a report is to be read like any other file.
         umask = os.umask(0)
         os.umask(umask)
@@ -208,7 +237,21 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _optional_columns(report: Report, summaries: list[RowSummary]) -> dict[str, Callable[[RunRow, RowSummary], str]]:
+def _paired_columns(summaries: Sequence[RowSummary]) -> dict[str, Callable[[RunRow, RowSummary], str]]:
+    """Columns of tables alone; in a terminal they would not fit."""
+    columns = {}
+    if any(summary.p_value is not None for summary in summaries):
+        columns["McNemar p"] = lambda _, summary: p_value(summary.p_value)
+    if any(summary.calibration_error is not None for summary in summaries):
+        columns["ECE %"] = lambda _, summary: percent(summary.calibration_error)
+    if any(summary.trials is not None for summary in summaries):
+        columns["trials"] = lambda _, summary: NOTHING if summary.trials is None else str(summary.trials)
+    return columns
+
+
+def _optional_columns(
+    rows: Sequence[RunRow], summaries: Sequence[RowSummary]
+) -> dict[str, Callable[[RunRow, RowSummary], str]]:
     columns = {}
     if any(summary.top5 is not None for summary in summaries):
         columns["top-5 %"] = lambda _, summary: percent(summary.top5)
@@ -216,7 +259,7 @@ def _optional_columns(report: Report, summaries: list[RowSummary]) -> dict[str, 
         columns["seeds"] = lambda _, summary: str(summary.seeds)
     if any(summary.seconds is not None for summary in summaries):
         columns["time"] = lambda _, summary: duration(summary.seconds)
-    if any(row.params is not None for row in report.rows):
+    if any(row.params is not None for row in rows):
         columns["params"] = lambda row, _: parameters(row.params)
     return columns
 
@@ -243,4 +286,5 @@ def _bullets(lines: list[str]) -> str:
 
 def _table(head: list[str], body: list[list[str]], numbers_from: int = 1) -> str:
     rule = ["---" if column < numbers_from else "---:" for column in range(len(head))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *body])
+    # A line of one cell is a heading: the other cells stay empty.
+    return "\n".join("| " + " | ".join(cells) + " |" * (1 + len(head) - len(cells)) for cells in [head, rule, *body])

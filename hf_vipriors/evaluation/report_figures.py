@@ -1,18 +1,14 @@
-"""The report's drawings: matplotlib figures, and their conversion to SVG that follows the page's light or dark theme.
+"""The report's drawings: matplotlib figures in one look. Pictures of one model and of tables: ``model_figures.py``.
 
 Every function builds its own ``Figure``; nothing goes through pyplot, so no global state and no window is touched.
-Colours are placeholders (``INK``, ``GRID``, ...) which :func:`to_svg` replaces by CSS variables: one drawing serves
-the light page, the dark page and the printer.
+Colours are placeholders (``INK``, ``GRID``, ...) that ``figure_files.py`` replaces: by CSS variables in SVG, so that
+one drawing serves the light page, the dark page and the printer, and by the light theme's colours in PNG.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from html import escape
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -29,14 +25,14 @@ SERIES = tuple(f"#0a0a{number:02d}" for number in range(1, 11))
 MARKERS = "os^DvP*X<"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
-_FONT_SIZE = 10
+FONT_SIZE = 10
 _MAX_POINTS = 2000
-_MAX_NAMED_CLASSES = 25
+MAX_NAMED_CLASSES = 25
 
 
 def curves_figure(panel: Sequence[Curve]) -> Figure:
     """One panel of curves over training, each chance level as a dashed line."""
-    figure, axes = _axes(5.4, 3.3)
+    figure, axes = single_axes(5.4, 3.3)
     for number, curve in enumerate(panel):
         style = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)], "label": curve.name}
         mark = "o" if len(curve.steps) == 1 else None
@@ -49,9 +45,7 @@ def curves_figure(panel: Sequence[Curve]) -> Figure:
     axes.grid(color=GRID, linewidth=0.7)
     axes.margins(x=0.02, y=0.1)
     # Above the axes, so that it never covers a line.
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2, frameon=False, fontsize=_FONT_SIZE, labelcolor=INK
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2, frameon=False, fontsize=FONT_SIZE, labelcolor=INK)
     return figure
 
 
@@ -60,9 +54,9 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = len(counts)
-    named = size <= _MAX_NAMED_CLASSES
+    named = size <= MAX_NAMED_CLASSES
     side = min(6.4, max(4.2, 2.2 + 0.42 * size)) if named else 6.0
-    figure, axes = _axes(side, side)
+    figure, axes = single_axes(side, side)
     # Opacity instead of a colour scale: an empty cell shows the page, whatever its theme.
     right, wrong = np.array([0, 114, 178]) / 255, np.array([213, 94, 0]) / 255
     image = np.zeros((size, size, 4))
@@ -72,8 +66,8 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_xlabel("predicted class", color=INK)
     axes.set_ylabel("true class", color=INK)
     if named:
-        axes.set_xticks(range(size), [_short(name) for name in class_names], rotation=45, ha="right")
-        axes.set_yticks(range(size), [_short(name) for name in class_names])
+        axes.set_xticks(range(size), [short(name) for name in class_names], rotation=45, ha="right")
+        axes.set_yticks(range(size), [short(name) for name in class_names])
     if size <= 15:
         for row, column in zip(*counts.nonzero(), strict=True):
             colour = "#ffffff" if shares[row, column] > 0.6 else INK
@@ -84,13 +78,13 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
 def per_class_figure(per_class: dict[str, float | None]) -> Figure:
     """Accuracy of every class, worst first (of very many classes, the 25 worst)."""
     known = sorted(((value, name) for name, value in per_class.items() if value is not None), reverse=True)
-    shown = known[-_MAX_NAMED_CLASSES:]
-    figure, axes = _axes(5.4, 1.0 + 0.3 * max(len(shown), 2))
+    shown = known[-MAX_NAMED_CLASSES:]
+    figure, axes = single_axes(5.4, 1.0 + 0.3 * max(len(shown), 2))
     values = [100 * value for value, _ in shown]
     axes.barh(range(len(shown)), values, height=0.62, color=SERIES[0])
     for row, value in enumerate(values):
-        axes.text(value + 1, row, f"{value:.0f}", va="center", color=INK, fontsize=_FONT_SIZE)
-    axes.set_yticks(range(len(shown)), [_short(name) for _, name in shown])
+        axes.text(value + 1, row, f"{value:.0f}", va="center", color=INK, fontsize=FONT_SIZE)
+    axes.set_yticks(range(len(shown)), [short(name) for _, name in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
@@ -106,19 +100,19 @@ def feature_map_figure(positions: np.ndarray, labels: Sequence[int], class_names
     if len(labels) > _MAX_POINTS:
         keep = np.random.default_rng(0).choice(len(labels), _MAX_POINTS, replace=False)
         positions, labels = positions[keep], labels[keep]
-    figure, axes = _axes(6.2, 5.0)
+    figure, axes = single_axes(6.2, 5.0)
     classes = np.unique(labels)
     for label in classes:
         name = _class_name(int(label), class_names)
         colour = MUTED if label < 0 else SERIES[label % len(SERIES)]
         marker = "." if label < 0 else MARKERS[label % len(MARKERS)]
         where = positions[labels == label]
-        axes.scatter(*where.T, s=17, color=colour, marker=marker, alpha=0.75, linewidths=0, label=_short(name))
-    if len(classes) <= _MAX_NAMED_CLASSES:
+        axes.scatter(*where.T, s=17, color=colour, marker=marker, alpha=0.75, linewidths=0, label=short(name))
+    if len(classes) <= MAX_NAMED_CLASSES:
         for label in classes[classes >= 0]:
             x, y = np.median(positions[labels == label], axis=0)
             box = {"facecolor": CARD, "edgecolor": GRID, "alpha": 0.85, "boxstyle": "round,pad=0.25"}
-            name = _short(_class_name(int(label), class_names))
+            name = short(_class_name(int(label), class_names))
             axes.text(x, y, name, ha="center", va="center", color=INK, fontsize=9, bbox=box)
         axes.legend(
             loc="lower left",
@@ -165,42 +159,20 @@ def feature_map_2d(features: torch.Tensor | np.ndarray, seed: int = 0) -> np.nda
     return tsne.fit_transform(directions).astype(np.float32)
 
 
-def to_svg(figure: Figure, *, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element for a page, themed by CSS variables and described for screen readers.
-
-    Args:
-        figure: a figure of this module.
-        name: unique on the page; prefixes the ids inside, which would otherwise clash between figures.
-        description: read aloud instead of the picture.
-    """
-    buffer = io.StringIO()
-    # "none" keeps text as text: it takes the page's font, scales and can be searched.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        options = {"bbox_inches": "tight", "pad_inches": 0.03, "metadata": {"Date": None}}
-        figure.savefig(buffer, format="svg", transparent=True, **options)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    themed = {INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card"} | {
-        colour: f"s{number}" for number, colour in enumerate(SERIES, start=1)
-    }
-    for colour, variable in themed.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).strip()
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of that many inches with one pair of axes."""
     figure = Figure(figsize=(width, height), layout="tight")
     axes = figure.add_subplot()
-    axes.tick_params(colors=INK, labelsize=_FONT_SIZE, length=3)
+    style(axes)
+    return figure, axes
+
+
+def style(axes: Axes) -> None:
+    """The house look: dark figures, thin lines left and below only."""
+    axes.tick_params(which="both", colors=INK, labelsize=FONT_SIZE, length=3)
     for side, spine in axes.spines.items():
         spine.set_color(MUTED)
         spine.set_visible(side in ("left", "bottom"))
-    return figure, axes
 
 
 def _class_name(label: int, class_names: Sequence[str]) -> str:
@@ -209,7 +181,7 @@ def _class_name(label: int, class_names: Sequence[str]) -> str:
     return class_names[label] if label < len(class_names) else f"class {label}"
 
 
-def _short(name: str, limit: int = 16) -> str:
-    """Cut out of the middle: long names often differ at their end alone."""
+def short(name: str, limit: int = 16) -> str:
+    """A name that fits, cut out of the middle: long names often differ at their end alone."""
     tail = (limit - 1) // 2
     return name if len(name) <= limit else f"{name[: limit - 1 - tail]}…{name[-tail:]}"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from hf_vipriors.evaluation import report_figures as figures
+from hf_vipriors.evaluation.page import Section, drawing, minus, render
 from hf_vipriors.evaluation.report_rows import Report, RowSummary, caveats, summarise, verdict_lines
 from hf_vipriors.evaluation.report_text import (
     all_verdicts,
@@ -30,17 +29,23 @@ from hf_vipriors.evaluation.report_text import (
 _THUMBNAIL = 112
 
 
-def html(report: Report) -> str:
-    """The report as one self-contained page: no script, nothing fetched, light and dark, phone, screen and paper."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def html(report: Report, more: Sequence[Section] = (), overlays: Sequence[np.ndarray] = ()) -> str:
+    """The report as one self-contained page: no script, nothing fetched, light and dark, phone, screen and paper.
+
+    Args:
+        report: what is known of every report.
+        more: further sections, shown after the pictures of the report.
+        overlays: the pictures of ``report.mistakes`` under their saliency, uint8 (H, W, 3), shown below each.
+
+    Raises:
+        ValueError: a picture that is not uint8 (H, W), (H, W, 1) or (H, W, 3), or not one overlay a mistake.
+    """
     summaries = summarise(report)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        title=report.title,
+        subtitle=report.subtitle,
+        more=more,
         report=report,
         verdicts=_verdicts(report, summaries),
         caveats=caveats(report),
@@ -56,7 +61,7 @@ def html(report: Report) -> str:
         pairs=confused_pairs(report),
         feature_map=_feature_map(report),
         neighbours=_neighbours(report),
-        mistakes=_mistakes(report),
+        mistakes=_mistakes(report, overlays),
     )
 
 
@@ -87,7 +92,7 @@ def _verdicts(report: Report, summaries: list[RowSummary]) -> list[dict]:
     signs = outcomes if len(outcomes) == len(verdict_lines(report)) else []
     lines = all_verdicts(report)
     return [
-        {"text": _minus(line), "outcome": signs[number] if number < len(signs) else "note"}
+        {"text": minus(line), "outcome": signs[number] if number < len(signs) else "note"}
         for number, line in enumerate(lines)
     ]
 
@@ -104,8 +109,8 @@ def _rows(report: Report, summaries: list[RowSummary]) -> list[dict]:
                 "baseline": row.baseline,
                 "top1": percent(summary.top1),
                 "interval": interval(summary.interval),
-                "difference": _minus(difference(summary)),
-                "difference_interval": _minus(difference_interval(summary)),
+                "difference": minus(difference(summary)),
+                "difference_interval": minus(difference_interval(summary)),
                 "outcome": summary.outcome or "none",
                 "p_value": summary.p_value,
                 "top5": percent(summary.top5),
@@ -150,7 +155,7 @@ def _curves(panel: list, number: int) -> Markup:
     for curve in panel:
         chance = "" if curve.chance is None else f", chance level {curve.chance:.3g}"
         parts.append(f"{curve.name}: {curve.ylabel} from {curve.values[0]:.3g} to {curve.values[-1]:.3g}{chance}")
-    return _svg(figures.curves_figure(panel), f"curves{number}", "Curves over training. " + "; ".join(parts))
+    return drawing(figures.curves_figure(panel), f"curves{number}", "Curves over training. " + "; ".join(parts))
 
 
 def _confusion(report: Report) -> Markup | None:
@@ -158,7 +163,9 @@ def _confusion(report: Report) -> Markup | None:
         return None
     figure = figures.confusion_figure(np.asarray(report.confusion), report.class_names)
     worst = "; ".join(f"{true} taken for {guess} {count} times" for true, guess, count, _ in confused_pairs(report))
-    return _svg(figure, "confusion", f"Confusion matrix of {len(report.class_names)} classes. Most frequent: {worst}")
+    return drawing(
+        figure, "confusion", f"Confusion matrix of {len(report.class_names)} classes. Most frequent: {worst}"
+    )
 
 
 def _per_class(report: Report) -> Markup | None:
@@ -166,14 +173,14 @@ def _per_class(report: Report) -> Markup | None:
     if not known:
         return None
     text = "; ".join(f"{name} {percent(value)} %" for name, value in known.items())
-    return _svg(figures.per_class_figure(known), "classes", f"Accuracy of each class: {text}")
+    return drawing(figures.per_class_figure(known), "classes", f"Accuracy of each class: {text}")
 
 
 def _feature_map(report: Report) -> Markup | None:
     if report.feature_map is None or len(report.feature_map[1]) == 0:
         return None
     figure = figures.feature_map_figure(*report.feature_map, report.class_names)
-    return _svg(figure, "map", f"t-SNE map of {len(report.feature_map[1])} feature vectors, coloured by class")
+    return drawing(figure, "map", f"t-SNE map of {len(report.feature_map[1])} feature vectors, coloured by class")
 
 
 def _neighbours(report: Report) -> list[dict]:
@@ -190,23 +197,17 @@ def _neighbours(report: Report) -> list[dict]:
     return found
 
 
-def _mistakes(report: Report) -> list[dict]:
+def _mistakes(report: Report, overlays: Sequence[np.ndarray]) -> list[dict]:
+    if len(overlays) not in (0, len(report.mistakes)):
+        raise ValueError(f"{len(overlays)} overlays for {len(report.mistakes)} mistakes")
+    below = [data_uri(overlay) for overlay in overlays] or [None] * len(report.mistakes)
     return [
         {
             "src": data_uri(image),
+            "below": overlay,
             "true": label_name(true, report.class_names),
             "predicted": label_name(guess, report.class_names),
             "confidence": f"{100 * float(confidence):.0f} %",
         }
-        for image, true, guess, confidence in report.mistakes
+        for (image, true, guess, confidence), overlay in zip(report.mistakes, below, strict=True)
     ]
-
-
-def _svg(figure: figures.Figure, name: str, description: str) -> Markup:
-    # Safe: matplotlib escapes every text it draws, and to_svg escapes the description.
-    return Markup(figures.to_svg(figure, name=name, description=description))
-
-
-def _minus(text: str) -> str:
-    """Typographic minus signs before numbers: as wide as a plus, and no place to break a line."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)

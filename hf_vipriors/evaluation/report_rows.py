@@ -33,6 +33,10 @@ class RunRow:
         baseline: the row that all others are compared with; at most one.
         correct: per seed, whether each test image was right (bool, (test_images,)), same images in every row. Not
             needed; with it, the comparison of single runs is paired, hence sharper.
+        metric: what ``top1`` holds. Anything but "top1" is no share of images and has no interval of a single run.
+        calibration_error: expected calibration error, one value a seed, or None.
+        trials: of the search for its settings, one value a seed, or None.
+        p_values: McNemar's test against the baseline, one value a seed, or None.
 
     Raises:
         ValueError: what would make a wrong table: percent for fractions, lengths that differ, no value.
@@ -47,6 +51,10 @@ class RunRow:
     params: int | None = None
     baseline: bool = False
     correct: Sequence[np.ndarray] | None = None
+    metric: str = "top1"
+    calibration_error: list[float] | None = None
+    trials: list[int] | None = None
+    p_values: list[float] | None = None
 
     def __post_init__(self) -> None:
         for values in (self.top1, self.top5 or []):
@@ -141,7 +149,8 @@ class RowSummary:
         difference: this row minus the baseline (several seeds: mean over the pairs).
         difference_interval: its 95 % interval, None when it cannot be had (unequal numbers of seeds).
         comparison: how that interval was made: "seeds", "paired images" or "separate images".
-        p_value: exact McNemar test, single runs with answers per image only.
+        p_value: exact McNemar test on the same images; of several seeds the largest.
+        calibration_error, trials: mean and largest over the seeds.
     """
 
     name: str
@@ -155,6 +164,8 @@ class RowSummary:
     difference_interval: Interval | None = None
     comparison: str | None = None
     p_value: float | None = None
+    calibration_error: float | None = None
+    trials: int | None = None
 
     @property
     def outcome(self) -> str | None:
@@ -189,16 +200,18 @@ def verdict_lines(report: Report) -> list[str]:
     others = [summary for summary in summaries if not summary.baseline]
     if not others:
         return [f"Only the baseline ({baseline.name}) was measured: there is nothing to compare."]
-    return [_verdict(summary, baseline.name) for summary in others]
+    return [_verdict(summary, baseline.name, baseline.seeds) for summary in others]
 
 
 def caveats(report: Report) -> list[str]:
     """How to read the numbers of this report, in one or two sentences."""
     summaries = summarise(report)
     lines = []
-    if any(summary.seeds == 1 for summary in summaries):
+    single = [summary.seeds == 1 for summary in summaries]
+    if any(single):
+        start = "One seed" if all(single) else "Where there is one seed"
         lines.append(
-            "One seed: the interval covers the choice of test images, not the luck of a training run; "
+            f"{start}: the interval covers the choice of test images, not the luck of a training run; "
             "another seed gives other values."
         )
     if any(summary.seeds > 1 for summary in summaries):
@@ -228,9 +241,11 @@ def _summary(row: RunRow, baseline: RunRow | None) -> RowSummary:
         "baseline": row.baseline,
         "seeds": seeds,
         "top1": float(np.mean(row.top1)),
-        "interval": mean_interval(row.top1) if seeds > 1 else wilson_interval(_right(row), row.test_images),
+        "interval": mean_interval(row.top1) if seeds > 1 else _single_interval(row),
         "top5": None if row.top5 is None else float(np.mean(row.top5)),
         "seconds": float(np.mean(row.seconds)) if len(row.seconds) else None,
+        "calibration_error": None if row.calibration_error is None else float(np.mean(row.calibration_error)),
+        "trials": None if row.trials is None else max(row.trials),
     }
     if baseline is None or row is baseline:
         return RowSummary(**common)
@@ -241,8 +256,8 @@ def _compare(row: RunRow, baseline: RunRow) -> dict:
     differences = np.subtract(row.top1, baseline.top1) if len(row.top1) == len(baseline.top1) else None
     if differences is None:
         # Seeds that do not pair up: the means can be compared, their uncertainty cannot.
-        return {"difference": float(np.mean(row.top1) - np.mean(baseline.top1))}
-    found = {"difference": float(differences.mean())}
+        return {"difference": float(np.mean(row.top1) - np.mean(baseline.top1)), **_largest_p_value(row)}
+    found = {"difference": float(differences.mean()), **_largest_p_value(row)}
     if len(differences) > 1:
         return found | {"difference_interval": mean_interval(differences), "comparison": "seeds"}
     if row.correct is not None and baseline.correct is not None and row.test_images == baseline.test_images:
@@ -252,20 +267,31 @@ def _compare(row: RunRow, baseline: RunRow) -> dict:
             "comparison": "paired images",
             "p_value": mcnemar(*answers),
         }
+    if row.metric != "top1":
+        return found
     interval = difference_interval(_right(row), row.test_images, _right(baseline), baseline.test_images)
     return found | {"difference_interval": interval, "comparison": "separate images"}
+
+
+def _largest_p_value(row: RunRow) -> dict:
+    return {"p_value": max(row.p_values)} if row.p_values else {}
+
+
+def _single_interval(row: RunRow) -> Interval | None:
+    return wilson_interval(_right(row), row.test_images) if row.metric == "top1" else None
 
 
 def _right(row: RunRow) -> int:
     return round(row.top1[0] * row.test_images)
 
 
-def _verdict(summary: RowSummary, baseline: str) -> str:
+def _verdict(summary: RowSummary, baseline: str, seeds: int) -> str:
     size = points(abs(summary.difference), sign=False)
     side = "above" if summary.difference > 0 else "below"
     where = f"level with {baseline}" if size == "0.0" else f"{size} points {side} {baseline}"
     if summary.difference_interval is None:
-        return f"{summary.name} is {where}; the numbers of seeds differ, so no interval and no conclusion."
+        why = "one seed each" if summary.seeds == seeds else "the numbers of seeds differ"
+        return f"{summary.name} is {where}; {why}, so no interval and no conclusion."
     low, high = (points(end) for end in summary.difference_interval)
     if summary.outcome == "unclear":
         return f"{summary.name} is {where}; the 95 % interval ({low} to {high}) includes zero: no difference shown."

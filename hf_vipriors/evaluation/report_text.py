@@ -39,6 +39,13 @@ def difference_interval(summary: RowSummary) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+def p_value(value: float | None) -> str:
+    """0.0312 -> '0.031', 0.00004 -> '< 0.001'."""
+    if value is None:
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def duration(seconds: float | None) -> str:
     """62.4 -> '62 s', 250 -> '4 min 10 s', 3725 -> '1 h 02 min'."""
     if seconds is None:

@@ -27,6 +27,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from hf_vipriors.backbones import TransformersBackbone
 from hf_vipriors.errors import InputError, nearest
+from hf_vipriors.hub.embedded import FASHION_TEACHER, embedded_teacher
 from hf_vipriors.hub.import_checkpoint import SUFFIXES, import_checkpoint, listed
 from hf_vipriors.hub.load_failures import one_line
 from hf_vipriors.hub.native_export import load_native
@@ -48,8 +49,9 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
     """Load a network to distil from.
 
     Args:
-        name: the first of these that fits: a folder of ours (phase 1, or an exported student); a folder with a
-            transformers checkpoint; a published MoCo, SimCLR or SwAV file (``*.pth.tar``, ``*.pth``, ``*.pt``);
+        name: the first of these that fits: ``"fashion-vipriors-teacher"``, which ships with the package; a folder of
+            ours (phase 1, or an exported student); a folder with a transformers checkpoint; a published MoCo, SimCLR
+            or SwAV file (``*.pth.tar``, ``*.pth``, ``*.pt``);
             ``"timm/NAME"`` or ``"timm:NAME"`` for timm's pretrained weights; any other Hub id that
             ``AutoModelForImageClassification`` or ``AutoModel`` loads.
         flag: the option that named it, for messages.
@@ -73,6 +75,8 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
         >>> teacher(torch.rand(2, 3, 32, 32)).projection.shape
         torch.Size([2, 16])
     """
+    if name == FASHION_TEACHER and not Path(name).exists():
+        name = str(embedded_teacher())
     if revision is not None and (Path(name).exists() or name.endswith(SUFFIXES)):
         raise InputError(f"{name} (--{flag}) lies on this machine and has no revision {revision!r}: leave it out")
     if Path(name).is_dir():

@@ -4,6 +4,7 @@ from .base import FrozenTeacher, Method, MethodOutput, Progress, embedding_dim
 from .crd import Crd
 from .dogo import DoGo
 from .fitnet import FitNet
+from .fixmatch import FixMatch
 from .kd import KnowledgeDistillation
 from .key_queue import KeyQueue, settled_queue_length
 from .moco import MoCo
@@ -17,6 +18,7 @@ __all__ = [
     "Crd",
     "DoGo",
     "FitNet",
+    "FixMatch",
     "FrozenTeacher",
     "KeyQueue",
     "KnowledgeDistillation",

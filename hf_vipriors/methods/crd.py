@@ -71,6 +71,8 @@ class Crd(KnowledgeDistillation):
         self.register_buffer("normalisers", torch.zeros(2))
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        if labels.min() < 0:
+            raise ValueError("CRD draws its negatives by class, and met an image without a label")
         images, targets = self.mixed(views[0], labels)
         student_features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
@@ -79,7 +81,7 @@ class Crd(KnowledgeDistillation):
         contrast = self._contrast(student, teacher, self._others(index))
         if self.training:
             self._remember(student.detach(), teacher.detach(), index)
-        loss, parts = self.answers_loss(logits, targets, teacher_logits)
+        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
         return MethodOutput(
             loss=loss + self.contrast_weight * contrast, parts={**parts, "contrast": contrast.detach()}, logits=logits
         )

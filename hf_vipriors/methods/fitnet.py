@@ -63,5 +63,5 @@ class FitNet(KnowledgeDistillation):
             for maps, stage in zip((student_maps, teacher_maps), self.stages.pairs[self.hint], strict=True)
         ]
         hint = losses.fitnet(*same_size(self.regressor(maps[0]), maps[1]))
-        loss, parts = self.answers_loss(logits, targets, teacher_logits)
+        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
         return MethodOutput(loss=loss + self.hint_weight * hint, parts={**parts, "hint": hint.detach()}, logits=logits)

@@ -7,7 +7,10 @@ References:
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
 
 from .. import losses
 from ..models import VipriorsForImageClassification, VipriorsModel
@@ -21,6 +24,7 @@ class KnowledgeDistillation(Supervised):
     .. math:: L = w_{CE} \, CE + w_{KD} \, T^2 \, KL(\sigma(t / T) \| \sigma(s / T))
 
     Methods that distil features derive from it and add their own term; with ``kd_weight`` > 0 they distil answers too.
+    Images without a label (-1) may be in the batch: all but the cross-entropy holds for them too.
 
     Args:
         student: the classifier.
@@ -29,6 +33,7 @@ class KnowledgeDistillation(Supervised):
         kd_weight: w_KD. Default 0.9 [1].
         kd_temperature: T. Default 4 [1].
         batch_statistics: the teacher's batch norms on the batch. Default False.
+        more_teachers: further classifiers; the answers are the mean of all teachers' probabilities. Default none.
         options: as in :class:`Supervised`.
 
     Raises:
@@ -44,16 +49,22 @@ class KnowledgeDistillation(Supervised):
         kd_weight: float = 0.9,
         kd_temperature: float = 4.0,
         batch_statistics: bool = False,
+        more_teachers: Sequence[VipriorsForImageClassification] = (),
         **options,
     ):
         super().__init__(student, **options)
         self.classification_weight, self.kd_weight = classification_weight, kd_weight
         self.kd_temperature = kd_temperature
-        self.teacher = FrozenTeacher(
-            teacher, student.config.image_mean, student.config.image_std, batch_statistics=batch_statistics
+        statistics = student.config.image_mean, student.config.image_std
+        self.teacher, *others = (
+            FrozenTeacher(model, *statistics, batch_statistics=batch_statistics) for model in (teacher, *more_teachers)
         )
-        if kd_weight and self.teacher.num_classes != self.num_classes:
-            raise ValueError(f"the teacher answers for {self.teacher.num_classes} classes, not {self.num_classes}")
+        self.more_teachers = nn.ModuleList(others)
+        if others and not kd_weight:
+            raise ValueError("several teachers share their answers alone: kd_weight must be > 0")
+        for one in (self.teacher, *others) if kd_weight else ():
+            if one.num_classes != self.num_classes:
+                raise ValueError(f"the teacher answers for {one.num_classes} classes, not {self.num_classes}")
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
         images, targets = self.mixed(views[0], labels)
@@ -63,7 +74,17 @@ class KnowledgeDistillation(Supervised):
 
     def teacher_answers(self, images: Tensor) -> Tensor | None:
         """The teacher's logits, where answers are distilled."""
-        return self.teacher.logits(images) if self.kd_weight else None
+        return self.with_more(self.teacher.logits(images), images) if self.kd_weight else None
+
+    def with_more(self, logits: Tensor | None, images: Tensor) -> Tensor | None:
+        """The answers of all teachers: ``logits`` are the first one's.
+
+        The mean of their probabilities, as logits: that of their logits would let the surest one decide alone.
+        """
+        if not self.more_teachers:
+            return logits
+        answers = [logits, *(teacher.logits(images) for teacher in self.more_teachers)]
+        return torch.stack([each.float().softmax(dim=1) for each in answers]).mean(dim=0).clamp(min=1e-12).log()
 
     def answers_loss(
         self, logits: Tensor, targets: Tensor, teacher_logits: Tensor | None

@@ -68,7 +68,7 @@ class OverhaulDistillation(KnowledgeDistillation):
             return MethodOutput(loss=loss, parts=parts, logits=logits)
         student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
-        loss, parts = self.answers_loss(logits, targets, teacher_logits)
+        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
         distillation = self._distillation(student_maps, teacher_maps) / len(images)
         loss = loss + self.feature_weight * distillation
         return MethodOutput(loss=loss, parts={**parts, "distillation": distillation.detach()}, logits=logits)

@@ -55,7 +55,7 @@ class Sskd(Supervised):
         teacher: a classifier of the same classes, frozen here.
         teacher_head: its self-supervision head of stage 1, frozen here.
         weights, temperatures, keep: see :func:`hf_vipriors.losses.sskd.sskd`.
-        ema_decay: as in :class:`Supervised`. The loss on labels is the plain cross-entropy [0].
+        ema_decay, layer_decay: as in :class:`Supervised`. The loss on labels is the plain cross-entropy [0].
 
     Raises:
         ValueError: a teacher without a classifier for these classes.
@@ -71,8 +71,9 @@ class Sskd(Supervised):
         temperatures: tuple[float, float, float] = (4.0, 4.0, 0.5),
         keep: tuple[float, float] = (1.0, 0.75),
         ema_decay: float = 0.0,
+        layer_decay: float = 1.0,
     ):
-        super().__init__(student, label_smoothing=0.0, ema_decay=ema_decay)
+        super().__init__(student, label_smoothing=0.0, ema_decay=ema_decay, layer_decay=layer_decay)
         self.teacher = FrozenTeacher(teacher, student.config.image_mean, student.config.image_std)
         if self.teacher.num_classes != self.num_classes:
             raise ValueError(f"the teacher answers for {self.teacher.num_classes} classes, not {self.num_classes}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from timm.data import Mixup
 from timm.data.mixup import mixup_target
+from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,6 +30,7 @@ class Supervised(Method):
         ema_decay: decay of the moving average of the weights that is evaluated and deployed (warmed up over the
             first steps, so that short runs do not keep their random start); 0 for none.
         class_weights: ``(K,)`` weight of each class in the cross-entropy, or None.
+        layer_decay: factor on the learning rate for each layer below the head, as timm counts layers. Default 1.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Supervised(Method):
         cutmix: float = 0.0,
         ema_decay: float = 0.0,
         class_weights: Tensor | None = None,
+        layer_decay: float = 1.0,
     ):
         super().__init__()
         self.student = student
@@ -53,11 +56,26 @@ class Supervised(Method):
         if self.ema is not None:
             self.ema.requires_grad_(False)
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.layer_decay = layer_decay
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        if self.layer_decay == 1:
+            return {}
+        backbone = self.student.backbone
+        groups = param_groups_layer_decay(backbone, weight_decay=0.0, layer_decay=self.layer_decay)
+        factors = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+        return {f"student.backbone.{name}": factors[id(p)] for name, p in backbone.named_parameters()}
 
     def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and their soft targets ``(B, K)``, mixed where asked (timm mixes pairs: an odd one stays)."""
-        if labels.min() < 0:
-            raise ValueError("supervised training met an image without a label")
+        """Images, mixed where asked, and the soft targets ``(L, K)`` of the L labelled ones, which come first.
+
+        Images without a label (-1) follow, mixed among themselves. timm mixes pairs: an odd image stays as it is.
+        """
+        known = labels >= 0
+        if not known.all():
+            ours, targets = self.mixed(images[known], labels[known])
+            others, _ = self.mixed(images[~known], torch.zeros_like(labels[~known]))
+            return torch.cat([ours, others]), targets
         targets = mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
         even = len(images) // 2 * 2
         if self.mixer is not None and even:
@@ -66,9 +84,12 @@ class Supervised(Method):
         return images, targets
 
     def classification_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), targets, weight=self.class_weights)
+        """Cross-entropy of the labelled rows, which come first."""
+        return F.cross_entropy(logits[: len(targets)].float(), targets, weight=self.class_weights)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        if labels.min() < 0:
+            raise ValueError("supervised training met an image without a label")
         images, targets = self.mixed(views[0], labels)
         logits = self.student(images).logits
         loss = self.classification_loss(logits, targets)

@@ -14,6 +14,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
+from ..data import TrainProtocol
 from ..errors import InputError, check_choice, check_range, nearest
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,14 @@ class DataArguments:
     validation_share: float = option(
         0.2, "Share of the labelled images that becomes validation where the data set has no such split."
     )
+    imbalance: float = option(
+        1.0, "Long tail: largest / smallest class of the train split, falling exponentially in class order; 1: none."
+    )
+    train_fraction: float = option(1.0, "Keep this share of the train images of each class.")
+    label_noise: float = option(0.0, "Make this share of the train labels of each class wrong, by --subset_seed.")
+    noise_kind: str = option(
+        "symmetric", "Wrong labels: 'symmetric' (any other class) or 'asymmetric' (always the next class)."
+    )
     unlabelled: str = option(
         "split",
         "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the "
@@ -78,6 +87,11 @@ class DataArguments:
         check_range(self.validation_share, "validation_share", 0, 0.9, open_low=True)
         if self.images_per_class is not None:
             check_range(self.images_per_class, "images_per_class", 1)
+        self.train_protocol()  # refuses what is out of range
+
+    def train_protocol(self) -> TrainProtocol:
+        """What the protocol does to the train split after its images were chosen."""
+        return TrainProtocol(self.imbalance, self.train_fraction, self.label_noise, self.noise_kind)
 
 
 @dataclass

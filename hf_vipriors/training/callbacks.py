@@ -14,24 +14,29 @@ from ..methods import Method, Progress
 class StepHooks(TrainerCallback):
     """Tells the method when an optimizer step begins and ends: once a step, whatever the accumulation.
 
+    The method is the one that is training: a search trains one after another.
+
     Args:
-        method: gets ``begin_step`` and ``end_step``.
         on_training: called once, when everything is set up.
         on_step: called before the first micro-batch of each step.
     """
 
-    def __init__(self, method: Method, on_training: Callable[[], None], on_step: Callable[[], None]):
-        self.method, self.on_training, self.on_step = method, on_training, on_step
+    def __init__(self, on_training: Callable[[], None], on_step: Callable[[], None]):
+        self.on_training, self.on_step = on_training, on_step
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self.on_training()
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs
+    ) -> None:
         self.on_step()
-        self.method.begin_step(self._progress(args, state))
+        model.begin_step(self._progress(args, state))
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.method.end_step(self._progress(args, state))
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs
+    ) -> None:
+        model.end_step(self._progress(args, state))
 
     @staticmethod
     def _progress(args: TrainingArguments, state: TrainerState) -> Progress:

@@ -15,19 +15,29 @@ from .teacher_arguments import check_crop_scale
 class StudentArguments(RunArguments):
     """A classifier, distilled from a teacher, fine-tuned from it, or trained from scratch."""
 
-    methods: ClassVar[tuple[str, ...]] = ("overhaul", "supervised", "kd", "fitnet", "crd", "sskd")
+    methods: ClassVar[tuple[str, ...]] = ("overhaul", "supervised", "kd", "fitnet", "crd", "sskd", "fixmatch")
     # Methods that need the teacher's answers, hence a classifier of the same classes.
     need_answers: ClassVar[tuple[str, ...]] = ("kd", "sskd")
+    # Methods that a teacher may start, but that do without one while they train.
+    need_no_teacher: ClassVar[tuple[str, ...]] = ("supervised", "fixmatch")
+    # Methods that know what to do with an image without a label.
+    take_unlabelled: ClassVar[tuple[str, ...]] = ("overhaul", "kd", "fitnet", "fixmatch")
 
     method: str = option(
         "overhaul",
         "overhaul (features of all stages), supervised (cross-entropy alone), kd (answers), fitnet (a middle stage), "
-        "crd (contrast of features), sskd (answers and similarities on rotated images).",
+        "crd (contrast of features), sskd (answers and similarities on rotated images), fixmatch (labels, and one "
+        "answer for two views of images without).",
     )
     teacher: str | None = option(
         None,
-        "A folder of ours, timm/NAME or timm:NAME, a Hub id, or a public MoCo, SimCLR or SwAV .pth.tar file. "
-        "With --method supervised the student merely starts from it.",
+        "A folder of ours, fashion-vipriors-teacher (ships with the package), timm/NAME or timm:NAME, a Hub id, or a "
+        "public MoCo, SimCLR or SwAV .pth.tar file. "
+        "With --method supervised and fixmatch the student merely starts from it.",
+    )
+    more_teachers: list[str] = option(
+        [],
+        "Further classifiers like --teacher, for --method kd and --kd_weight: the mean of all answers is distilled.",
     )
     teacher_revision: str | None = option(None, "Revision (branch, tag, commit) of a teacher from the Hub.")
     student_init: str | None = option(
@@ -69,6 +79,18 @@ class StudentArguments(RunArguments):
         60.0, "sskd: epochs of the teacher's head, kept beside a teacher that is a folder [2006.07114]."
     )
     head_learning_rate: float = option(0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].")
+    unlabelled_ratio: int | None = option(
+        None,
+        "Images without labels beside each labelled one of a step, with overhaul, kd, fitnet and fixmatch; None: 3 "
+        "with fixmatch (NOTE 7 in 2001.07685), else 0.",
+    )
+    consistency_weight: float = option(1.0, "fixmatch: weight of the answers for images without labels [2001.07685].")
+    confidence: float = option(
+        0.9, "fixmatch: an answer counts where its best class has this probability (NOTE 0.95 in 2001.07685)."
+    )
+    layer_decay: float = option(
+        1.0, "The learning rate falls by this factor with each layer below the head; below 1 it spares a prior."
+    )
     label_smoothing: float | None = option(
         None, "Share of each target spread over all classes; None: 0.1 [2008.00261], 0 with sskd."
     )
@@ -79,6 +101,18 @@ class StudentArguments(RunArguments):
     class_weights: str = option("none", "'balanced' weighs classes by the inverse of their size; 'none'.")
     crop_scale: list[float] = option([0.5, 1.0], "Area of a crop, smallest and largest share of the image.")
     flip: float = option(0.5, "Probability of a left-right flip; 0 where left and right differ (digits, text).")
+
+    trials: int = option(
+        0,
+        "Train this many students first, with settings drawn from --search_space, and keep the settings that are "
+        "best on validation; 0: none. Started again, a killed search goes on.",
+    )
+    search_space: str | None = option(
+        None, "YAML file of what --trials may change and between what; see scripts/recipes/search."
+    )
+    settings_of: str | None = option(None, "Folder of a run with --trials: take the settings that were best there.")
+
+    corruptions: bool = option(False, "Score corrupted test images too (11 corruptions, 5 severities).")
 
     output_dir: str | None = option("outputs/student", "Where the student, its card and its checkpoints go.")
     num_train_epochs: float = option(100.0, "Passes over the labelled images [2008.00261].")
@@ -98,10 +132,11 @@ class StudentArguments(RunArguments):
         check_choice(self.class_weights, ("none", "balanced"), "class_weights")
         if self.auto_augment is not None:
             check_choice(self.auto_augment, AUTO_AUGMENT_POLICIES, "auto_augment")
-        if self.method != "supervised" and self.teacher is None:
+        if self.method not in self.need_no_teacher and self.teacher is None:
             kind = "a classifier" if self.needs_answers else "made by scripts/train_teacher.py, or timm/NAME"
             raise InputError(f"--method {self.method} needs --teacher ({kind})")
         self._check_weights()
+        self._check_search()
         if self.image_size is not None:
             check_range(self.image_size, "image_size", 8)
         if self.crop_pct is not None:
@@ -117,10 +152,11 @@ class StudentArguments(RunArguments):
 
     def _check_weights(self) -> None:
         """Fill what the method decides, check the ranges, refuse what the method would not use."""
-        if self.method == "supervised" and self.kd_weight:
+        if self.method in self.need_no_teacher and self.kd_weight:
             raise InputError("--kd_weight needs a method with a teacher's answers: --method kd")
-        if self.method == "supervised" and self.classification_weight not in (None, 1.0):
-            raise InputError("--classification_weight weighs the cross-entropy against another term: not supervised")
+        if self.method in self.need_no_teacher and self.classification_weight not in (None, 1.0):
+            raise InputError("--classification_weight weighs the cross-entropy against a teacher's term: leave it out")
+        self._check_unlabelled()
         if self.hint_stage is not None:
             check_range(self.hint_stage, "hint_stage", 1, 4)
         if self.method == "crd" and (self.mixup or self.cutmix):
@@ -134,6 +170,8 @@ class StudentArguments(RunArguments):
             self.classification_weight = 0.1 if answers else 1.0
         if self.kd_weight is None:
             self.kd_weight = 0.9 if answers else 0.0
+        if self.more_teachers and not self.kd_weight:
+            raise InputError("--more_teachers share their answers: use --method kd, or --kd_weight")
         if self.label_smoothing is None:
             self.label_smoothing = 0.0 if self.method == "sskd" else 0.1
         check_range(self.label_smoothing, "label_smoothing", 0, 0.99)
@@ -149,6 +187,40 @@ class StudentArguments(RunArguments):
             check_range(getattr(self, name), name, 0, 1)
         for name in ("negatives", "contrast_dim"):
             check_range(getattr(self, name), name, 1)
+
+    def _check_unlabelled(self) -> None:
+        """Fill how many images without labels a step sees, and refuse those that the method has no use for."""
+        if self.unlabelled_ratio is None:
+            self.unlabelled_ratio = 3 if self.method == "fixmatch" else 0
+        check_range(self.unlabelled_ratio, "unlabelled_ratio", 0)
+        if self.unlabelled_ratio and self.method not in self.take_unlabelled:
+            raise InputError(
+                f"--unlabelled_ratio: --method {self.method} has no use for images without labels; "
+                f"{', '.join(self.take_unlabelled)} have"
+            )
+        if self.method == "fixmatch" and not self.unlabelled_ratio:
+            raise InputError("--method fixmatch learns from images without labels: --unlabelled_ratio 1 or more")
+        if self.method == "fixmatch" and not self.ema_decay:
+            raise InputError(
+                "--method fixmatch answers with the moving average of the weights: give --ema_decay 0.995"
+            )
+        check_range(self.consistency_weight, "consistency_weight", 0)
+        check_range(self.confidence, "confidence", 0, 1)
+        check_range(self.layer_decay, "layer_decay", 0, 1, open_low=True)
+
+    def _check_search(self) -> None:
+        """Refuse a search that has no space, or that has no use."""
+        check_range(self.trials, "trials", 0)
+        if self.trials and self.settings_of:
+            raise InputError("--trials searches for settings, --settings_of takes another run's: give one of them")
+        if self.trials and not self.search_space:
+            raise InputError("--trials needs --search_space FILE, such as scripts/recipes/search/supervised.yaml")
+        if self.search_space and not self.trials:
+            raise InputError("--search_space does nothing without --trials N")
+        if self.trials and self.world_size > 1:
+            raise InputError("--trials runs in one process: search so, then give its folder to --settings_of in many")
+        if self.trials and self.load_best_model_at_end:
+            raise InputError("--trials scores a student when its training ends: leave --load_best_model_at_end out")
 
     @property
     def needs_answers(self) -> bool:

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..data import collate
+from ..data import PairedSampler, PairedStore, collate
 from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import features, probabilities
@@ -75,7 +75,7 @@ class MethodTrainer(Trainer):
             data_collator=collate,
             train_dataset=train_store,
             eval_dataset=evaluation_store,
-            callbacks=[StepHooks(method, self._begin_training, self._begin_step)],
+            callbacks=[StepHooks(self._begin_training, self._begin_step)],
         )
         self.views = views.to(args.device)
         self.remove_callback(ProgressCallback)
@@ -112,6 +112,12 @@ class MethodTrainer(Trainer):
             self._parts[name].append(part.detach())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        store = self.train_dataset if train_dataset is None else train_dataset
+        if isinstance(store, PairedStore):
+            return PairedSampler(store, self.args.seed)
+        return super()._get_train_sampler(train_dataset)
+
     # Optimizer and schedule
 
     @staticmethod
@@ -130,12 +136,18 @@ class MethodTrainer(Trainer):
         if self.optimizer is not None:
             return self.optimizer
         optimizer = super().create_optimizer(model)
-        for prefix, factor in self.model.learning_rate_factors().items():
-            theirs = {id(p) for n, p in self.model.named_parameters() if n.startswith(prefix)}
-            for group in list(optimizer.param_groups):
-                moved = [p for p in group["params"] if id(p) in theirs]
+        prefixes = self.model.learning_rate_factors()
+        factors = {
+            id(p): factor
+            for prefix, factor in prefixes.items()
+            for n, p in self.model.named_parameters()
+            if n.startswith(prefix)
+        }
+        for group in list(optimizer.param_groups):
+            for factor in sorted(set(prefixes.values())):
+                moved = [p for p in group["params"] if factors.get(id(p)) == factor]
                 if moved:
-                    group["params"] = [p for p in group["params"] if id(p) not in theirs]
+                    group["params"] = [p for p in group["params"] if factors.get(id(p)) != factor]
                     optimizer.add_param_group({**group, "params": moved, "lr": group["lr"] * factor})
         return optimizer
 

@@ -43,8 +43,10 @@ def random_resized_crop(
     *,
     ratio: Sequence[float] = (3 / 4, 4 / 3),
     flip: float | Tensor = 0.5,
+    rotation: float = 0.0,
+    shear: float = 0.0,
 ) -> Tensor:
-    """Crop a random part of each image, flip it at random and resize it, all in one bilinear sampling.
+    """Crop a random part of each image, flip, turn and shear it at random and resize it, all in one bilinear sampling.
 
     The area is uniform in ``scale``, the aspect log-uniform in ``ratio``; a side longer than the image is cut to it.
 
@@ -55,6 +57,8 @@ def random_resized_crop(
         generator: the only source of randomness.
         ratio: smallest and largest width/height of the crop.
         flip: probability of a left-right flip; or ``(B,)`` booleans, already drawn, so that crops can share them.
+        rotation: largest angle in degrees, uniform to both sides. Default 0: none, and no number is drawn.
+        shear: largest horizontal shear, uniform to both sides. Default 0: none, and no number is drawn.
 
     Returns:
         float ``(B, C, size, size)``.
@@ -72,6 +76,11 @@ def random_resized_crop(
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
     affine[:, 1, 1], affine[:, 1, 2] = height, y
+    if rotation or shear:
+        angle = uniform(count, -math.radians(rotation), math.radians(rotation), generator)
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
+        turn[:, :, 1] += turn[:, :, 0] * uniform(count, -shear, shear, generator)[:, None]
+        affine[:, :, :2] = affine[:, :, :2] @ turn
     grid = F.affine_grid(affine.to(images.device), [count, images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode=VIEW_INTERPOLATION, padding_mode="reflection", align_corners=False)
 

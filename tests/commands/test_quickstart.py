@@ -37,10 +37,13 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    assert "phase 1 + phase 2" in shown and "supervised baseline" in shown and "pipeline(" in shown
+    for words in ("supervised baseline", "phase 1 + phase 2", "FixMatch", "pipeline("):
+        assert words in shown
     report = json.loads((folder / "report.json").read_text())
     baseline = next(row for row in report["rows"] if row["baseline"])
-    for name, row in (("baseline", baseline), ("student", report["rows"][3])):
+    rows = {row["name"]: row for row in report["rows"]}
+    names = {"distilled": "phase 1 + phase 2", "student": "long phase 1 + FixMatch"}
+    for name, row in (("baseline", baseline), *((run, rows[title]) for run, title in names.items())):
         measured = [
             json.loads((place / name / "metrics.json").read_text())["test"]["top1"]
             for place in (folder, folder / "seed4")

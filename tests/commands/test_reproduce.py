@@ -6,18 +6,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from hf_vipriors.commands import reproduce, wiring
 from hf_vipriors.commands.reproduce import main
-from hf_vipriors.commands.tables import results_markdown
+from hf_vipriors.commands.table_files import read_results, results_markdown
+from hf_vipriors.evaluation.answers import read_answers
+from hf_vipriors.evaluation.statistics import mcnemar
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 # What a finished run of each kind leaves in metrics.json; the figures differ by seed.
 FIGURES = {
     "train_teacher": ("knn", "linear"),
     "pretrain_student": ("knn", "linear", "peer"),
-    "train_student": ("test",),
+    "train_student": ("test", "corrupted"),
+    "evaluate": ("test",),
 }
 
 
@@ -85,14 +89,18 @@ def jobs(monkeypatch):
 
     def fake(job, kind):
         def run(data, args):
-            wiring.check_output_dir(args, None)
-            args.settle_learning_rate(0.1)
-            wiring.claim_output_dir(args, data, job, None)
             folder = Path(args.output_dir)
+            if job == "evaluate":
+                folder.mkdir(parents=True)
+                wiring.write_json(folder / "run.json", {"data": vars(data), "arguments": args.to_dict()})
+            else:
+                wiring.check_output_dir(args, None)
+                args.settle_learning_rate(0.1)
+                wiring.claim_output_dir(args, data, job, None)
             ran.append(f"{folder.parent.name}/{folder.name}")
             if ran.stop == ran[-1]:
                 raise Killed
-            score = {"top1": (60 + args.seed + len(folder.name)) / 100, "count": 100}
+            score = {"top1": (60 + args.seed + len(folder.name) % 30) / 100, "count": 100}
             metrics = dict.fromkeys(FIGURES[job], score)
             if "peer" in metrics:
                 metrics["peer"] = {"knn": score, "linear": score}
@@ -133,7 +141,7 @@ def test_a_real_table_from_end_to_end(table, capsys):
     drawn = (table.folder / "results.md").read_text()
     assert "**On labels**" in drawn and "A line about it." in drawn and "as many epochs" in drawn
     shown = capsys.readouterr().out
-    assert "6 of 6" in shown and "tuned, seed 1" in shown and "minutes left" in shown
+    assert "6 of 6" in shown and "tuned, seed 1" in shown and "left" in shown
     before = {path: path.stat().st_mtime_ns for path in table.folder.glob("seed*/**/*")}
     main(table.options(seeds=("0", "1")))
     assert before == {path: path.stat().st_mtime_ns for path in table.folder.glob("seed*/**/*")}, "nothing ran again"
@@ -254,6 +262,126 @@ def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
     assert jobs == ["seed0/tuned"]
 
 
+@pytest.fixture
+def ensemble(table):
+    """The table with one run that is made once, a matrix that starts from it, and an ensemble of its cells."""
+    supervised = table.content["runs"]["scratch"]
+    table.content["runs"] = {
+        "teacher": table.content["runs"]["teacher"] | {"once": True},
+        "tuned": {
+            **supervised,
+            "matrix": {"flip": [0.0, 0.5]},
+            "options": {"method": "supervised", "teacher": "{teacher}", "flip": "$flip"},
+        },
+        "both": {"job": "evaluate", "options": {"students": ["{tuned-flip0.0}", "{tuned-flip0.5}"], "ten_crop": True}},
+    }
+    rows = [
+        {
+            "name": "flip $flip",
+            "run": "tuned",
+            "score": "test",
+            "matrix": {"flip": [0.0, 0.5]},
+            "baseline": {"flip": 0.0},
+        },
+        {"name": "both", "run": "both", "score": "test"},
+    ]
+    probe = {"name": "the teacher", "run": "teacher", "score": "linear"}
+    table.content["groups"] = [{"title": "On labels", "rows": rows}, {"title": "Features", "rows": [probe]}]
+    table.content["plots"] = [{"kind": "curve", "title": "Flips", "x": "flip"}]
+    table.write()
+    return table
+
+
+def test_a_real_ensemble_of_a_matrix(ensemble):
+    main(ensemble.options(seeds=("0", "1")))
+    out = ensemble.folder
+    assert sorted(path.name for path in (out / "once").iterdir()) == ["teacher"]
+    both, first, second = (read_answers(out / "seed1" / name) for name in ("both", "tuned-flip0.0", "tuned-flip0.5"))
+    assert torch.equal(both.labels, first.labels) and not torch.equal(first.values, second.values)
+    # Ten crops and not one, but of the same two networks.
+    assert torch.allclose(both.values, (first.values + second.values) / 2, atol=0.2)
+    found = json.loads((out / "results.json").read_text())
+    rows = {row["name"]: row for group in found["groups"] for row in group["rows"]}
+    right = [float((a.values.argmax(1) == a.labels).float().mean()) for a in (both,)]
+    assert rows["both"]["top1"][1] == pytest.approx(right[0]) and rows["both"]["seeds"] == [0, 1]
+    assert len(rows["the teacher"]["top1"]) == 1 and rows["the teacher"]["seeds"] == [0]
+    correct = [(a.values.argmax(1) == a.labels).numpy() for a in (second, first)]
+    assert rows["flip 0.5"]["p_values"][1] == mcnemar(*correct) and len(rows["both"]["p_values"]) == 2
+    own = json.loads((out / "seed0" / "tuned-flip0.0" / "metrics.json").read_text())["seconds"]
+    shared = json.loads((out / "once" / "teacher" / "metrics.json").read_text())["seconds"]
+    assert rows["flip 0.0"]["seconds"][0] == pytest.approx(own + shared), "the teacher was not for nothing"
+    assert "calibration_error" in rows["both"] and "McNemar p" in (out / "results.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/metrics.json")}
+    main(ensemble.options(seeds=("0", "1")))
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("*/*/metrics.json")}, "nothing ran again"
+
+
+def test_once_is_once_for_all_seeds(ensemble, jobs):
+    main(ensemble.options(seeds=("0", "1")))
+    assert jobs == [
+        *("once/teacher", "seed0/tuned-flip0.0", "seed0/tuned-flip0.5", "seed0/both"),
+        *("seed1/tuned-flip0.0", "seed1/tuned-flip0.5", "seed1/both"),
+    ]
+    used = json.loads((ensemble.folder / "seed1" / "both" / "run.json").read_text())
+    assert used["arguments"]["students"] == [str(ensemble.folder / "seed1" / f"tuned-flip{f}") for f in (0.0, 0.5)]
+    assert used["data"]["dataset_name"] == "imagefolder", "scored on what its students learnt from"
+    jobs.clear()
+    main(ensemble.options(seeds=("1", "2")))
+    assert jobs == [f"seed2/{name}" for name in ("tuned-flip0.0", "tuned-flip0.5", "both")]
+    *_, probes = read_results(ensemble.folder / "results-partial.json")["groups"]
+    assert probes["rows"][0]["seeds"] == [0], "made with the first seed of the first time"
+
+
+def test_what_is_made_once_uses_the_first_seeds_runs(ensemble, jobs):
+    del ensemble.content["runs"]["teacher"]["once"]
+    ensemble.content["runs"]["tuned"]["once"] = True
+    ensemble.write()
+    main(ensemble.options(seeds=("3", "1")))
+    tuned = ["once/tuned-flip0.0", "once/tuned-flip0.5"]
+    assert jobs == ["seed3/teacher", *tuned, "seed3/both", "seed1/teacher", "seed1/both"]
+    used = json.loads((ensemble.folder / "once" / "tuned-flip0.0" / "run.json").read_text())["arguments"]
+    assert used["teacher"] == str(ensemble.folder / "seed3" / "teacher") and used["seed"] == 3
+    jobs.clear()
+    main(ensemble.options(seeds=("1", "2")))
+    assert jobs == ["seed2/teacher", "seed2/both"], "what was made with seed 3 stands for these too"
+
+
+def test_another_ensemble_is_refused(ensemble, jobs, refused):
+    main(ensemble.options())
+    ensemble.content["runs"]["both"]["options"]["students"].pop()
+    ensemble.write()
+    assert "students" in refused(ensemble.options())
+    ensemble.content["runs"]["both"]["options"] = {"students": ["{teacher}"]}
+    ensemble.write()
+    assert "train_student" in refused(ensemble.options())
+    ensemble.content["runs"]["both"]["options"] = {"students": []}
+    ensemble.write()
+    assert "both" in refused(ensemble.options())
+
+
+def test_trials_change_the_runs_that_search(table, jobs, tmp_path):
+    (tmp_path / "space.yaml").write_text("learning_rate: {low: 0.01, high: 0.2, log: true}\n")
+    table.content["runs"]["scratch"]["options"] |= {"trials": 20, "search_space": str(tmp_path / "space.yaml")}
+    table.write()
+    main(table.options("--trials", "3"))
+    made = {run: json.loads((table.folder / "seed0" / run / "run.json").read_text()) for run in ("scratch", "tuned")}
+    assert {run: found["arguments"]["trials"] for run, found in made.items()} == {"scratch": 3, "tuned": 0}
+
+
+def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table.content["runs"]["scratch"]["options"] |= {"images_per_class": 5, "label_column": "label"}
+    table.write()
+    argv = table.options("--dataset", str(photos))
+    del argv[argv.index("--output_dir") : argv.index("--output_dir") + 2]
+    main(argv)
+    folder = tmp_path / "outputs" / "tables" / f"tiny-{photos.name}"
+    data = json.loads((folder / "seed0" / "scratch" / "run.json").read_text())["data"]
+    assert (data["dataset_name"], data["data_dir"], data["label_column"]) == (str(photos), None, None)
+    assert data["images_per_class"] == 5, "the protocol stays"
+    assert json.loads((folder / "results.json").read_text())["title"] == f"A tiny table, on {photos.name}"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
@@ -274,6 +402,7 @@ def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
         (("groups", 0, "rows", 1, "baseline"), True, ["baseline"]),
         (("groups", 0, "rows", 1, "name"), "from scratch", ["from scratch"]),
         (("groups", 0, "rows"), [{"run": "tuned"}], ["tiny.yaml"]),
+        (("plotz",), [], ["plotz", "plots"]),
         (("groups",), [], ["no rows"]),
         (("title",), None, None),
     ],
@@ -341,6 +470,7 @@ def test_every_table_of_ours_can_be_run(name, jobs, tmp_path):
     main(["--table", name, "--recipes", str(RECIPES), "--output_dir", str(tmp_path / "out"), "--seeds", "0"])
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     shown = {row["run"] for group in found["groups"] for row in group["rows"]}
-    used = {run.name for run in reproduce.read_table(name, RECIPES / "tables", list(reproduce.JOBS)).runs}
-    assert {f"seed0/{run}" for run in used} == set(jobs) and shown <= used
+    runs = reproduce.read_table(name, RECIPES / "tables", list(reproduce.JOBS)).runs
+    assert {f"{'once' if run.once else 'seed0'}/{run.name}" for run in runs} == set(jobs)
+    assert shown <= {run.name for run in runs}
     assert all(sum(row["baseline"] for row in group["rows"]) == 1 for group in found["groups"])

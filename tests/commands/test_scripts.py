@@ -87,11 +87,11 @@ def test_label_free_student_on_two_processes(common, teacher_folder, tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "fitnet", "crd", "sskd"])
+@pytest.mark.parametrize("method", ["kd", "fitnet", "crd", "sskd", "fixmatch"])
 def test_distilled_student_on_two_processes(student_options, classifier_folder, tmp_path, method):
     teacher, folder = shutil.copytree(classifier_folder, tmp_path / "teacher"), tmp_path / "student"
     options = [*student_options, "--method", method, "--teacher", str(teacher), "--per_device_train_batch_size", "3"]
-    options += ["--backbone", "resnet10t", "--head_epochs", "1", "--logging_steps", "1"]
+    options += ["--backbone", "resnet10t", "--head_epochs", "1", "--logging_steps", "1", "--ema_decay", "0.9"]
     done = run(*PAIR, "scripts/train_student.py", *options, "--output_dir", str(folder))
     assert json.loads((folder / "metrics.json").read_text())["test"]["count"] == 12
     logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]

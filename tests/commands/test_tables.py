@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from hf_vipriors.commands.tables import Table, TableRun, results, results_markdown
+from hf_vipriors.commands.table_files import results_markdown
+from hf_vipriors.commands.table_results import own_seconds, results
+from hf_vipriors.commands.tables import Table, TableRun
 from hf_vipriors.errors import InputError
 
 
@@ -97,3 +99,26 @@ def test_a_chain_of_runs_is_kept_whole():
     assert [run.name for run in only.runs] == ["a", "b", "c"]
     assert [[row["run"] for row in group["rows"]] for group in only.groups] == [["a", "b", "c"]]
     assert len(table.groups[0]["rows"]) == 4, "the whole table stays as it was"
+
+
+def test_the_time_of_a_search_counts_once(folder_of):
+    made = {"seconds": 10.0, "search": {"trials": 20, "seconds": 100.0}}
+    assert own_seconds(TableRun("tuned", "train_student", options={"trials": 20}), made) == 110
+    assert own_seconds(TableRun("again", "train_student", options={"settings_of": "{tuned}"}), made) == 10
+    assert own_seconds(TableRun("plain", "train_student"), {"seconds": None}) is None
+
+
+def test_balanced_accuracy_in_place_of_top1(table, folder_of):
+    for run in ("plain", "better"):
+        path = folder_of(0, run) / "metrics.json"
+        metrics = json.loads(path.read_text())
+        metrics["test"] |= {"balanced_accuracy": metrics["test"]["top1"] / 2}
+        path.write_text(json.dumps(metrics))
+    for row in table.groups[0]["rows"]:
+        row["metric"] = "balanced_accuracy"
+    found = results(table, [0], folder_of)
+    plain, better = found["groups"][0]["rows"]
+    assert (plain["top1"], better["top1"]) == ([0.25], [0.30])
+    assert plain["summary"]["interval"] is None, "no share of images, so no interval of one run"
+    assert better["summary"]["difference"] == pytest.approx(0.05) and better["summary"]["difference_interval"] is None
+    assert "(balanced accuracy in place of top-1)" in results_markdown(found)

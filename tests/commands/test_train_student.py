@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from hf_vipriors.commands.train_student import main
+from hf_vipriors.evaluation.answers import read_answers
+from hf_vipriors.evaluation.classification import score
 from hf_vipriors.hub.native_export import load_native
 
 
@@ -114,3 +116,48 @@ def test_smaller_training_set_by_protocol(student_options, tmp_path, caplog):
     options = ["--method", "supervised", "--images_per_class", "4", "--subset_seed", "3", "--max_steps", "2"]
     main([*student_options, *options, "--output_dir", str(folder)])
     assert "train: 12 images" in (folder / "README.md").read_text()
+
+
+def test_answers_lie_beside_the_student_and_give_its_score(student_options, tmp_path):
+    folder = tmp_path / "student"
+    main([*student_options, "--method", "supervised", "--output_dir", str(folder)])
+    answers, test = read_answers(folder), scores(folder)
+    names = ["blue", "green", "red"]
+    again = score(answers.values, answers.labels, names)
+    assert again.top1 == test["top1"] and again.confusion == test["confusion"] and again.per_class == test["per_class"]
+    assert test["calibration_error"] == pytest.approx(again.calibration_error, abs=0.05)
+    assert answers.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4, "in the store's order"
+
+
+def test_a_new_run_removes_the_old_answers_at_once(student_options, tmp_path, monkeypatch):
+    folder = tmp_path / "student"
+    options = [*student_options, "--method", "supervised", "--max_steps", "2", "--output_dir", str(folder)]
+    main(options)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_vipriors.training.StudentTrainer.train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main([*options, "--overwrite_output_dir"])
+    assert read_answers(folder) is None and not (folder / "metrics.json").exists()
+
+
+def test_corrupted_test_images_are_scored_where_it_was_asked_for(student_options, tmp_path):
+    folder = tmp_path / "student"
+    options = [*student_options, "--method", "supervised", "--num_train_epochs", "12", "--learning_rate", "0.05"]
+    main([*options, "--corruptions", "--output_dir", str(folder)])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    shaken = metrics["corrupted"]
+    assert shaken["count"] == 12 and shaken["clean"] == metrics["test"]["top1"]
+    assert len(shaken["per_corruption"]) == 11 and 0 < shaken["top1"] <= 1
+
+
+def test_a_hard_train_split_leaves_test_alone(student_options, tmp_path):
+    folder = tmp_path / "student"
+    hard = ["--imbalance", "4", "--train_fraction", "0.5", "--label_noise", "0.25", "--noise_kind", "asymmetric"]
+    main([*student_options, "--method", "supervised", *hard, "--max_steps", "2", "--output_dir", str(folder)])
+    assert scores(folder)["count"] == 12 and sum(map(sum, scores(folder)["confusion"])) == 12
+    made = json.loads((folder / "run.json").read_text())["data"]
+    assert (made["imbalance"], made["label_noise"], made["noise_kind"]) == (4, 0.25, "asymmetric")
+    assert "train: 11 images" in (folder / "README.md").read_text()

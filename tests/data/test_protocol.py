@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from datasets import Dataset, Features, Image, Value
 
-from hf_vipriors.data import ImageSplits, apply_protocol
+from hf_vipriors.data import ImageSplits, TrainProtocol, apply_protocol
 from hf_vipriors.errors import InputError
 
 
@@ -186,3 +186,92 @@ def test_labels_are_optional_only_for_label_free_training():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         apply_protocol(all_three(), **options)
+
+
+# --- a harder train split -----------------------------------------------------------------------------------------
+
+
+def harder(whole, images_per_class=None, unlabelled="split", subset_seed=0, **limits):
+    return apply_protocol(
+        whole,
+        images_per_class=images_per_class,
+        unlabelled=unlabelled,
+        subset_seed=subset_seed,
+        limits=TrainProtocol(**limits),
+    )
+
+
+def test_a_long_tail_then_a_share_of_it():
+    chosen = harder(all_three(100), images_per_class=80, imbalance=16, train_fraction=0.5)
+    assert per_class(chosen.splits["train"]) == {0: 40, 1: 10, 2: 2}  # 80, 20 and 5 (its half rounds to even)
+    assert {split: len(chosen.splits[split]) for split in ("validation", "test")} == {"validation": 12, "test": 15}
+    assert "imbalance 16: from 80 train images of 'a' down to 5 of 'c'" in chosen.notes
+    assert "train fraction 0.5: 52 of 105 train images, each class alike" in chosen.notes
+
+
+def test_a_smaller_share_is_a_subset_and_leaves_one_image_of_each_class():
+    parts = [set(rows(harder(all_three(), train_fraction=share).splits["train"])) for share in (0.01, 0.3, 0.7, 1)]
+    assert [len(part) for part in parts] == [3, 9, 21, 30]
+    assert parts[0] < parts[1] < parts[2] < parts[3]
+
+
+def test_images_left_out_join_the_rest_and_only_there():
+    for choice, pool in (("rest", 30 - 9), ("split", 0)):
+        chosen = harder(all_three(), train_fraction=0.3, unlabelled=choice).splits
+        assert len(chosen.get("unlabelled", [])) == pool
+    pooled = rows(harder(all_three(), imbalance=5, unlabelled="rest").splits["unlabelled"])
+    assert not set(pooled) & set(rows(harder(all_three(), imbalance=5).splits["train"]))
+
+
+def test_the_carved_validation_is_the_same_whatever_is_left_of_train():
+    whole = splits(train=[0, 1, 2] * 20)
+    plain = apply_protocol(whole).splits
+    hard = harder(whole, imbalance=4, train_fraction=0.5, label_noise=0.5).splits
+    assert rows(hard["validation"]) == rows(plain["validation"])
+    assert hard["validation"]["label"] == plain["validation"]["label"]
+    assert set(rows(hard["train"])) < set(rows(plain["train"]))
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])
+def test_noise_changes_labels_of_train_and_nothing_else(kind):
+    whole = all_three(20)
+    plain = apply_protocol(whole, images_per_class=10).splits
+    noisy = harder(whole, images_per_class=10, label_noise=0.3, noise_kind=kind)
+    assert rows(noisy.splits["train"]) == rows(plain["train"])
+    pairs = list(zip(plain["train"]["label"], noisy.splits["train"]["label"], strict=True))
+    assert Counter(true for true, label in pairs if true != label) == {0: 3, 1: 3, 2: 3}
+    for split in ("validation", "test"):
+        assert noisy.splits[split]["label"] == plain[split]["label"]
+    assert noisy.splits["train"].features == plain["train"].features
+    assert any(f"label noise 0.3, {kind}: 9 of 30 train labels made wrong" in note for note in noisy.notes)
+    assert whole.splits["train"]["label"] == [0, 1, 2] * 20, "the data set as loaded is left alone"
+
+
+def test_noise_by_seed_and_less_of_it_in_a_subset_of_the_images():
+    def wrong(rate, seed=0):
+        noisy = harder(all_three(20), subset_seed=seed, label_noise=rate).splits["train"]
+        true = dict(zip(rows(all_three(20).splits["train"]), [0, 1, 2] * 20, strict=True))
+        return {path for path, label in zip(rows(noisy), noisy["label"], strict=True) if true[path] != label}
+
+    assert wrong(0.1) < wrong(0.5) and wrong(0.5) == wrong(0.5) != wrong(0.5, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"imbalance": 0.5}, "--imbalance is 0.5"),
+        ({"imbalance": 100}, "--imbalance 100 leaves the smallest class without an image"),
+        ({"train_fraction": 0}, "--train_fraction is 0"),
+        ({"train_fraction": 1.1}, "--train_fraction is 1.1"),
+        ({"label_noise": 1}, "--label_noise is 1"),
+        ({"noise_kind": "symetric"}, "did you mean 'symmetric'"),
+    ],
+)
+def test_impossible_hardships_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        harder(all_three(), **options)
+
+
+def test_without_labels_there_is_nothing_to_make_harder():
+    with pytest.raises(InputError, match="--label_noise .* need class labels"):
+        harder(splits([], unlabelled=5), label_noise=0.1)

@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from hf_vipriors.evaluation import report as module
+from hf_vipriors.evaluation.page import Section
 from hf_vipriors.evaluation.report import (
     Curve,
     Report,
@@ -274,6 +275,23 @@ def test_pictures_are_described_and_true_to_the_pixels(full):
     assert len(drawings) == 4
     assert all(drawing["role"] == "img" and len(drawing["aria-label"]) > 20 for drawing in drawings)
     assert "chance level 8.24" in drawings[0]["aria-label"]
+
+
+def test_a_mistake_stands_above_its_overlay_and_every_one_has_one(full):
+    overlay = np.full((8, 8, 3), 7, np.uint8)
+    images = Page(html(full, overlays=[overlay])).all("img")
+    assert images[-2]["alt"].startswith("Coat, predicted") and images[-1]["alt"] == "the pixels it hangs on"
+    shown = Image.open(io.BytesIO(base64.b64decode(images[-1]["src"].split(",")[1])))
+    assert np.array_equal(np.asarray(shown), overlay)
+    assert "the pixels" not in html(full)
+    with pytest.raises(ValueError, match="2 overlays for 1"):
+        html(full, overlays=[overlay, overlay])
+
+
+def test_further_sections_come_before_the_commands(full):
+    text = html(full, [Section("Corrupted", "rain & fog", ["<drawn>"])])
+    assert text.index("The worst mistakes") < text.index("<h2>Corrupted</h2>") < text.index("Do it again")
+    assert "rain &amp; fog" in text and "&lt;drawn&gt;" in text
 
 
 def test_ids_are_unique_on_the_page(full):

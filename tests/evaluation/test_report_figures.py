@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -11,11 +10,12 @@ import pytest
 import torch
 
 from hf_vipriors.evaluation import report_figures as figures
+from hf_vipriors.evaluation.figure_files import to_svg
 from hf_vipriors.evaluation.report_rows import Curve
 
 
 def texts(figure) -> list[str]:
-    svg = figures.to_svg(figure, name="x", description="a drawing")
+    svg = to_svg(figure, name="x", description="a drawing")
     root = ElementTree.fromstring(svg)
     return ["".join(element.itertext()).strip() for element in root.iter() if element.tag.endswith("text")]
 
@@ -97,32 +97,6 @@ def test_the_first_ninety_classes_have_marks_of_their_own():
 def test_unlabelled_points_are_named_as_such():
     figure = figures.feature_map_figure(np.zeros((2, 2)), [-1, 0], ["cat"])
     assert "unlabelled" in texts(figure)
-
-
-def test_svg_follows_the_theme_and_describes_itself():
-    figure = figures.curves_figure([Curve("a < b", [0, 1], [1.0, 0.5], "loss", chance=0.7)])
-    svg = figures.to_svg(figure, name="one", description='loss "falls" & rises')
-    root = ElementTree.fromstring(svg)
-    assert root.get("aria-label") == 'loss "falls" & rises' and root.get("role") == "img"
-    assert root.get("viewBox") and root.get("width") is None and root.get("height") is None
-    for placeholder in (figures.INK, figures.MUTED, figures.GRID, figures.CARD, *figures.SERIES):
-        assert placeholder not in svg
-    assert {"var(--ink)", "var(--muted)", "var(--grid)", "var(--s1)"} <= set(re.findall(r"var\(--\w+\)", svg))
-    # CSS variables work in style attributes only.
-    assert not re.search(r'(?:fill|stroke)="var', svg)
-    assert "<style" not in svg and "<metadata" not in svg
-    other = figures.to_svg(figure, name="two", description="x")
-    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (svg, other)]
-    assert ids[0] and not ids[0] & ids[1]
-
-
-def test_every_variable_has_a_light_and_a_dark_value():
-    template = (figures.__file__.rpartition("report_figures.py")[0]) + "templates/report.html.j2"
-    with open(template, encoding="utf-8") as file:
-        css = file.read().split("@media screen and (prefers-color-scheme: dark)")
-    dark = css[1].split("}")[0]
-    for name in ("ink", "muted", "grid", "card", *(f"s{number}" for number in range(1, len(figures.SERIES) + 1))):
-        assert f"--{name}: #" in css[0] and f"--{name}: #" in dark, name
 
 
 def test_drawing_leaves_pyplot_alone():

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hf_vipriors import losses
 from hf_vipriors.methods import KnowledgeDistillation, Progress
 
 
@@ -138,11 +139,30 @@ def test_without_answers_any_teacher_will_do(classifiers, embedder):
         assert set(output.parts) == {"classification"}
 
 
-def test_an_image_without_label_is_refused(classifiers):
+@pytest.mark.parametrize("mixup", [0.0, 0.8])
+def test_images_without_a_label_get_the_answers_alone(classifiers, mixup):
+    student, teacher = classifiers()
+    method = KnowledgeDistillation(student, teacher, mixup=mixup, label_smoothing=0.0).eval()
     inputs = batch()
-    inputs["labels"][1] = -1
-    with pytest.raises(ValueError, match="without a label"):
-        KnowledgeDistillation(*classifiers())(**inputs)
+    inputs["labels"][2:] = -1
+    np.random.seed(0)
+    output = method(**inputs)
+    np.random.seed(0)
+    labelled, targets = method.mixed(inputs["views"][0][:2], inputs["labels"][:2])
+    others, _ = method.mixed(inputs["views"][0][2:], torch.zeros_like(inputs["labels"][2:]))
+    images = torch.cat([labelled, others])
+    logits = student(images).logits
+    torch.testing.assert_close(output.parts["classification"], F.cross_entropy(logits[:2], targets))
+    torch.testing.assert_close(output.parts["kd"], losses.kd(logits, teacher(images).logits))
+    assert targets.shape == (2, method.num_classes)
+
+
+def test_the_order_of_labelled_and_unlabelled_images_does_not_matter(classifiers):
+    method = KnowledgeDistillation(*classifiers(), label_smoothing=0.0).eval()
+    inputs = batch()
+    inputs["labels"][0] = -1
+    turned = {"views": [inputs["views"][0].flip(0)], "labels": inputs["labels"].flip(0), "index": inputs["index"]}
+    torch.testing.assert_close(method(**inputs).loss, method(**turned).loss)
 
 
 FAMILIES = [("resnet18", "convnext_atto"), ("vit_tiny_patch16_224", "resnet18"), ("mobilenetv3_small_050", "resnet18")]

@@ -1,0 +1,78 @@
+"""Semi-supervised training: labels where there are any, and the same answer for a weak and a strong view everywhere.
+
+References:
+    [0] FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, https://arxiv.org/abs/2001.07685
+    [1] Mean teachers are better role models, https://arxiv.org/abs/1703.01780
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models import VipriorsForImageClassification
+from .base import MethodOutput, Progress
+from .supervised import Supervised
+
+
+class FixMatch(Supervised):
+    r"""Cross-entropy on the labels, and on the moving average's answers for images without [0, 1].
+
+    For each image x without a label, p = softmax of the moving average's logits for a weak view, s the student's for a
+    strong one:
+
+    .. math:: L = CE(\text{labelled}) + \lambda \, \frac{1}{B} \sum_x 1[\max p_x \ge \tau] \, CE(\arg\max p_x, s_x)
+
+    NOTE [0] takes p from the student itself; here the answers are the slower moving average's [1], which is what is
+    kept. Lambda rises linearly over the first fifth of the training.
+
+    Args:
+        student: the classifier.
+        consistency_weight: lambda. Default 1 [0].
+        confidence: tau, the least probability of the winning class that counts. Default 0.9 (NOTE 0.95 [0]).
+        ema_decay: of the average that answers, and that is kept; it must be > 0.
+        options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
+
+    Raises:
+        ValueError: no moving average.
+    """
+
+    ramp = 0.2
+
+    def __init__(
+        self,
+        student: VipriorsForImageClassification,
+        *,
+        consistency_weight: float = 1.0,
+        confidence: float = 0.9,
+        **options,
+    ):
+        super().__init__(student, **options)
+        if self.ema is None:
+            raise ValueError("FixMatch answers with the moving average of the weights: ema_decay must be > 0")
+        self.consistency_weight, self.confidence = consistency_weight, confidence
+        self.ramped = 0.0
+
+    def begin_step(self, progress: Progress) -> None:
+        self.ramped = min(1.0, progress.share / self.ramp)
+
+    @torch.no_grad()
+    def answers(self, images: Tensor) -> Tensor:
+        """``(B, K)`` probabilities of the moving average."""
+        return self.ema.module(images).logits.float().softmax(dim=1)
+
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+        weak, strong = views
+        known = labels >= 0
+        images, targets = self.mixed(weak[known], labels[known])
+        # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
+        logits = self.student(torch.cat([images, strong[~known]])).logits
+        labelled, unlabelled = logits[: len(images)], logits[len(images) :]
+        classification = self.classification_loss(labelled, targets)
+        probability, answer = self.answers(weak[~known]).max(dim=1)
+        confident = (probability >= self.confidence).float()
+        consistency = (confident * F.cross_entropy(unlabelled.float(), answer, reduction="none")).mean()
+        loss = classification + self.consistency_weight * self.ramped * consistency
+        parts = {"classification": classification, "consistency": consistency, "confident": confident.mean()}
+        return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)

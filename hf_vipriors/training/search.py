@@ -1,0 +1,161 @@
+"""Hyperparameter search for students, by ``Trainer.hyperparameter_search`` and Optuna, chosen on validation.
+
+References:
+    [0] Algorithms for Hyper-Parameter Optimization (the tree-structured Parzen estimator),
+        https://papers.nips.cc/paper_files/paper/2011/hash/86e8f7ab32cfd12577bc2619bc635690-Abstract.html
+    [1] Optuna: A Next-generation Hyperparameter Optimization Framework, https://arxiv.org/abs/1907.10902
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..methods import Method
+from .search_space import SearchSpace, tuned_arguments
+from .student_arguments import StudentArguments
+from .trainer import StudentTrainer
+
+JOURNAL = "journal.log"
+STUDY = "search"
+# A trial leaves nothing behind but its score: no checkpoints, no trackers, no bar; one validation, at its end.
+TRIAL_OPTIONS = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "push_to_hub": False,
+    "resume_from_checkpoint": None,
+}
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """One finished trial.
+
+    Attributes:
+        number: 0 for the first.
+        settings: option -> value.
+        validation_top1: fraction of the validation images that the student got right when its training ended; 0 for
+            one whose training diverged.
+        seconds: training and validation.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    validation_top1: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def trial_arguments(given: StudentArguments, settings: dict[str, Any]) -> StudentArguments:
+    """The arguments of a trial: the run's, with ``settings``, quiet and without traces."""
+    return tuned_arguments(given, {**settings, **TRIAL_OPTIONS})
+
+
+class SearchTrainer(StudentTrainer):
+    """Trains one student after another, each from the start with what a trial has drawn.
+
+    ``Trainer.hyperparameter_search`` calls ``model_init`` for each trial; here that makes arguments, images and views
+    as well as the method, by the function that makes those of a run that counts: with the same settings and seed a
+    trial and a run are the same training.
+
+    Args:
+        space: what is drawn.
+        given: the run's arguments, before data settled any of them.
+        prepare: from a trial's arguments to the keyword arguments of :class:`StudentTrainer`.
+        first: those of a trial with nothing drawn.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        given: StudentArguments,
+        prepare: Callable[[StudentArguments], dict[str, Any]],
+        first: dict[str, Any],
+    ):
+        super().__init__(**first)
+        self.space, self.given, self.prepare = space, given, prepare
+        self.model_init = self._begin_trial
+
+    def _begin_trial(self, trial: optuna.Trial) -> Method:
+        options = self.prepare(trial_arguments(self.given, self.space.draw(trial)))
+        # In place: the Trainer holds on to the object since before this call.
+        vars(self.args).update(vars(options["args"]))
+        self.train_dataset, self.eval_dataset = options["train_store"], options["evaluation_store"]
+        self.views = options["views"].to(self.args.device)
+        self._parts.clear()
+        return options["method"]
+
+    def measure(self, store: Dataset) -> dict[str, float]:
+        try:
+            return super().measure(store)
+        except InputError:
+            raise
+        except ValueError:  # answers that are not finite: the training diverged, and that is this trial's score
+            return {"loss": math.inf, "top1": 0.0}
+
+    def search(
+        self, trials: int, folder: Path, on_trial: Callable[[list[SearchTrial]], None] = lambda done: None
+    ) -> list[SearchTrial]:
+        """Run trials until ``trials`` of them are finished, those of an earlier start of the same search included.
+
+        The first trial has the run's own settings, as far as the space holds them: a search of few trials should not
+        end below what one would have had without it. Every trial has a sampler [0] of its own, seeded by (seed, trials
+        finished before it): a search that was killed and started again draws what it would have drawn.
+
+        Args:
+            trials: how many.
+            folder: holds the journal of the search [1]; made if it does not exist.
+            on_trial: called with all finished trials after each.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        options = {"direction": "maximize", "storage": storage, "study_name": STUDY, "load_if_exists": True}
+        study = optuna.create_study(**options)
+        for killed in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(killed.number, state=TrialState.FAIL)
+        if not study.get_trials():
+            study.enqueue_trial(self.space.kept(vars(self.given)))
+        while len(done := self._finished(study)) < trials:
+            seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
+            self.hyperparameter_search(
+                hp_space=lambda trial: {},  # drawn when the trial began
+                compute_objective=lambda metrics: metrics["eval_top1"],
+                n_trials=1,
+                backend="optuna",
+                sampler=optuna.samplers.TPESampler(seed=int(seed[0])),
+                pruner=optuna.pruners.NopPruner(),
+                **options,
+            )
+            on_trial(self._finished(study))
+        return done[:trials]
+
+    def _finished(self, study: optuna.Study) -> list[SearchTrial]:
+        return [
+            SearchTrial(number, self.space.settings(kept.params), kept.value, kept.duration.total_seconds())
+            for number, kept in enumerate(study.get_trials(states=[TrialState.COMPLETE]))
+        ]
+
+
+def best_trial(trials: list[SearchTrial]) -> SearchTrial:
+    """The one with the best validation top-1; of equals, the first.
+
+    Example:
+        >>> best_trial([SearchTrial(i, {}, top1, 1.0) for i, top1 in enumerate([0.5, 0.7, 0.7])]).number
+        1
+    """
+    return max(trials, key=lambda trial: trial.validation_top1)

@@ -1,0 +1,102 @@
+"""A weak and a strong view of each image: what consistency training compares.
+
+References:
+    [0] FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, https://arxiv.org/abs/2001.07685
+    [1] Random Erasing Data Augmentation, https://arxiv.org/abs/1708.04896
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .classification import ClassificationViews
+from .contrastive import colour_jitter, random_blur, random_grayscale
+from .sampling import chosen, random_resized_crop, to_float, uniform
+
+
+def random_erasing(
+    images: Tensor, side: Sequence[float], probability: float, value: float, generator: torch.Generator
+) -> Tensor:
+    """Paint a square of each image in one gray with ``probability`` [1]; its centre lies anywhere in the image.
+
+    Args:
+        images: float ``(B, C, H, W)``.
+        side: smallest and largest side of the square as a share of the image's.
+        probability: an image is erased at all with this probability.
+        value: the gray, on the scale of the images.
+        generator: the only source of randomness.
+    """
+    count, (height, width) = len(images), images.shape[-2:]
+    erased = chosen(count, probability, generator)
+    half = uniform(count, *side, generator) / 2
+    x, y = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
+    columns = ((torch.arange(width) + 0.5) / width - x[:, None]).abs() < half[:, None]
+    rows = ((torch.arange(height) + 0.5) / height - y[:, None]).abs() < half[:, None]
+    square = rows[:, None, :, None] & columns[:, None, None, :] & erased[:, None, None, None]
+    return torch.where(square.to(images.device), images.new_tensor(value), images)
+
+
+class ConsistencyViews(ClassificationViews):
+    """The view of :class:`ClassificationViews`, and a strong one of the same image [0].
+
+    The strong view is cropped closer, turned, sheared, changed in brightness, contrast and colour, blurred, and has a
+    square erased: batched stand-ins for the RandAugment and Cutout of [0], each drawn per image.
+
+    Args:
+        size, mean, std, crop_scale, flip, auto_augment: of the weak view, as in :class:`ClassificationViews`; ``flip``
+            holds for both.
+        strong_scale: area of the strong view's crop. Default (0.3, 1).
+        rotation: largest angle in degrees. Default 20.
+        shear: largest horizontal shear. Default 0.2.
+        jitter: strength of brightness, contrast, saturation, hue. Default (0.4, 0.4, 0.4, 0.1).
+        erase: probability of an erased square, a fifth to a half of the side long. Default 0.5.
+
+    Shape:
+        uint8 ``(B, C, H, W)`` with C 1 or 3 -> [weak, strong], float ``(B, 3, size, size)`` each.
+
+    Example:
+        >>> views = ConsistencyViews(32, mean=[0.5] * 3, std=[0.5] * 3)
+        >>> weak, strong = views(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.Generator().manual_seed(0))
+        >>> strong.shape
+        torch.Size([4, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        strong_scale: Sequence[float] = (0.3, 1.0),
+        rotation: float = 20.0,
+        shear: float = 0.2,
+        jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1),
+        erase: float = 0.5,
+        **options,
+    ):
+        super().__init__(size, mean, std, **options)
+        self.strong_scale, self.rotation, self.shear = tuple(strong_scale), rotation, shear
+        self.jitter, self.erase, self.gray = tuple(jitter), erase, sum(mean) / len(mean)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        (weak,) = super().forward(images, generator)
+        return [weak, self.normalise(self._strong(to_float(images), generator))]
+
+    def _strong(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        view = random_resized_crop(
+            images,
+            self.size,
+            self.strong_scale,
+            generator,
+            flip=self.flip,
+            rotation=self.rotation,
+            shear=self.shear,
+        )
+        view = colour_jitter(view, self.jitter, 0.8, generator)
+        view = random_grayscale(view, 0.2, generator)
+        view = random_blur(view, (0.1, 2.0), 0.3, generator)
+        return random_erasing(view, (0.2, 0.5), self.erase, self.gray, generator)

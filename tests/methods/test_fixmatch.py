@@ -1,0 +1,90 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hf_vipriors.methods import FixMatch, Progress, Supervised
+
+
+def batch(labels=(0, 1, -1, -1, -1), size=32):
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(len(labels), 3, size, size, generator=generator) for _ in range(2)]
+    return {"views": views, "labels": torch.tensor(labels), "index": torch.arange(len(labels))}
+
+
+def make(classifiers, **options):
+    student, other = classifiers()
+    method = FixMatch(student, **({"ema_decay": 0.9, "label_smoothing": 0.0} | options))
+    # The average answers otherwise than the student: whose answers are taken must show.
+    method.ema.module.load_state_dict(other.state_dict())
+    other.eval()
+    method.begin_step(Progress(step=50, epoch=1.0, share=0.5))
+    return method.eval(), student, other
+
+
+def by_hand(student, teacher, inputs, confidence):
+    """Image by image, as the formula has it."""
+    weak, strong = inputs["views"]
+    labelled = [i for i, label in enumerate(inputs["labels"]) if label >= 0]
+    others = [i for i, label in enumerate(inputs["labels"]) if label < 0]
+    supervised = sum(-student(weak[[i]]).logits.log_softmax(1)[0, inputs["labels"][i]] for i in labelled)
+    total = 0.0
+    for i in others:
+        answer = teacher(weak[[i]]).logits.softmax(1)[0]
+        if answer.max() >= confidence:
+            total = total - student(strong[[i]]).logits.log_softmax(1)[0, answer.argmax()]
+    return supervised / len(labelled), total / len(others)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.3])
+def test_the_loss_is_the_formula(classifiers, confidence):
+    method, student, other = make(classifiers, confidence=confidence, consistency_weight=0.7)
+    inputs = batch()
+    answers = other(inputs["views"][0][2:]).logits.softmax(1).amax(1)
+    if confidence:
+        method.confidence = confidence = answers.sort().values[:2].mean().item()  # one of three falls below
+    supervised, consistency = by_hand(student, other, inputs, confidence)
+    output = method(**inputs)
+    torch.testing.assert_close(output.loss, supervised + 0.7 * consistency)
+    torch.testing.assert_close(output.parts["consistency"], consistency.detach())
+    assert output.parts["confident"] == pytest.approx((answers >= confidence).float().mean().item())
+
+
+def test_the_answers_get_no_gradient_and_the_student_does(classifiers):
+    method, student, other = make(classifiers, confidence=0.0)
+    method(**batch()).loss.backward()
+    assert all(p.grad is None for p in method.ema.module.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in student.parameters())
+
+
+def test_answers_count_more_and_more(classifiers):
+    method, student, _ = make(classifiers, confidence=0.0)
+    losses = []
+    for share in (0.0, 0.1, 0.2, 1.0):
+        method.begin_step(Progress(step=1, epoch=0.0, share=share))
+        losses.append(method(**batch()).loss.item())
+    alone = F.cross_entropy(student(batch()["views"][0][:2]).logits, batch()["labels"][:2]).item()
+    assert losses[0] == pytest.approx(alone)
+    assert losses[1] - alone == pytest.approx((losses[2] - alone) / 2, rel=1e-3)
+    assert losses[2] == pytest.approx(losses[3])
+
+
+def test_what_is_kept_is_the_average(classifiers):
+    method, student, _ = make(classifiers)
+    assert method.deployable() is method.ema.module is not student
+
+
+def test_without_an_average_there_are_no_answers(classifiers):
+    with pytest.raises(ValueError, match="ema_decay"):
+        FixMatch(classifiers()[0])
+
+
+def test_layer_decay_falls_from_the_head_to_the_stem(classifiers):
+    student, _ = classifiers()
+    assert Supervised(student).learning_rate_factors() == {}
+    factors = Supervised(student, layer_decay=0.5).learning_rate_factors()
+    assert factors.keys() == {f"student.backbone.{name}" for name, _ in student.backbone.named_parameters()}
+    head, last, first, stem = (
+        factors[f"student.backbone.{name}"]
+        for name in ("fc.weight", "layer4.1.conv1.weight", "layer1.0.conv1.weight", "conv1.0.weight")
+    )
+    assert head == 1.0 and head > last > first > stem > 0
