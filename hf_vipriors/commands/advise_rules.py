@@ -9,7 +9,7 @@ from ..methods import settled_queue_length
 
 # Labelled images per class. The VIPriors challenge has 50 [2008.00261]; below 10 the images chosen decide the result.
 TOO_FEW, FEW, PLENTY = 10, 50, 250
-# Unlabelled images for each labelled one, from which phase 1 has more to learn from than the labels have.
+# Unlabelled images for each labelled one, from which FixMatch has more to learn from than the labels have.
 POOL = 2.0
 # Classes this unequal (largest to smallest) get weights in the loss.
 UNEQUAL = 2.0
@@ -115,9 +115,10 @@ def method_for(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     if facts.unlabelled >= POOL * facts.labelled:
         reason = (
             f"{facts.unlabelled:,} images without labels stand beside {facts.labelled:,} with one: phase 1 learns "
-            "from all of them. The supervised run is what it must beat on validation."
+            "from all of them, and FixMatch once more beside the labels. The supervised run is what they must beat on "
+            "validation."
         )
-        return "phase 1 + phase 2", reason, both
+        return "phase 1 + FixMatch", reason, ("supervised", "phase 1", "FixMatch")
     reason = (
         "There are few labels and no large unlabelled pool: a tuned supervised recipe is hard to beat then. Phase 1 + "
         "phase 2 are the second try; keep them where validation says so."
@@ -163,7 +164,7 @@ def recommendation(facts: Facts, name: str) -> Recommendation:
         >>> facts = Facts({"cat": 50, "dog": 50}, unlabelled=900, side=300, accelerator=False)
         >>> advice = recommendation(facts, "pets")
         >>> advice.method, [setting.value for setting in advice.settings if setting.name == "image size"]
-        ('phase 1 + phase 2', ['64'])
+        ('phase 1 + FixMatch', ['64'])
     """
     method, reason, wanted = method_for(facts)
     pool = facts.labelled + facts.unlabelled
@@ -178,6 +179,16 @@ def recommendation(facts: Facts, name: str) -> Recommendation:
             {"method": "supervised", **student, "output_dir": f"outputs/{name}_baseline"},
         ),
         "phase 1": Job("phase 1", "train_teacher", teacher),
+        "FixMatch": Job(
+            "FixMatch",
+            "train_student",
+            {
+                "method": "fixmatch",
+                "teacher": teacher["output_dir"],
+                **student,
+                "output_dir": f"outputs/{name}_student",
+            },
+        ),
         "phase 2": Job("phase 2", "train_student", _distilled(student, facts, teacher["output_dir"], name)),
     }
     settings = [Setting("image size", str(side), _side_reason(facts, side))]

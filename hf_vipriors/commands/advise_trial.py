@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import statistics
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +39,8 @@ def seconds_per_step(
     Raises:
         InputError: whatever the job itself would refuse.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # A trial is no run: what runs say of themselves stays out of the log.
+    with tempfile.TemporaryDirectory() as folder, cli.quiet(logging.ERROR):
         options = {
             **job.options,
             **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4, "disable_tqdm": True},
@@ -87,15 +86,3 @@ def _student_trainer(args: StudentArguments, data: DataArguments, splits: ImageS
     sample = _sample(splits.splits["train"], _BATCHES * args.step_images)
     few = ImageSplits({name: sample for name in ("train", "validation", "test")}, splits.class_names)
     return StudentTrainer(**set_up_student(data, args, few, teacher).trainer_options())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A trial is no run: what runs say of themselves stays out of the log."""
-    ours = logging.getLogger("hf_vipriors")
-    level = ours.level
-    ours.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ours.setLevel(level)

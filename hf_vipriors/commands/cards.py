@@ -95,6 +95,8 @@ SETTINGS = {
 def settings_read(args: TeacherArguments | StudentArguments) -> tuple[str, ...]:
     """Names of the options that had an effect."""
     names = (*COMMON_SETTINGS, *SETTINGS[args.method])
+    if args.max_steps > 0:
+        names = ("max_steps", *(name for name in names if name != "num_train_epochs"))
     if isinstance(args, PretrainArguments):
         if args.method == "dogo":
             return (*names, *SETTINGS[args.contrast])

@@ -9,7 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,15 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     # Pinning memory without an accelerator is merely useless; torch warns at every loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+@contextmanager
+def quiet(level: int) -> Iterator[None]:
+    """Our own lines from this level on only: what many short trainings would all say stays out of the log."""
+    ours = logging.getLogger("hf_vipriors")
+    before = ours.level
+    ours.setLevel(level)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)

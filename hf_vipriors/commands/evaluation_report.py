@@ -21,14 +21,10 @@ from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import Pass, features
 from ..evaluation.figure_files import to_png
-from ..evaluation.model_figures import (
-    confusion_figure,
-    feature_map_figure,
-    learning_curves,
-    reliability_diagram,
-)
+from ..evaluation.model_figures import learning_curves, reliability_diagram
 from ..evaluation.page import Section, drawing, table
 from ..evaluation.report import Report, RunRow, feature_map_2d, html, write_whole
+from ..evaluation.report_figures import confusion_figure, feature_map_figure
 from ..evaluation.report_text import interval, percent
 from ..evaluation.saliency import overlaid, saliency, saliency_figure
 from ..models import VipriorsForImageClassification, VipriorsModel

@@ -116,7 +116,7 @@ class Quickstart:
         long_linear = self._long_linear(settings)
         long_finetuned = self._student(seed, "long_finetuned", ["--method", "supervised", *prior])
         self._title(seed, 6, "long phase 1 + FixMatch: labels, and one answer for two views of images without")
-        student = self._student(seed, "student", ["--method", "fixmatch", *prior])
+        student = self._student(seed, "student", ["--method", "fixmatch", "--unlabelled_ratio", "2", *prior])
         self._title(seed, 7, "ten-crop")
         runs = {"teacher": teacher, "finetuned": finetuned, "distilled": distilled}
         long_runs = {"long_linear": long_linear, "long_finetuned": long_finetuned}

@@ -51,7 +51,7 @@ class ReproduceArguments:
         metadata={"help": "Only these runs, what they use, and the rows they fill; all if not given."},
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of every run."})
-    length: float = option(1.0, "Multiply all epochs by this.")
+    length: float = option(1.0, "Multiply all epochs by this, and max_steps where a run counts steps.")
     trials: int | None = option(None, "Trials of every run that searches its settings; not given: as the table says.")
     draw: list[str] = field(
         default_factory=list,

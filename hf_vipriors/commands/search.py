@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from ..errors import InputError
 from ..training import DataArguments, StudentArguments
 from ..training.search import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 from ..training.search_space import SearchSpace, check_searchable
-from . import wiring
+from . import cli, wiring
 from .search_checks import SUMMARY, check_effect, check_space, checked, read_search
 from .student_methods import Teacher
 from .student_setup import StudentImages, StudentSetup, fit_teacher_head, set_up_student
@@ -130,25 +128,13 @@ def search_trainer(
     images = first.images  # and not the student beside them, which is to be freed
 
     def prepare(trial: StudentArguments) -> dict[str, Any]:
-        with quiet():
+        with cli.quiet(logging.WARNING):  # every trial would say the same
             setup = set_up_student(data, trial, splits, teacher, images)
             fit_teacher_head(setup, data, splits, teacher)
         wiring.settle_seed(trial)  # as the Trainer of a run that counts does once the student is built
         return setup.trainer_options()
 
     return SearchTrainer(space, args, prepare, first.trainer_options())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Only warnings: every trial would say the same."""
-    ours = logging.getLogger("hf_vipriors")
-    level = ours.level
-    ours.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        ours.setLevel(level)
 
 
 def words(settings: dict[str, Any]) -> str:

@@ -64,7 +64,10 @@ def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> N
         InputError: naming the option.
     """
     methods = {name for method in args.methods for name in cards.SETTINGS[method]}
-    for name in methods.difference(cards.settings_read(args)).intersection(names):
+    read = {*cards.settings_read(args), *(cards.SETTINGS[args.method] if "kd_weight" in names else ())}
+    # Not read where it is 0, but drawn: then 0 is a choice like others, and it may have won.
+    read |= {"unlabelled_ratio"}.intersection(names, cards.SETTINGS[args.method])
+    for name in methods.difference(read).intersection(names):
         raise InputError(f"{source}: {name} has no effect with --method {args.method}: leave it out")
     another_optimizer = args.optim != "sgd" and "optim" not in names
     sgd = args.optim == "sgd" and "optim" not in names

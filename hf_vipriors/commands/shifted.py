@@ -17,9 +17,9 @@ from ..data import ImageSplits, load_splits
 from ..errors import InputError
 from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import probabilities
-from ..evaluation.model_figures import heatmap
 from ..evaluation.page import Section, drawing
 from ..evaluation.robustness import robustness
+from ..evaluation.table_plots import heatmap
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments
 from ..views.corruptions import SEVERITIES

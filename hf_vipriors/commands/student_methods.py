@@ -88,10 +88,12 @@ def check_teacher(teacher: Teacher, name: str, config: VipriorsConfig, args: Stu
 
 
 def label_smoothing_of(teacher: str) -> float | None:
-    """What a run of ours had; None where the teacher is no such run."""
+    """What a run of ours had, by search or as given; None where the teacher is no such run."""
     try:
-        return wiring.read_json(Path(teacher) / wiring.RUN_FILE)["arguments"]["label_smoothing"]
-    except (OSError, ValueError, KeyError, TypeError):
+        given = wiring.read_json(Path(teacher) / wiring.RUN_FILE)["arguments"]["label_smoothing"]
+        found = wiring.read_json(Path(teacher) / "metrics.json").get("search", {})
+        return found.get("settings", {}).get("label_smoothing", given)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -104,7 +104,9 @@ def scores_of(settings: Settings) -> tuple[str, ...]:
 
 
 def scale_epochs(settings: RunArguments, length: float) -> None:
-    """Multiply the epochs of a run, and those at which something happens in it."""
+    """Multiply the epochs of a run, or its steps where it counts those, and when something happens in it."""
+    if settings.max_steps > 0:
+        settings.max_steps = max(1, round(settings.max_steps * length))
     settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
     settings.lr_milestones = [epoch * length for epoch in settings.lr_milestones]
     if isinstance(settings, StudentArguments):

@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from ..errors import InputError
 from ..evaluation.answers import read_answers
-from ..evaluation.model_figures import confusion_figure, learning_curves, reliability_diagram
+from ..evaluation.model_figures import learning_curves, reliability_diagram
 from ..evaluation.page import Section, drawing, minus, sections_page
 from ..evaluation.page import table as html_table
 from ..evaluation.report import Report, summarise, table_cells, verdict_lines
+from ..evaluation.report_figures import confusion_figure
 from ..evaluation.table_figures import group_figure, plot_figures
 from . import wiring
 from .table_files import METRIC_WORDS, remarks

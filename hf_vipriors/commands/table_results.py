@@ -145,8 +145,11 @@ class _Reader:
         return None if None in found else sum(found)
 
     def p_values(self, row: dict[str, Any], baseline: dict[str, Any]) -> list[float] | None:
-        """McNemar's test against the baseline, one a seed; None where the answers of a run are not known."""
-        if {row["score"], baseline["score"]} != {"test"}:
+        """McNemar's test against the baseline, one a seed; None where the answers of a run are not known.
+
+        It counts right answers, hence top-1, and says nothing of another metric.
+        """
+        if {row["score"], baseline["score"]} != {"test"} or row["metric"] != "top1":
             return None
         values = []
         for seed in max(row["seeds"], baseline["seeds"], key=len):

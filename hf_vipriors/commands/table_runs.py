@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..errors import InputError, nearest
 from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.search_space import SearchSpace
 from . import cli, wiring
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
 from .table_progress import TableProgress
@@ -40,7 +41,7 @@ class Wish:
         folder: where runs and results go.
         recipes: folder of the recipes.
         seeds: of every run that is not made once; those are made with the first.
-        length: factor of all epochs.
+        length: factor of all epochs and steps.
         dataset: in place of the data set of every run.
         trials: in place of the number of trials of every run that searches.
     """
@@ -110,6 +111,8 @@ class Reproduction:
             scale_epochs(settings, self.wish.length)
         if self.wish.trials is not None and isinstance(settings, StudentArguments) and settings.trials:
             settings.trials = self.wish.trials
+        if isinstance(settings, StudentArguments) and settings.trials:
+            SearchSpace.read(settings.search_space)  # refused now, and not after hours of other runs
         return on_dataset(data[0], self.wish.dataset), settings
 
     def _data_of_students(self, seed: int, run: TableRun) -> DataArguments:
@@ -142,9 +145,11 @@ class Reproduction:
             return False
         made = wiring.read_json(folder / wiring.RUN_FILE)
         data, settings = self.settings(seed, run.name)
-        wanted = json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
+        wanted = _plain(data, settings)
         had = {**made["data"], **made["arguments"]}
-        compared = (wanted.keys() & had.keys()) - NOT_COMPARED - self._settled(settings, wanted)
+        # Options that were added after the run was made.
+        had = {**self._defaults(data, settings, wanted.keys() - had.keys()), **had}
+        compared = wanted.keys() - NOT_COMPARED - self._settled(settings, wanted)
         other = [name for name in compared if not self._same(wanted[name], had[name])]
         if other:
             name = min(other)
@@ -154,6 +159,15 @@ class Reproduction:
             )
         self._check_uses(seed, run)
         return True
+
+    def _defaults(self, data: DataArguments, settings: Settings, names: set[str]) -> dict[str, Any]:
+        """What these options are when they are not given, in a run that is otherwise this one."""
+        if not names:
+            return {}
+        plain = [replace(each, **_unset(each, names)) for each in (data, settings)]
+        if self.wish.length != 1 and isinstance(settings, RunArguments):
+            scale_epochs(plain[1], self.wish.length)
+        return {name: value for name, value in _plain(*plain).items() if name in names}
 
     @staticmethod
     def _settled(settings: Settings, wanted: dict[str, Any]) -> set[str]:
@@ -207,6 +221,20 @@ class Reproduction:
         settings.overwrite_output_dir = (folder / wiring.RUN_FILE).is_file()
         JOBS[run.job][1](data, settings)
         wiring.write_json(folder / USES_FILE, self._digests(seed, run))
+
+
+def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
+    """All options, as they are read back from a run's file."""
+    return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
+
+
+def _unset(arguments: DataArguments | Settings, names: set[str]) -> dict[str, Any]:
+    """The default of each of these options that ``arguments`` has."""
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(arguments)
+        if each.name in names and each.init
+    }
 
 
 def on_dataset(data: DataArguments, name: str | None) -> DataArguments:

@@ -61,7 +61,7 @@ def drawing(figure: Figure, name: str, description: str) -> Markup:
     """A figure for a page, in the page's colours.
 
     Args:
-        figure: from ``report_figures`` or ``model_figures``.
+        figure: from ``report_figures``, ``model_figures`` or ``table_plots``.
         name: unique on the page.
         description: read aloud instead of the picture.
     """

@@ -1,4 +1,4 @@
-"""The report's drawings: matplotlib figures in one look. Pictures of one model and of tables: ``model_figures.py``.
+"""The report's drawings: matplotlib figures in one look. Others: ``model_figures.py``, ``table_plots.py``.
 
 Every function builds its own ``Figure``; nothing goes through pyplot, so no global state and no window is touched.
 Colours are placeholders (``INK``, ``GRID``, ...) that ``figure_files.py`` replaces: by CSS variables in SVG, so that
@@ -34,9 +34,8 @@ def curves_figure(panel: Sequence[Curve]) -> Figure:
     """One panel of curves over training, each chance level as a dashed line."""
     figure, axes = single_axes(5.4, 3.3)
     for number, curve in enumerate(panel):
-        style = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)], "label": curve.name}
-        mark = "o" if len(curve.steps) == 1 else None
-        axes.plot(curve.steps, curve.values, linewidth=1.8, marker=mark, **style)
+        look = line_look(number, single=len(curve.steps) == 1)
+        axes.plot(curve.steps, curve.values, linewidth=1.8, label=curve.name, **look)
     for level in sorted({curve.chance for curve in panel if curve.chance is not None}):
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=f"chance level {level:.3g}")
     axes.set_xlabel(" / ".join(dict.fromkeys(curve.xlabel for curve in panel)), color=INK)
@@ -173,6 +172,23 @@ def style(axes: Axes) -> None:
     for side, spine in axes.spines.items():
         spine.set_color(MUTED)
         spine.set_visible(side in ("left", "bottom"))
+
+
+def line_look(number: int, *, single: bool = False) -> dict:
+    """Colour and dashes of a line; a single point needs a mark to be seen."""
+    look = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
+    return look | ({"marker": "o"} if single else {})
+
+
+def label_axes(axes: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "", grid: bool = True) -> None:
+    """Name the axes and the picture, and lay a grid behind what is drawn."""
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    if title:
+        axes.set_title(title, color=INK, fontsize=FONT_SIZE + 1, fontweight="bold", loc="left")
+    if grid:
+        axes.grid(color=GRID, linewidth=0.7)
+        axes.set_axisbelow(True)
 
 
 def _class_name(label: int, class_names: Sequence[str]) -> str:

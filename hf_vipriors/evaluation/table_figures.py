@@ -3,11 +3,12 @@
 A table's YAML asks for them, one mapping each; ``title`` and ``kind`` are needed:
 
 - ``{kind: heatmap, title: T, x: AXIS, y: AXIS}``: one cell for each pair of values of two axes of a matrix
-- ``{kind: curve, title: T, x: AXIS, log_x: true}``: one line for each row as written (and each value of other axes)
+- ``{kind: curve, title: T, x: AXIS, log_x: true}``: one line for each row as written (and each value of other axes);
+  where there are lines, values that gave a single point are left out
 - ``{kind: bars, title: T}``: rows with their intervals; each group has its own without being asked
 
 ``value: gain`` draws the points to the baseline of the row's group in place of the score (not bars). ``group: TITLE``
-and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them, or, where a row's name has an
+and ``rows: [NAME, ...]`` take some groups and rows only (no two rows may fall on one place of a plot), named as the YAML writes them, or, where a row's name has an
 ``$axis`` in it, by its run. What is not measured is left out.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hf_vipriors.errors import InputError, nearest
-from hf_vipriors.evaluation.model_figures import bars, curve_with_band, heatmap
+from hf_vipriors.evaluation.table_plots import bars, curve_with_band, heatmap
 
 KINDS = {
     "heatmap": ("kind", "title", "group", "rows", "value", "x", "y"),
@@ -83,6 +84,11 @@ def _check_plot(plot: dict[str, Any], where: str, groups: Groups) -> None:
         found = [row["values"][plot["x"]] for _, row in _chosen(plot, groups) if plot["x"] in row["values"]]
         if any(isinstance(value, str | bool) for value in found):
             raise InputError(f"{where}: the values of {plot['x']} are no numbers: a heatmap can show them")
+    if kind != "bars":
+        places = _places(plot, [row for _, row in _chosen(plot, groups)])
+        for place in places:
+            if places.count(place) > 1:
+                raise InputError(f"{where}: two rows fall on {' and '.join(map(str, place))}: choose by group or rows")
 
 
 def plot_name(title: str) -> str:
@@ -133,6 +139,21 @@ def _chosen(plot: dict[str, Any], groups: Groups) -> Iterable[tuple[dict[str, An
                 yield group, row
 
 
+def _places(plot: dict[str, Any], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    """Where each row falls: its cell of a heatmap, its line and number on a curve."""
+    if plot["kind"] == "heatmap":
+        cells = (tuple(row["values"].get(plot[axis]) for axis in ("x", "y")) for row in rows)
+        return [cell for cell in cells if None not in cell]
+    placed = _on_curve(plot, rows)
+    return [(_line(row, plot["x"], placed), row["values"][plot["x"]]) for row in placed]
+
+
+def _on_curve(plot: dict[str, Any], rows: Iterable[Row]) -> list[Row]:
+    """A baseline has no gain of its own."""
+    gain = plot.get("value") == "gain"
+    return [row for row in rows if plot["x"] in row["values"] and not (gain and row["baseline"])]
+
+
 def _measured(row: Row, gain: bool) -> tuple[float, float, float]:
     """Mean and the ends of its interval, NaN where there is none."""
     summary = row["summary"]
@@ -161,13 +182,15 @@ def _heatmap(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | Non
 
 def _curve(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
     x, gain = plot["x"], plot.get("value") == "gain"
-    placed = [row for _, row in rows if x in row["values"] and not (gain and row["baseline"])]
+    placed = _on_curve(plot, (row for _, row in rows))
     if not placed:
         return None
     lines: dict[str, list[tuple[float, ...]]] = {}
     for row in placed:
         mean, low, high = _measured(row, gain)
         lines.setdefault(_line(row, x, placed), []).append((float(row["values"][x]), mean, low, high))
+    longest = max(map(len, lines.values()))
+    lines = {name: points for name, points in lines.items() if len(points) > 1 or longest == 1}
     return curve_with_band(
         {name: tuple(zip(*sorted(points), strict=True)) for name, points in lines.items()},
         title=plot["title"],

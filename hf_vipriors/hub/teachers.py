@@ -75,8 +75,7 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
         >>> teacher(torch.rand(2, 3, 32, 32)).projection.shape
         torch.Size([2, 16])
     """
-    if name == FASHION_TEACHER and not Path(name).exists():
-        name = str(embedded_teacher())
+    name = _place(name)
     if revision is not None and (Path(name).exists() or name.endswith(SUFFIXES)):
         raise InputError(f"{name} (--{flag}) lies on this machine and has no revision {revision!r}: leave it out")
     if Path(name).is_dir():
@@ -92,12 +91,18 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
     return teacher.eval()
 
 
+def _place(name: str) -> str:
+    """Where the teacher that ships with the package lies; any other name as it is."""
+    return str(embedded_teacher()) if name == FASHION_TEACHER and not Path(name).exists() else name
+
+
 def load_ours(directory: str, flag: str) -> Teacher:
     """A teacher or a student of ours from its folder; ``flag`` is the option that named it.
 
     Raises:
         InputError: when the folder is missing, damaged or holds neither.
     """
+    directory = _place(directory)
     folder = Path(directory)
     if not (folder / CONFIG_NAME).is_file():
         raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")

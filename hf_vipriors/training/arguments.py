@@ -72,7 +72,7 @@ class DataArguments:
     )
     unlabelled: str = option(
         "split",
-        "Images without labels for phase 1: 'split' (the data set's own unlabelled split), 'rest' (that and the "
+        "Images without labels, for phase 1 and --unlabelled_ratio: 'split' (the data set's own unlabelled split), 'rest' (that and the "
         "training images not chosen), 'none' (strict protocol: labelled images only).",
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")

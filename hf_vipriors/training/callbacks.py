@@ -59,6 +59,8 @@ class ProgressBar(TrainerCallback):
         "contrast": "crd",
         "transfer": "tf",
         "similarity": "sim",
+        "consistency": "cons",
+        "confident": "conf",
         "mutual": "kl",
         "peer_mutual": "peer kl",
         "positive_cosine": "cos+",

@@ -128,7 +128,7 @@ class SearchTrainer(StudentTrainer):
         study = optuna.create_study(**options)
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
-        if not study.get_trials():
+        if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
             study.enqueue_trial(self.space.kept(vars(self.given)))
         while len(done := self._finished(study)) < trials:
             seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)

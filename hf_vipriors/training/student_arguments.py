@@ -42,8 +42,8 @@ class StudentArguments(RunArguments):
     teacher_revision: str | None = option(None, "Revision (branch, tag, commit) of a teacher from the Hub.")
     student_init: str | None = option(
         None,
-        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: with overhaul and supervised "
-        "the teacher where the network is the same, else scratch.",
+        "Where the student's weights come from: 'teacher', 'scratch' or a folder; None: with overhaul, "
+        "supervised and fixmatch the teacher where the network is the same, else scratch.",
     )
     backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
     backbone_args: str | None = option(
@@ -60,7 +60,7 @@ class StudentArguments(RunArguments):
         None, "Weight of the cross-entropy; None: 0.1 with kd and sskd [2006.07114], else 1."
     )
     kd_weight: float | None = option(
-        None, "Weight of the teacher's answers, with any method; None: 0.9 with kd and sskd [2006.07114], else 0."
+        None, "Weight of the teacher's answers, with any method that has a teacher; None: 0.9 with kd and sskd [2006.07114], else 0."
     )
     kd_temperature: float = option(4.0, "T of the answers [2006.07114].")
     hint_weight: float = option(100.0, "fitnet: weight of the hint's squared error [1910.10699].")
@@ -96,7 +96,11 @@ class StudentArguments(RunArguments):
     )
     mixup: float = option(0.0, "Alpha of mixup, 0: none.")
     cutmix: float = option(0.0, "Alpha of CutMix, 0: none.")
-    ema_decay: float = option(0.0, "Decay of the moving average of the weights, which is what is kept; 0: none.")
+    ema_decay: float | None = option(
+        None,
+        "Decay of the moving average of the weights, which is what is kept; 0: none. None: 0.995 with fixmatch, "
+        "else 0.",
+    )
     auto_augment: str | None = option(None, "AutoAugment policy: cifar10 (the published program's) or imagenet.")
     class_weights: str = option("none", "'balanced' weighs classes by the inverse of their size; 'none'.")
     crop_scale: list[float] = option([0.5, 1.0], "Area of a crop, smallest and largest share of the image.")
@@ -155,7 +159,10 @@ class StudentArguments(RunArguments):
         if self.method in self.need_no_teacher and self.kd_weight:
             raise InputError("--kd_weight needs a method with a teacher's answers: --method kd")
         if self.method in self.need_no_teacher and self.classification_weight not in (None, 1.0):
-            raise InputError("--classification_weight weighs the cross-entropy against a teacher's term: leave it out")
+            raise InputError(
+                "--classification_weight weighs the cross-entropy against a teacher's term: "
+                f"--method {self.method} has none"
+            )
         self._check_unlabelled()
         if self.hint_stage is not None:
             check_range(self.hint_stage, "hint_stage", 1, 4)
@@ -200,6 +207,8 @@ class StudentArguments(RunArguments):
             )
         if self.method == "fixmatch" and not self.unlabelled_ratio:
             raise InputError("--method fixmatch learns from images without labels: --unlabelled_ratio 1 or more")
+        if self.ema_decay is None:
+            self.ema_decay = 0.995 if self.method == "fixmatch" else 0.0
         if self.method == "fixmatch" and not self.ema_decay:
             raise InputError(
                 "--method fixmatch answers with the moving average of the weights: give --ema_decay 0.995"

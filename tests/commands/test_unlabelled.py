@@ -68,7 +68,7 @@ def test_several_teachers(student_options, teacher, tmp_path):
     ("options", "said"),
     [
         ([*FIXMATCH, "--unlabelled", "none"], "no images without labels"),
-        (["--method", "fixmatch"], "--ema_decay"),
+        (["--method", "fixmatch", "--ema_decay", "0"], "--ema_decay"),
         ([*FIXMATCH, "--unlabelled_ratio", "0"], "--unlabelled_ratio 1 or more"),
         (["--method", "supervised", "--unlabelled_ratio", "1"], "no use for images without labels"),
         (["--method", "supervised", "--more_teachers", "a"], "--method kd"),

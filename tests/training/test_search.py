@@ -143,3 +143,18 @@ def test_the_first_trial_has_the_settings_that_were_given(searcher, tmp_path):
     assert (first.settings["learning_rate"], first.settings["label_smoothing"]) == (0.02, 0.1)
     assert 0.1 <= first.settings["weight_decay"] <= 0.2, "out of the space: drawn"
     assert second.settings["learning_rate"] != 0.02
+
+
+def test_the_settings_that_were_given_come_first_even_after_a_kill_within_that_trial(searcher, tmp_path):
+    trainer, _ = searcher(learning_rate=0.02, label_smoothing=0.1)
+    begin = trainer.model_init
+
+    def killed(trial):
+        begin(trial)
+        raise KeyboardInterrupt
+
+    trainer.model_init = killed
+    with pytest.raises(KeyboardInterrupt):
+        trainer.search(2, tmp_path / "search")
+    again, _ = searcher(learning_rate=0.02, label_smoothing=0.1)
+    assert again.search(1, tmp_path / "search")[0].settings == {"learning_rate": 0.02, "label_smoothing": 0.1}
