@@ -211,6 +211,9 @@ def student_facts(
     splits: ImageSplits,
     metrics: dict[str, Any],
 ) -> CardFacts:
+    common = common_facts(data, args, splits, metrics.get("seconds"))
+    if "search" in metrics:
+        common["settings"]["settings chosen on validation, of trials"] = metrics["search"]["trials"]
     return CardFacts(
         model_name=Path(args.output_dir).resolve().name,
         kind="student",
@@ -223,7 +226,7 @@ def student_facts(
         per_class=metrics["test"]["per_class"],
         teacher=[teacher_name(name) for name in (args.teacher, *args.more_teachers) if name],
         papers=PAPERS[args.method],
-        **common_facts(data, args, splits, metrics.get("seconds")),
+        **common,
     )
 
 

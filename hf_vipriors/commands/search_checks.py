@@ -64,9 +64,10 @@ def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> N
         InputError: naming the option.
     """
     methods = {name for method in args.methods for name in cards.SETTINGS[method]}
-    read = {*cards.settings_read(args), *(cards.SETTINGS[args.method] if "kd_weight" in names else ())}
-    # Not read where it is 0, but drawn: then 0 is a choice like others, and it may have won.
-    read |= {"unlabelled_ratio"}.intersection(names, cards.SETTINGS[args.method])
+    # Where a weight is drawn, 0 is a choice like others and may have won: it had an effect all the same.
+    drawn = {"kd_weight", "kd_temperature"} if "kd_weight" in names else set()
+    drawn |= {"unlabelled_ratio"}
+    read = drawn.intersection(cards.SETTINGS[args.method]).union(cards.settings_read(args))
     for name in methods.difference(read).intersection(names):
         raise InputError(f"{source}: {name} has no effect with --method {args.method}: leave it out")
     another_optimizer = args.optim != "sgd" and "optim" not in names

@@ -157,14 +157,31 @@ class Reproduction:
                 f"{folder} was run with {name} {had[name]}, the table has {wanted[name]}: remove the folder to run it "
                 "again, or choose another --output_dir"
             )
+        self._check_space(folder, settings)
         self._check_uses(seed, run)
         return True
+
+    def _check_space(self, folder: Path, settings: Settings) -> None:
+        """The file of a search space may have changed under its name."""
+        file = folder / wiring.SEARCH_FILE
+        if not (isinstance(settings, StudentArguments) and settings.trials and file.is_file()):
+            return
+        now = json.loads(json.dumps(SearchSpace.read(settings.search_space).describe(), default=str))
+        if wiring.read_json(file)["space"] != now:
+            raise InputError(
+                f"{folder} searched another space than {settings.search_space} is now: remove the folder to run it "
+                "again, or choose another --output_dir"
+            )
 
     def _defaults(self, data: DataArguments, settings: Settings, names: set[str]) -> dict[str, Any]:
         """What these options are when they are not given, in a run that is otherwise this one."""
         if not names:
             return {}
-        plain = [replace(each, **_unset(each, names)) for each in (data, settings)]
+        defaults = _unset(data, names) | _unset(settings, names)
+        try:
+            plain = [replace(each, **_unset(each, names)) for each in (data, settings)]
+        except ValueError:  # this run cannot be without one of them
+            return defaults
         if self.wish.length != 1 and isinstance(settings, RunArguments):
             scale_epochs(plain[1], self.wish.length)
         return {name: value for name, value in _plain(*plain).items() if name in names}

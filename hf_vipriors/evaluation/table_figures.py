@@ -8,8 +8,9 @@ A table's YAML asks for them, one mapping each; ``title`` and ``kind`` are neede
 - ``{kind: bars, title: T}``: rows with their intervals; each group has its own without being asked
 
 ``value: gain`` draws the points to the baseline of the row's group in place of the score (not bars). ``group: TITLE``
-and ``rows: [NAME, ...]`` take some groups and rows only (no two rows may fall on one place of a plot), named as the YAML writes them, or, where a row's name has an
-``$axis`` in it, by its run. What is not measured is left out.
+and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them, or, where a row's name has an
+``$axis`` in it, by its run; two rows that would fall on one cell or point are refused. What is not measured is left
+out.
 """
 
 from __future__ import annotations

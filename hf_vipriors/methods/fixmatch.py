@@ -25,8 +25,8 @@ class FixMatch(Supervised):
     .. math:: L = CE(\text{labelled}) + \lambda \, \frac{1}{B} \sum_x 1[\max p_x \ge \tau] \, CE(\arg\max p_x, s_x)
 
     NOTE [0] takes p from the student itself; here the answers are the slower moving average's [1], which is what is
-    kept. While it trains, the average answers as mean teachers do [1]: its batch norms see the batch of weak views, and
-    its running statistics follow them. Lambda rises linearly over the first fifth of the training.
+    kept. While it trains, the average answers as mean teachers do [1]: its batch norms see the batch of weak views,
+    and its running statistics follow them. Lambda rises linearly over the first fifth of the training.
 
     Args:
         student: the classifier.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+import torch
 from transformers import SchedulerType, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -72,8 +73,8 @@ class DataArguments:
     )
     unlabelled: str = option(
         "split",
-        "Images without labels, for phase 1 and --unlabelled_ratio: 'split' (the data set's own unlabelled split), 'rest' (that and the "
-        "training images not chosen), 'none' (strict protocol: labelled images only).",
+        "Images without labels, for phase 1 and --unlabelled_ratio: 'split' (the data set's own unlabelled split), "
+        "'rest' (that and the training images not chosen), 'none' (strict protocol: labelled images only).",
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")
     memory_share: float = option(
@@ -142,6 +143,8 @@ class RunArguments(TrainingArguments):
         self.batch_is_automatic = self.per_device_train_batch_size == 0
         if self.batch_is_automatic:
             self.per_device_train_batch_size = self.default_batch
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
         super().__post_init__()
         if self.n_gpu > 1:
             # Several GPUs in one process would become nn.DataParallel, whose replicas have no queue of their own.

@@ -60,7 +60,9 @@ class StudentArguments(RunArguments):
         None, "Weight of the cross-entropy; None: 0.1 with kd and sskd [2006.07114], else 1."
     )
     kd_weight: float | None = option(
-        None, "Weight of the teacher's answers, with any method that has a teacher; None: 0.9 with kd and sskd [2006.07114], else 0."
+        None,
+        "Weight of the teacher's answers, with any method that distils; None: 0.9 with kd and sskd [2006.07114], "
+        "else 0.",
     )
     kd_temperature: float = option(4.0, "T of the answers [2006.07114].")
     hint_weight: float = option(100.0, "fitnet: weight of the hint's squared error [1910.10699].")

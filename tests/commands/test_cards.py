@@ -1,7 +1,7 @@
 import pytest
 
-from hf_vipriors.commands.cards import protocol_words
-from hf_vipriors.training import DataArguments
+from hf_vipriors.commands.cards import protocol_words, settings_read
+from hf_vipriors.training import DataArguments, StudentArguments
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,10 @@ from hf_vipriors.training import DataArguments
 )
 def test_a_card_says_what_was_done_to_the_labels(settings, words):
     assert protocol_words(DataArguments(**settings)) == words
+
+
+def test_a_card_says_what_ended_the_training(tmp_path):
+    options = {"method": "supervised", "use_cpu": True, "output_dir": str(tmp_path), "report_to": "none"}
+    by_epochs, by_steps = (settings_read(StudentArguments(**options, max_steps=steps)) for steps in (-1, 50))
+    assert "num_train_epochs" in by_epochs and "max_steps" not in by_epochs
+    assert "max_steps" in by_steps and "num_train_epochs" not in by_steps

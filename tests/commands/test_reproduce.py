@@ -14,6 +14,7 @@ from hf_vipriors.commands.reproduce import main
 from hf_vipriors.commands.table_files import read_results, results_markdown
 from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.statistics import mcnemar
+from hf_vipriors.training.search_space import SearchSpace
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 # What a finished run of each kind leaves in metrics.json; the figures differ by seed.
@@ -185,6 +186,42 @@ def test_changed_settings_are_refused(table, jobs, refused, change, words):
     assert not jobs
 
 
+# Added after some runs were made: of the data, settled by the method, a list, and scaled by --length.
+YOUNGER = ("label_noise", "unlabelled_ratio", "more_teachers", "head_epochs")
+
+
+@pytest.mark.parametrize("length", ["1", "0.5"])
+def test_an_option_that_is_younger_than_a_run_had_its_default(table, jobs, refused, length):
+    main(table.options("--length", length))
+    file = table.folder / "seed0" / "scratch" / "run.json"
+    made = json.loads(file.read_text())
+    for name in YOUNGER:
+        del made["arguments" if name in made["arguments"] else "data"][name]
+    file.write_text(json.dumps(made))
+    jobs.clear()
+    main(table.options("--length", length))
+    assert not jobs, "the defaults are what the table has"
+    options = dict(table.content["runs"]["scratch"]["options"])
+    for change in ({"label_noise": 0.4}, {"head_epochs": 10}):
+        table.content["runs"]["scratch"]["options"] = options | change
+        table.write()
+        line = refused(table.options("--length", length))
+        assert "seed0/scratch" in line and next(iter(change)) in line and not jobs
+
+
+def test_a_run_that_cannot_be_without_a_younger_option_is_refused(table, jobs, refused):
+    table.content["runs"]["scratch"]["options"]["unlabelled_ratio"] = 1
+    table.content["runs"]["scratch"]["options"] |= {"method": "kd", "teacher": "{teacher}"}
+    table.write()
+    main(table.options())
+    file = table.folder / "seed0" / "scratch" / "run.json"
+    made = json.loads(file.read_text())
+    del made["arguments"]["teacher"]
+    file.write_text(json.dumps(made))
+    jobs.clear()
+    assert "teacher None" in refused(table.options()) and not jobs
+
+
 def test_a_folder_may_be_written_otherwise_or_moved(table, jobs, refused, monkeypatch):
     main(table.options())
     jobs.clear()
@@ -211,13 +248,15 @@ def test_settings_that_change_no_figure_may_change(table, jobs):
 
 def test_length_multiplies_all_epochs(table, jobs, refused):
     options = {"num_train_epochs": 40, "lr_milestones": [20, 30], "head_epochs": 30, "distil_from_epoch": 10}
+    options |= {"max_steps": 50}
     table.content["runs"]["scratch"]["options"] |= options
     table.write()
     main(table.options("--length", "0.1"))
     made = json.loads((table.folder / "seed0" / "scratch" / "run.json").read_text())["arguments"]
     assert (made["num_train_epochs"], made["head_epochs"], made["distil_from_epoch"]) == (4, 3, 1)
-    assert made["lr_milestones"] == [2, 3]
-    assert "num_train_epochs" in refused(table.options()) or "distil" in refused(table.options())
+    assert made["lr_milestones"] == [2, 3] and made["max_steps"] == 5
+    line = refused(table.options())
+    assert "seed0/teacher" in line and "max_steps 1, the table has 2" in line
 
 
 @pytest.mark.parametrize(("asked", "ran"), [(["tuned"], ["teacher", "tuned"]), (["scratch"], ["scratch"])])
@@ -357,6 +396,28 @@ def test_another_ensemble_is_refused(ensemble, jobs, refused):
     ensemble.content["runs"]["both"]["options"] = {"students": []}
     ensemble.write()
     assert "both" in refused(ensemble.options())
+
+
+def test_a_search_space_that_cannot_be_read_is_refused_before_anything_runs(table, jobs, refused, tmp_path):
+    table.content["runs"]["tuned"]["options"] |= {"trials": 2, "search_space": str(tmp_path / "none.yaml")}
+    table.write()
+    assert "none.yaml" in refused(table.options()) and not jobs
+
+
+def test_a_finished_search_over_another_space_is_refused(table, jobs, refused, tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text("learning_rate: {low: 0.01, high: 0.2, log: true}\ncrop_scale: [[0.3, 1.0], [0.5, 1.0]]\n")
+    table.content["runs"]["scratch"]["options"] |= {"trials": 2, "search_space": str(space)}
+    table.write()
+    main(table.options())
+    found = {"space": SearchSpace.read(str(space)).describe()}
+    wiring.write_json(table.folder / "seed0" / "scratch" / "search.json", found)
+    space.write_text(f"# said otherwise\n{space.read_text()}")
+    jobs.clear()
+    main(table.options())
+    space.write_text(space.read_text().replace("0.2", "0.5"))
+    line = refused(table.options())
+    assert "space.yaml" in line and "seed0/scratch" in line and not jobs
 
 
 def test_trials_change_the_runs_that_search(table, jobs, tmp_path):

@@ -2,14 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from hf_vipriors.commands import search
+from hf_vipriors.commands.search_checks import check_effect
 from hf_vipriors.commands.train_student import main
+from hf_vipriors.errors import InputError
+from hf_vipriors.training import StudentArguments
 from hf_vipriors.training.search import SearchTrainer
+from hf_vipriors.training.search_space import SearchSpace, tuned_arguments
 
+RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "search"
 SPACE = {"learning_rate": {"low": 0.01, "high": 0.2, "log": True}, "label_smoothing": [0.0, 0.2]}
 
 
@@ -79,7 +85,8 @@ def test_run_json_holds_the_settings_as_given_and_the_card_those_used(options, s
     given = read(folder, "run.json")["arguments"]
     assert (given["mixup"], given["weight_decay"], given["trials"]) == (0.0, 5e-4, 1)
     assert (given["eval_strategy"], given["output_dir"]) == ("steps", str(folder))
-    assert "0.07" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "0.07" in card and "| settings chosen on validation, of trials | 1 |" in card
 
 
 def test_settings_of_another_run(options, space, tmp_path, capsys):
@@ -228,11 +235,30 @@ def test_a_replaced_run_takes_its_search_along(options, space, tmp_path):
     assert not (folder / "search.json").exists() and "search" not in read(folder, "metrics.json")
 
 
-@pytest.mark.parametrize("name", ["supervised", "overhaul"])
-def test_recipes_can_be_read(name):
-    from pathlib import Path
+@pytest.mark.parametrize("name", ["supervised", "overhaul", "fixmatch"])
+def test_recipes_hold_what_their_method_reads_and_no_arm_has_less_than_the_baseline(name, tmp_path):
+    found, baseline = (SearchSpace.read(str(RECIPES / f"{stem}.yaml")) for stem in (name, "supervised"))
+    args = StudentArguments(method=name, teacher="t", use_cpu=True, output_dir=str(tmp_path), report_to="none")
+    for end in (0, -1):
+        drawn = {dimension.name: dimension.extremes()[end] for dimension in found.dimensions}
+        check_effect(found.names, tuned_arguments(args, drawn), name)
+    assert set(baseline.names) <= set(found.names)
 
-    from hf_vipriors.training.search_space import SearchSpace
 
-    found = SearchSpace.read(str(Path(__file__).parents[2] / "scripts" / "recipes" / "search" / f"{name}.yaml"))
-    assert {"learning_rate", "mixup", "num_train_epochs"} <= set(found.names)
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"kd_weight": 0.0, "kd_temperature": 2.0}, None),
+        ({"kd_weight": 0.5, "kd_temperature": 2.0}, None),
+        ({"kd_temperature": 2.0}, "kd_temperature"),
+        ({"unlabelled_ratio": 0}, None),
+        ({"similarity_weight": 1.0}, "similarity_weight"),
+    ],
+)
+def test_a_weight_that_won_with_0_is_no_setting_without_effect(options, refused, tmp_path):
+    args = StudentArguments(teacher="t", use_cpu=True, output_dir=str(tmp_path), report_to="none", **options)
+    if refused is None:
+        check_effect(list(options), args, "search")
+    else:
+        with pytest.raises(InputError, match=refused):
+            check_effect(list(options), args, "search")

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from hf_vipriors.commands.table_files import results_markdown
 from hf_vipriors.commands.table_results import own_seconds, results
 from hf_vipriors.commands.tables import Table, TableRun
 from hf_vipriors.errors import InputError
+from hf_vipriors.evaluation.answers import write_answers
 
 
 @pytest.fixture
@@ -106,6 +108,21 @@ def test_the_time_of_a_search_counts_once(folder_of):
     assert own_seconds(TableRun("tuned", "train_student", options={"trials": 20}), made) == 110
     assert own_seconds(TableRun("again", "train_student", options={"settings_of": "{tuned}"}), made) == 10
     assert own_seconds(TableRun("plain", "train_student"), {"seconds": None}) is None
+
+
+def test_mcnemar_is_of_top1_alone(table, folder_of):
+    labels = torch.tensor([0] * 6 + [1] * 6)
+    for run, right in (("plain", 6), ("better", 12)):
+        write_answers(folder_of(0, run), torch.eye(2)[torch.where(torch.arange(12) < right, labels, 0)], labels)
+        path = folder_of(0, run) / "metrics.json"
+        metrics = json.loads(path.read_text())
+        metrics["test"]["balanced_accuracy"] = 0.5
+        path.write_text(json.dumps(metrics))
+    # Six images of which one alone is right, and always the same one: 2 * 0.5 ** 6.
+    assert results(table, [0], folder_of)["groups"][0]["rows"][1]["p_values"] == [pytest.approx(0.03125)]
+    for row in table.groups[0]["rows"]:
+        row["metric"] = "balanced_accuracy"
+    assert all("p_values" not in row for row in results(table, [0], folder_of)["groups"][0]["rows"])
 
 
 def test_balanced_accuracy_in_place_of_top1(table, folder_of):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
 from hf_vipriors.data import ImageStore, PairedSampler, PairedStore, collate
@@ -53,6 +54,29 @@ def test_through_a_loader_each_batch_keeps_its_share():
     batches = list(DataLoader(paired, batch_size=4, sampler=PairedSampler(paired, 0), collate_fn=collate))
     assert [len(batch["labels"]) for batch in batches] == [12, 6]
     assert [(batch["labels"] >= 0).sum().item() for batch in batches] == [4, 2]
+
+
+@pytest.mark.parametrize("labelled", [8, 7])
+def test_processes_share_an_epoch_and_follow_its_number(labelled):
+    """7: the last batch is short, and accelerate fills it with pairs from the beginning."""
+    paired = PairedStore(store(labelled, unlabelled=32), companions=2)
+    epochs = []
+    for number in (0, 1):
+        shares = []
+        for rank in (0, 1):
+            loader = DataLoader(paired, batch_size=2, sampler=PairedSampler(paired, 0), collate_fn=collate)
+            options = {"num_processes": 2, "process_index": rank, "put_on_device": False}
+            loader = prepare_data_loader(loader, **options)
+            loader.set_epoch(number)
+            shares.append([batch["index"].tolist() for batch in loader])
+        assert [len(share) for share in shares] == [2, 2]
+        first, second = ([one for batch in share for one in batch] for share in shares)
+        seen = first + second
+        assert {one for one in seen if one < labelled} == set(range(labelled))
+        companions = [one for one in seen if one >= labelled]
+        assert len(companions) == 16 and len(set(companions)) == 2 * labelled
+        epochs.append(seen)
+    assert epochs[0] != epochs[1]
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled", "companions"), [(6, 10, 0), (0, 10, 1), (6, 0, 1)])

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 
+from hf_vipriors.errors import InputError
 from hf_vipriors.evaluation.figure_files import to_png
 from hf_vipriors.evaluation.table_figures import all_figures, check_plots, group_figure, plot_figures
 
@@ -91,6 +92,23 @@ def test_other_axes_make_lines_of_their_own(found):
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert lines == {"negatives 128": [[0, 70], [0.4, 69]], "negatives 256": [[0, 72], [0.4, 75]]}
     assert axes.get_ylabel() == "linear probe top-1, %"
+
+
+def test_a_lone_point_beside_lines_is_left_out(found):
+    found["groups"][0]["rows"].append(row("more", 0.8, {"margin": 0.4, "negatives": 512}))
+    axes = only(found, kind="curve", x="margin")
+    assert [line.get_label() for line in axes.lines] == ["negatives 128", "negatives 256"]
+    found["groups"][0]["rows"] = found["groups"][0]["rows"][2:4]
+    assert len(only(found, kind="curve", x="margin").lines) == 2, "points alone are better than nothing"
+
+
+@pytest.mark.parametrize("kind", [{"kind": "heatmap", "y": "negatives"}, {"kind": "curve"}])
+def test_two_rows_on_one_place_are_refused(found, kind):
+    again = {**found["groups"][0], "title": "kNN", "series": "kNN"}
+    found["groups"].append(again)
+    with pytest.raises(InputError, match="two rows fall on .*choose by group or rows"):
+        only(found, x="margin", **kind)
+    assert only(found, x="margin", group="kNN", **kind)
 
 
 def test_bars_of_some_rows(found):

@@ -56,6 +56,19 @@ def test_the_answers_get_no_gradient_and_the_student_does(classifiers):
     assert all(p.grad is not None and p.grad.any() for p in student.parameters())
 
 
+def test_while_it_trains_the_average_normalises_by_the_batch_as_mean_teachers_do(classifiers):
+    method, _, other = make(classifiers, confidence=0.0)
+    inputs = batch()
+    unlabelled = inputs["views"][0][2:]
+    method.train()
+    method(**inputs)
+    other.train()
+    other(unlabelled)  # its running statistics follow
+    for (name, ours), theirs in zip(method.ema.module.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+    torch.testing.assert_close(method.answers(unlabelled), other(unlabelled).logits.softmax(1))
+
+
 def test_answers_count_more_and_more(classifiers):
     method, student, _ = make(classifiers, confidence=0.0)
     losses = []

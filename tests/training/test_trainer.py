@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hf_vipriors.data import ImageStore
+from hf_vipriors.data import ImageStore, PairedSampler, PairedStore
 from hf_vipriors.errors import InputError
 from hf_vipriors.methods import SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
@@ -151,3 +151,13 @@ def test_batch_that_was_not_given_fits_itself(tmp_path):
     given = TeacherArguments(output_dir=str(tmp_path / "run"), use_cpu=True, per_device_train_batch_size=64)
     with pytest.raises(InputError, match="larger than the data set"):
         given.fit_batch(48)
+
+
+def test_labelled_and_unlabelled_images_are_paired_by_the_seed_of_the_data_where_it_is_given(student_trainer):
+    whole = store()
+    whole.labels[10:] = -1
+    paired = PairedStore(whole, companions=1)
+    samplers = [student_trainer(**seeds)._get_train_sampler(paired) for seeds in ({}, {"seed": 7}, {"data_seed": 7})]
+    assert all(isinstance(sampler, PairedSampler) for sampler in samplers)
+    first, by_seed, by_data_seed = map(list, samplers)
+    assert first != by_seed == by_data_seed
