@@ -1,6 +1,6 @@
 """Everything once, on real photographs that ship with the package: is phase 1 + phase 2 worth it?
 
-    accelerate launch scripts/quickstart.py            one seed, about ten minutes on two cores
+    accelerate launch scripts/quickstart.py            one seed, about twelve minutes on two cores
     accelerate launch scripts/quickstart.py --full     three seeds, three times as long: mean and interval
 
 500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the strongest
