@@ -11,18 +11,16 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError
-from ..training.arguments import unknown_option
+from ..training.arguments import unknown_option, yaml_mapping
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
 COMMON = {
@@ -93,15 +91,7 @@ class Parser(HfArgumentParser):
 
     def recipe_arguments(self, path: str) -> list[str]:
         """A recipe as the command line it stands for, so that both go through the same checks."""
-        try:
-            recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(recipe, dict):
-            raise InputError(f"--config {path} must hold 'option: value' lines")
-        return self.mapping_arguments(recipe, f"--config {path}")
+        return self.mapping_arguments(yaml_mapping(path, "--config", "'option: value' lines"), f"--config {path}")
 
     def mapping_arguments(self, settings: dict[str, Any], source: str) -> list[str]:
         """Options and their values as the command line they stand for; ``source`` is named in errors."""

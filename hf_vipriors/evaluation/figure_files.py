@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import io
-import pickle
 import re
 from html import escape
 
@@ -60,7 +60,7 @@ def to_png(figure: Figure) -> bytes:
         b'PNG'
     """
     # A copy, for colours cannot be changed back: two placeholders may share a shade.
-    drawn: Figure = pickle.loads(pickle.dumps(figure))
+    drawn: Figure = copy.deepcopy(figure)
     for artist in drawn.findobj():
         _recolour(artist)
     buffer = io.BytesIO()

@@ -7,9 +7,11 @@ import logging
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import ClassVar
 
 import torch
+import yaml
 from transformers import SchedulerType, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -212,6 +214,23 @@ class RunArguments(TrainingArguments):
             f"(global batch: {self.train_batch_size} images x {self.world_size} processes x "
             f"{self.gradient_accumulation_steps} accumulated)"
         )
+
+
+def yaml_mapping(path: str, flag: str, holds: str) -> dict:
+    """What a YAML file of options holds.
+
+    Raises:
+        InputError: it cannot be read, or it is no mapping; ``flag`` named it, ``holds`` says what it must hold.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag} {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"{flag} {path} must hold {holds}")
+    return found
 
 
 def parsed_mapping(text: str | dict | None, flag: str) -> dict:

@@ -6,15 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import optuna
-import yaml
 
 from ..errors import InputError
-from .arguments import RunArguments, unknown_option
+from .arguments import RunArguments, unknown_option, yaml_mapping
 from .student_arguments import StudentArguments
 
 # They say what is compared, or what is written and shown: no search may change them.
@@ -108,17 +106,8 @@ class SearchSpace:
         Raises:
             InputError: a file that cannot be read, an unknown option, an empty range, a value of the wrong kind.
         """
-        try:
-            found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"--search_space {path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--search_space {path} is not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(found, dict) or not found:
-            raise InputError(
-                f"--search_space {path} must hold 'option: [choices]' or 'option: {{low: , high: }}' lines"
-            )
-        return cls.of(found, f"--search_space {path}")
+        holds = "'option: [choices]' or 'option: {low: , high: }' lines"
+        return cls.of(yaml_mapping(path, "--search_space", holds), f"--search_space {path}")
 
     @classmethod
     def of(cls, options: dict[str, Any], source: str = "space") -> SearchSpace:
