@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Offline, quiet and one thread a process: the tests run side by side on two cores.
@@ -12,6 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from safetensors import safe_open
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the package hub_server, a Hub on loopback
+from hub_server.fixtures import hub, hub_here, waits  # noqa: F401
 
 torch.set_num_threads(1)
 FIXTURES = Path(__file__).parent / "fixtures"
