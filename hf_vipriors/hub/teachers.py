@@ -39,6 +39,7 @@ from hf_vipriors.models import (
     VipriorsModel,
     preprocessing,
 )
+from hf_vipriors.models.download import check_shards, verified_snapshot
 
 logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification
@@ -111,7 +112,7 @@ def load_ours(directory: str, flag: str) -> Teacher:
         return load_native(directory)
     if not (folder / SAFE_WEIGHTS_NAME).is_file():
         raise InputError(f"{directory} (--{flag}) holds a config but no {SAFE_WEIGHTS_NAME}: is the run finished?")
-    return _load_vipriors(directory, config, flag)
+    return _load_vipriors(directory, directory, config, flag)
 
 
 def _read_config(folder: Path, flag: str) -> dict[str, Any]:
@@ -125,11 +126,11 @@ def _read_config(folder: Path, flag: str) -> dict[str, Any]:
     return config
 
 
-def _load_vipriors(name: str, config: dict[str, Any], flag: str, revision: str | None = None) -> Teacher:
+def _load_vipriors(folder: str, name: str, config: dict[str, Any], flag: str) -> Teacher:
     classifies = VipriorsForImageClassification.__name__ in (config.get("architectures") or [])
     kind = VipriorsForImageClassification if classifies else VipriorsModel
     with one_line(f"the model in {name} (--{flag}) cannot be read"):
-        model, report = kind.from_pretrained(name, revision=revision or "main", output_loading_info=True)
+        model, report = kind.from_pretrained(folder, output_loading_info=True)
     _check_complete(report["missing_keys"], name, flag)
     return model
 
@@ -143,7 +144,7 @@ def _from_folder(folder: Path, flag: str) -> Teacher:
         return load_ours(str(folder), flag)
     if kind is None and "architecture" in config:
         return _timm_teacher(f"local-dir:{folder}", str(folder), flag)
-    return _from_transformers(str(folder), config, flag, None)
+    return _from_transformers(folder, str(folder), config, flag)
 
 
 def _from_timm(name: str, flag: str, revision: str | None) -> Teacher:
@@ -198,19 +199,21 @@ def _from_hub(name: str, flag: str, revision: str | None) -> Teacher:
     hint = f" (did you mean timm:{name}?)" if timm.is_model(split_model_name_tag(name)[0]) else ""
     failure = f"{name} (--{flag}) cannot be loaded from the Hub{hint}"
     with one_line(failure):
-        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-    if not config:
+        folder = verified_snapshot(name, revision=revision)
+    if not (folder / CONFIG_NAME).is_file():
         raise InputError(f"{failure}: it has no {CONFIG_NAME}")
+    config = _read_config(folder, flag)
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{failure}: it has no weights as safetensors, and other formats are not read here")
     kind = config.get("model_type")
     if kind == VipriorsConfig.model_type:
-        return _load_vipriors(name, config, flag, revision)
+        return _load_vipriors(str(folder), name, config, flag)
     if kind == TimmWrapperConfig.model_type or (kind is None and "architecture" in config):
-        source = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
-        return _timm_teacher(source, name, flag, config.get("model_args"))
-    return _from_transformers(name, config, flag, revision)
+        return _timm_teacher(f"local-dir:{folder}", name, flag, config.get("model_args"))
+    return _from_transformers(folder, name, config, flag)
 
 
-def _from_transformers(name: str, description: dict[str, Any], flag: str, revision: str | None) -> Teacher:
+def _from_transformers(folder: Path, name: str, description: dict[str, Any], flag: str) -> Teacher:
     kind = description.get("model_type")
     if kind not in CONFIG_MAPPING:
         if "auto_map" in description:
@@ -222,16 +225,17 @@ def _from_transformers(name: str, description: dict[str, Any], flag: str, revisi
         )
     failure = f"{name} (--{flag}) cannot be loaded"
     with one_line(failure):
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model_class, classifies = _model_class(config)
     if model_class is None or model_class.main_input_name != "pixel_values":
         raise InputError(f"{name} (--{flag}) is a {kind!r} model, which does not read pictures alone: no vision model")
     with one_line(f"{name} (--{flag}): its image processor, which says how it wants pictures, is of no use"):
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
         picture = preprocessing(processor)
+    check_shards(folder)
     with one_line(failure):
         network, report = model_class.from_pretrained(
-            name, config=config, revision=revision, dtype=torch.float32, output_loading_info=True
+            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
         backbone = TransformersBackbone(network.eval(), picture["image_size"])
     _check_complete(_in_use(report["missing_keys"], backbone), name, flag)

@@ -51,6 +51,7 @@ class VipriorsConfig(PreTrainedConfig):
     projector_batch_norm: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("auto_map", None)  # of a download: it names files that a copy saved here would not have
         # As JSON will give them back, so that a loaded configuration equals the saved one.
         self.backbone_args = _lists(self.backbone_args)
         self.image_mean = [float(value) for value in self.image_mean]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -15,6 +18,10 @@ from transformers.utils import ModelOutput
 from hf_vipriors.backbones import create_backbone, feature_dim, has_fixed_size
 from hf_vipriors.errors import InputError
 from hf_vipriors.models.configuration_vipriors import VipriorsConfig
+from hf_vipriors.models.download import check_shards, verified_snapshot
+
+# What from_pretrained takes to reach the Hub.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
 @dataclass
@@ -41,6 +48,19 @@ class VipriorsPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     backbone: nn.Module
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:
+        """As in transformers, but of safetensors alone, and of the Hub's files only what has the Hub's checksums.
+
+        Raises:
+            InputError: a downloaded file is damaged, or the weights are said to lie elsewhere.
+        """
+        if not Path(name).is_dir():
+            options = {key: kwargs.pop(key) for key in HUB_OPTIONS if kwargs.get(key) is not None}
+            name = verified_snapshot(str(name), subfolder=kwargs.get("subfolder", ""), **options)
+        check_shards(Path(name, kwargs.get("subfolder", "")))
+        return super().from_pretrained(name, *args, **(kwargs | {"use_safetensors": True}))
 
     def _build_backbone(self, num_classes: int) -> None:
         config: VipriorsConfig = self.config
