@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 
 from ..backbones import is_ours
 from ..data import FASHION_VIPRIORS, ImageSplits
-from ..hub.model_card import CardFacts, Paper, ScoreRow, student_card, teacher_card
+from ..hub.card_facts import CardFacts, ScoreRow, write_facts
+from ..hub.embedded import FASHION_TEACHER
+from ..hub.import_checkpoint import SUFFIXES
+from ..hub.model_card import student_card, teacher_card
+from ..hub.teachers import TIMM_PREFIXES
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 from . import wiring
+from .papers import PAPERS
 
-VIPRIORS = Paper("Distilling Visual Priors from Self-Supervised Learning", "https://arxiv.org/abs/2008.00261")
-PAPERS = {
-    "moco": [VIPRIORS, Paper("Improved Baselines with Momentum Contrastive Learning", "https://arxiv.org/abs/2003.04297")],
-    "simclr": [
-        Paper(
-            "A Simple Framework for Contrastive Learning of Visual Representations", "https://arxiv.org/abs/2002.05709"
-        ),
-        VIPRIORS,
-    ],
-    "overhaul": [
-        VIPRIORS,
-        Paper("A Comprehensive Overhaul of Feature Distillation", "https://arxiv.org/abs/1904.01866"),
-    ],
-    "supervised": [],
-    "seed": [
-        Paper("SEED: Self-supervised Distillation for Visual Representation", "https://arxiv.org/abs/2101.04731")
-    ],
-    "dogo": [
-        Paper(
-            "Distill on the Go: Online knowledge distillation in self-supervised learning",
-            "https://arxiv.org/abs/2104.09866",
-        )
-    ],
-    "sskd": [Paper("Knowledge Distillation Meets Self-Supervision", "https://arxiv.org/abs/2006.07114")],
-    "fixmatch": [
-        VIPRIORS,
-        Paper(
-            "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
-            "https://arxiv.org/abs/2001.07685",
-        ),
-    ],
-    "kd": [Paper("Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")],
-    "fitnet": [Paper("FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550")],
-    "crd": [Paper("Contrastive Representation Distillation", "https://arxiv.org/abs/1910.10699")],
-}  # fmt: skip
 COMMON_SETTINGS = (
     "num_train_epochs",
     "per_device_train_batch_size",
@@ -136,6 +109,7 @@ def common_facts(
         "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
         "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
         "seconds": seconds,
+        "emissions": emissions(Path(args.output_dir)),
         "hardware": hardware(),
         "versions": wiring.versions(),
     }
@@ -162,6 +136,33 @@ def dataset_title(data: DataArguments) -> str:
 def teacher_name(teacher: str) -> str:
     """A Hub id as it is; of a folder or file only its name, not where it lies."""
     return Path(teacher).resolve().name if Path(teacher).exists() else teacher
+
+
+def base_models(names: Sequence[str]) -> list[str]:
+    """Of the models a run came from those that the Hub has, by the ids it links them with.
+
+    Example:
+        >>> base_models(["fashion-vipriors-teacher", "timm:resnet18.a1_in1k", "facebook/dinov2-small", "moco.pth.tar"])
+        ['timm/resnet18.a1_in1k', 'facebook/dinov2-small']
+    """
+    found = []
+    for name in names:
+        if name == FASHION_TEACHER or Path(name).exists() or name.endswith(SUFFIXES):
+            continue
+        prefix = next((prefix for prefix in TIMM_PREFIXES if name.startswith(prefix)), None)
+        known = timm.get_pretrained_cfg(name.removeprefix(prefix)) if prefix else None
+        found.append(known.hf_hub_id if known is not None and known.hf_hub_id else name)
+    return found
+
+
+def emissions(directory: Path) -> float | None:
+    """Grams of CO2 equivalent that ``--report_to codecarbon`` measured last; None where it did not."""
+    file = directory / "emissions.csv"
+    if not file.is_file():
+        return None
+    with file.open(newline="", encoding="utf-8") as rows:
+        last = list(csv.DictReader(rows))[-1:]
+    return 1000 * float(last[0]["emissions"]) if last else None
 
 
 def hardware() -> str:
@@ -199,6 +200,7 @@ def teacher_facts(
         params=parameters(teacher),
         own_architecture=is_ours(teacher.config.backbone),
         teacher=[teacher_name(args.teacher)] if isinstance(args, PretrainArguments) and args.teacher else [],
+        base_models=base_models([args.teacher]) if isinstance(args, PretrainArguments) and args.teacher else [],
         papers=PAPERS[args.method],
         **common_facts(data, args, splits, metrics.get("seconds")),
     )
@@ -225,12 +227,14 @@ def student_facts(
         own_architecture=is_ours(student.config.backbone),
         per_class=metrics["test"]["per_class"],
         teacher=[teacher_name(name) for name in (args.teacher, *args.more_teachers) if name],
+        base_models=base_models([name for name in (args.teacher, *args.more_teachers) if name]),
         papers=PAPERS[args.method],
         **common,
     )
 
 
 def write_card(facts: CardFacts, directory: Path) -> None:
-    """README.md beside the model."""
+    """README.md beside the model, and what it is rendered from."""
+    write_facts(facts, directory)
     card = teacher_card(facts) if facts.kind == "teacher" else student_card(facts)
     card.save(directory / "README.md")

@@ -28,14 +28,14 @@ from ..evaluation.answers import write_answers
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..evaluation.robustness import robustness
-from ..hub.model_card import CardFacts
+from ..hub.card_facts import CardFacts
 from ..hub.native_export import export_native
 from ..hub.teachers import load_teacher
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
-from . import cards, cli, search, wiring
+from . import cards, cli, publishing, search, wiring
 from .search_checks import check_not_given
-from .student_setup import fit_teacher_head, set_up_student
+from .student_setup import fit_teacher_head, set_up_student, student_config
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     splits = splits or wiring.load_data(data)
     if "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
+    publishing.check_push(args, student_config(args, splits.class_names, teacher), "student")
     tuned = search.tune(data, args, splits, teacher, resume) if args.trials or args.settings_of else None
     run, found, images = (args, None, None) if tuned is None else (tuned.args, tuned.found, tuned.images)
     setup = set_up_student(data, run, splits, teacher, images)
@@ -74,7 +75,9 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     trainer = StudentTrainer(**setup.trainer_options())
     trainer.train(resume_from_checkpoint=resume)
     seconds = wiring.training_seconds(trainer, resume)
-    return finish(setup.method.deployable(), setup.images.test, data, run, splits, trainer, seconds, found)
+    result = finish(setup.method.deployable(), setup.images.test, data, run, splits, trainer, seconds, found)
+    publishing.push_result(args)
+    return result
 
 
 def finish(

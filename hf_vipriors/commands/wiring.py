@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
 from ..errors import InputError
 from ..evaluation.answers import ANSWERS_FILE
+from ..hub.card_facts import FACTS_FILE
 from ..methods import Method
 from ..models import VipriorsConfig
 from ..training import DataArguments, MethodTrainer, RunArguments, guard_output_dir
@@ -32,6 +33,7 @@ OURS = (
     "model.safetensors",
     "preprocessor_config.json",
     "README.md",
+    FACTS_FILE,
     "metrics.json",
     "trainer_state.json",
     ANSWERS_FILE,

@@ -11,117 +11,15 @@ would offer a snippet that cannot run.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hf_vipriors.hub.card_facts import CardFacts
+
 _PLACE = "path/to/this/folder"
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One measured accuracy; fractions, 0 to 1.
-
-    Attributes:
-        name: how it was got, such as "student, one crop" or "weighted kNN on frozen features".
-        top1: measured value.
-        interval: its 95 % interval, or None.
-        top5: or None.
-        role: "model" for a value of the very model this card lies beside (these go into the metadata), "baseline" for
-            the supervised baseline on the same labels, "other" for anything else worth comparing.
-        note: one line on what was done, may be empty.
-
-    Raises:
-        ValueError: a value outside 0..1 (percent given for a fraction), or an interval that does not hold the value.
-    """
-
-    name: str
-    top1: float
-    interval: tuple[float, float] | None = None
-    top5: float | None = None
-    role: Literal["model", "baseline", "other"] = "other"
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        if not all(0 <= value <= 1 for value in (self.top1, 0.0 if self.top5 is None else self.top5)):
-            raise ValueError(f"{self.name}: accuracies are fractions within 0 and 1, got {self.top1}, {self.top5}")
-        if self.interval is not None and not self.interval[0] <= self.top1 <= self.interval[1]:
-            raise ValueError(f"{self.name}: {self.top1} lies outside its interval {self.interval}")
-        if self.role not in ("model", "baseline", "other"):
-            raise ValueError(f"{self.name}: role must be 'model', 'baseline' or 'other', got {self.role!r}")
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A paper whose method was used."""
-
-    title: str
-    url: str
-
-
-@dataclass
-class CardFacts:
-    """What is known of a model. Whatever stays empty is left out of the card.
-
-    Attributes:
-        model_name: as it is to be called, such as "fashion-vipriors-resnet18".
-        kind: "student" (a classifier, native checkpoint) or "teacher" (self-supervised features, our class).
-        backbone: timm name.
-        image_size: side of the square input, pixels.
-        class_names: of the student's outputs; for a teacher, of the classes it was measured on.
-        dataset_name: in plain words, such as "Fashion-VIPriors (50 images per class)".
-        method: the method's name, such as "overhaul".
-        settings: what was set, name -> value.
-        scores: rows for the table; the supervised baseline belongs among them.
-        interval_note: how the intervals were made.
-        verdict: sentences on what the comparison shows, such as the report's ``verdict_lines``.
-        params: number of parameters.
-        dataset_id: the id on the Hub of the very data set that was measured on, if it has one.
-        dataset_sources: Hub ids of data sets the images were taken from; listed, but no result is claimed on them.
-        split: which split the scores are of; "validation" where no independent test exists, which the card then says.
-        dataset_licence: licence of the images; dataset_counts: split -> number of images.
-        per_class: class -> accuracy (None: no image of the class).
-        seconds: training time; hardware: what it ran on.
-        versions: library -> version.
-        teacher: the models this one came from, nearest first.
-        papers: whose methods were used.
-        native: the folder ``native`` in the model's own holds its backbone for other programs.
-        own_architecture: timm knows the backbone only once hf_vipriors is imported: the snippets do so, and no widget
-            can run it.
-        licence: of the weights (a Hub licence id); repo_id: where it will be pushed, for the snippets.
-    """
-
-    model_name: str
-    kind: Literal["student", "teacher"]
-    backbone: str
-    image_size: int
-    class_names: list[str]
-    dataset_name: str
-    method: str
-    settings: dict = field(default_factory=dict)
-    scores: list[ScoreRow] = field(default_factory=list)
-    interval_note: str = "95 % Wilson interval on the test images"
-    verdict: list[str] = field(default_factory=list)
-    params: int | None = None
-    dataset_id: str | None = None
-    dataset_sources: Sequence[str] = ()
-    dataset_licence: str | None = None
-    split: str = "test"
-    dataset_counts: dict[str, int] = field(default_factory=dict)
-    per_class: dict[str, float | None] = field(default_factory=dict)
-    seconds: float | None = None
-    hardware: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    teacher: Sequence[str] = ()
-    papers: Sequence[Paper] = ()
-    native: bool = False
-    own_architecture: bool = False
-    licence: str | None = None
-    repo_id: str | None = None
 
 
 def student_card(facts: CardFacts) -> ModelCard:
@@ -177,8 +75,10 @@ def _card(facts: CardFacts, *, pipeline_tag: str, library_name: str, tags: list[
         tags=tags,
         datasets=datasets or None,
         metrics=["accuracy"] if results else None,
+        base_model=facts.base_models or None,
         model_name=facts.model_name if results else None,
         eval_results=results or None,
+        **_optional_metadata(facts),
     )
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -198,6 +98,19 @@ def _card(facts: CardFacts, *, pipeline_tag: str, library_name: str, tags: list[
     # Sections that were left out leave several empty lines behind.
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
+
+
+def _optional_metadata(facts: CardFacts) -> dict[str, Any]:
+    """Metadata of the Hub for which ``ModelCardData`` has no argument of its own."""
+    found: dict[str, Any] = {}
+    if facts.examples:
+        # Paths inside the repository hold for every revision, and on every Hub.
+        found["widget"] = [{"src": path, "example_title": title} for path, title in facts.examples.items()]
+    if facts.emissions is not None:
+        found["co2_eq_emissions"] = {"emissions": facts.emissions, "source": "CodeCarbon", "training_type": "training"}
+        if facts.hardware:
+            found["co2_eq_emissions"]["hardware_used"] = facts.hardware
+    return found
 
 
 def _results(facts: CardFacts) -> list[EvalResult]:

@@ -9,7 +9,8 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_vipriors.hub.model_card import CardFacts, Paper, ScoreRow, student_card, teacher_card
+from hf_vipriors.hub.card_facts import CardFacts, Paper, ScoreRow
+from hf_vipriors.hub.model_card import student_card, teacher_card
 
 
 @pytest.fixture
