@@ -19,7 +19,7 @@ from ..methods import Method, MoCo, SimCLR, settled_queue_length
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments, TeacherArguments, TeacherTrainer
 from ..views import VIEW_INTERPOLATION, ContrastiveViews
-from . import cards, wiring
+from . import cards, publishing, wiring
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ def pretrain(
     config = method.deployable().config
     bank, validation = evaluation_stores(splits, config, data, args)
     wiring.load_method_state(method, resume)
+    publishing.check_push(args, config, "teacher")
     wiring.claim_output_dir(args, data, command, resume)
     trainer = TeacherTrainer(
         method,
@@ -151,6 +152,7 @@ def pretrain(
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
         for prefix, model in reversed(method.evaluated().items()):  # what finishes the folder comes last
             save(model, directory / prefix.rstrip("_"), data, args, splits, metrics if not prefix else results[prefix])
+    publishing.push_result(args)
     trainer.accelerator.wait_for_everyone()
     return PretrainingResult(method.deployable(), trainer.state.log_history, metrics, directory)
 

@@ -168,6 +168,14 @@ class RunArguments(TrainingArguments):
         check_range(self.sgd_momentum, "sgd_momentum", 0, 1)
         if _word(self.optim) == "sgd" and self.nesterov and self.sgd_momentum == 0:
             raise InputError("--nesterov needs --sgd_momentum > 0 (or give --nesterov false)")
+        if self.push_to_hub and self.hub_model_id is None:
+            raise InputError("--push_to_hub needs --hub_model_id org/name: where is the result to go?")
+        if self.hub_model_id is not None and not self.push_to_hub:
+            raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
+        if self.push_to_hub and "checkpoint" in _word(self.hub_strategy):
+            raise InputError(
+                "--hub_strategy: checkpoints hold pickles and stay here; only the result is pushed"
+            )
         if self.lr_milestones != sorted(self.lr_milestones):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 

@@ -183,6 +183,12 @@ class MethodTrainer(Trainer):
 
     # Checkpoints
 
+    def init_hf_repo(self, token: str | None = None) -> None:
+        """Nothing yet: a command pushes the finished result, whole and with its card, in one commit."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: optimizer states are pickles, and half a training is no model."""
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The method's whole state and the arguments in words; nothing pickled."""
         if not self.args.should_save:

@@ -1,0 +1,231 @@
+"""What goes to the Hub for one model: every file, gathered and checked before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import get_token, validate_repo_id
+from transformers import TimmWrapperConfig
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
+
+from hf_vipriors.errors import InputError
+from hf_vipriors.hub.card_facts import CardFacts, read_facts
+from hf_vipriors.hub.model_card import student_card, teacher_card
+from hf_vipriors.hub.native_export import load_native
+from hf_vipriors.hub.remote_code import AUTO_MAP, remote_files
+from hf_vipriors.hub.teachers import load_ours
+from hf_vipriors.models import VipriorsConfig
+
+CARD = "README.md"
+CURVES = "training_curves.png"
+RECIPE = "recipe.yaml"
+EXAMPLES = "examples"
+NATIVE = "native"
+METRICS = "metrics.json"
+SPACE_MARK = "neighbours.safetensors"
+"""A file that no Space but ours has."""
+SPACE_IDENTITY = {"space": "a demo by hf_vipriors"}
+TEXT = (".json", ".md", ".yaml", ".py", ".txt")
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Files for one repository; nothing of it is sent yet.
+
+    Attributes:
+        repo_id: ``"org/name"``.
+        files: path in the repository -> where its content lies, or the content itself.
+        identity: what must not differ from a model that the repository already holds.
+        kind: "student", "teacher" or "space".
+        notes: lines on what was left out and why.
+    """
+
+    repo_id: str
+    files: Mapping[str, Path | bytes]
+    identity: dict[str, Any]
+    kind: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def repo_type(self) -> str:
+        return "space" if self.kind == "space" else "model"
+
+    def content(self, path: str) -> bytes:
+        value = self.files[path]
+        return value if isinstance(value, bytes) else value.read_bytes()
+
+    def sizes(self) -> dict[str, int]:
+        """Path in the repository -> bytes, in order."""
+        return {
+            path: len(value) if isinstance(value, bytes) else value.stat().st_size
+            for path, value in sorted(self.files.items())
+        }
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what the Hub would refuse, and a name without its owner: the card's snippets need both.
+
+    Raises:
+        InputError: it is not "org/name".
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"--repo_id {repo_id!r}: {' '.join(str(error).split())}") from None
+    if repo_id.count("/") != 1:
+        raise InputError(f"--repo_id {repo_id!r} has no owner: write it as org/name, such as me/my-flowers")
+
+
+def model_publication(
+    directory: Path,
+    repo_id: str,
+    *,
+    examples: Mapping[str, bytes] | None = None,
+    curves: bytes | None = None,
+    recipe: str | None = None,
+    onnx: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Publication:
+    """Gather a trained student or teacher.
+
+    The model is loaded first: a damaged one is not published. The card is rendered again with what is only known now
+    (the repository, pictures, curves); one that was edited by hand goes as it is.
+
+    Args:
+        directory: the ``--output_dir`` of its training.
+        repo_id: ``"org/name"``.
+        examples: title -> PNG of a picture that the widget offers; published with the model.
+        curves: PNG of the training curves.
+        recipe: text of the recipe that trains it.
+        onnx: folder that :func:`hf_vipriors.hub.onnx_export.export_onnx` wrote.
+        changes: fields of :class:`CardFacts` that the card gets beside these, such as ``licence``.
+
+    Raises:
+        InputError: no whole model, a file with a token in it, or a name that cannot be.
+
+    Example:
+        >>> import tempfile
+        >>> from hf_vipriors.hub.native_export import export_native
+        >>> from hf_vipriors.models import VipriorsForImageClassification
+        >>> config = VipriorsConfig.for_backbone("test_convnext", image_size=32, class_names=["cat", "dog"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = export_native(VipriorsForImageClassification(config), folder)
+        ...     publication = model_publication(Path(folder), "me/cats")
+        >>> sorted(publication.files), publication.identity["num_classes"]
+        (['config.json', 'model.safetensors', 'preprocessor_config.json'], 2)
+    """
+    check_repo_id(repo_id)
+    config = _read_config(directory)
+    student = config.get("model_type") == TimmWrapperConfig.model_type
+    files: dict[str, Path | bytes] = {SAFE_WEIGHTS_NAME: directory / SAFE_WEIGHTS_NAME}
+    if student:
+        load_native(directory)
+        files |= {name: directory / name for name in (CONFIG_NAME, IMAGE_PROCESSOR_NAME)}
+    else:
+        load_ours(str(directory), "model")
+        files[CONFIG_NAME] = (json.dumps(config | {"auto_map": AUTO_MAP}, indent=2) + "\n").encode()
+        files |= remote_files() | _native(directory)
+    files |= {METRICS: directory / METRICS} if (directory / METRICS).is_file() else {}
+    files |= {f"onnx/{path.name}": path for path in sorted(onnx.iterdir())} if onnx is not None else {}
+    pictures = {f"{EXAMPLES}/{_slug(title)}.png": (title, png) for title, png in (examples or {}).items()}
+    files |= {path: png for path, (_, png) in pictures.items()}
+    files |= {CURVES: curves} if curves is not None else {}
+    files |= {RECIPE: recipe.encode()} if recipe is not None else {}
+    known = {
+        "repo_id": repo_id,
+        "model_name": repo_id.split("/")[1],
+        "examples": {path: title for path, (title, _) in pictures.items()},
+        "curves": CURVES if curves is not None else None,
+    }
+    card, notes = _card(directory, known | dict(changes or {}))
+    files |= {CARD: card} if card is not None else {}
+    publication = Publication(repo_id, files, identity_of(config), "student" if student else "teacher", notes)
+    check_no_secrets(publication)
+    return publication
+
+
+def space_publication(folder: Path, repo_id: str) -> Publication:
+    """Gather a demo that :func:`hf_vipriors.hub.space.write_space` wrote."""
+    check_repo_id(repo_id)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    publication = Publication(repo_id, files, SPACE_IDENTITY, "space")
+    check_no_secrets(publication)
+    return publication
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a ``config.json`` what makes another architecture: model type, network, its arguments, classes."""
+    arguments = config.get("model_args") or config.get("backbone_args") or {}
+    return {
+        "model_type": config.get("model_type"),
+        "architecture": config.get("architecture") or config.get("backbone"),
+        "arguments": {name: value for name, value in arguments.items() if name not in ("in_chans", "img_size")},
+        "num_classes": config.get("num_classes"),
+    }
+
+
+def check_no_secrets(publication: Publication) -> None:
+    """Refuse to publish a file that holds a Hub token.
+
+    Raises:
+        InputError: which file; the token itself is not shown.
+    """
+    own = get_token()
+    for path in publication.files:
+        if not path.endswith(TEXT):
+            continue
+        text = publication.content(path).decode("utf-8", errors="replace")
+        if TOKEN.search(text) or (own and own in text):
+            raise InputError(f"{path} holds what looks like a Hub token: remove it there, and revoke the token")
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no model in {directory} (--model): give the --output_dir of a finished training") from None
+    except ValueError as error:
+        raise InputError(f"{directory / CONFIG_NAME} is damaged: {' '.join(str(error).split())}") from None
+    kinds = (TimmWrapperConfig.model_type, VipriorsConfig.model_type)
+    if not isinstance(config, dict) or config.get("model_type") not in kinds:
+        raise InputError(f"{directory} (--model) holds no student or teacher of hf_vipriors")
+    return config
+
+
+def _native(directory: Path) -> dict[str, Path]:
+    folder = directory / NATIVE
+    return {f"{NATIVE}/{path.name}": path for path in _whole(folder)}
+
+
+def _whole(folder: Path) -> Iterable[Path]:
+    names = (CONFIG_NAME, SAFE_WEIGHTS_NAME, IMAGE_PROCESSOR_NAME)
+    return [folder / name for name in names] if all((folder / name).is_file() for name in names) else []
+
+
+def _card(directory: Path, known: dict[str, Any]) -> tuple[bytes | None, list[str]]:
+    """The card's text, and what to say of it."""
+    facts, file = read_facts(directory), directory / CARD
+    written = file.read_text(encoding="utf-8") if file.is_file() else None
+    if facts is None:
+        missing = "there is no README.md" if written is None else "README.md goes as it is"
+        return (None if written is None else written.encode()), [
+            f"no card.json in {directory}, from which the card is rendered: {missing}"
+        ]
+    if written is not None and written != _rendered(facts):
+        return written.encode(), ["README.md was edited by hand: it goes as it is"]
+    return _rendered(replace(facts, **known)).encode(), []
+
+
+def _rendered(facts: CardFacts) -> str:
+    return str(student_card(facts) if facts.kind == "student" else teacher_card(facts))
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "example"

@@ -1,0 +1,289 @@
+"""Demo of a classifier that learnt from few pictures: its answer, why, and the training pictures most like yours.
+
+``python app.py`` starts it. ``settings.json`` says which model on the Hub answers and what the page tells of it;
+``neighbours.safetensors`` and ``thumbnails.png`` hold the training pictures it compares with. Another place of the
+model, such as a folder on this machine, is given by the environment variable ``SPACE_MODEL``.
+
+References:
+    [0] SmoothGrad: removing noise by adding noise, https://arxiv.org/abs/1706.03825
+"""
+
+import base64
+import html
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+from torchvision.transforms.functional import gaussian_blur
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+HERE = Path(__file__).parent
+CLASSES_SHOWN = 5
+NEIGHBOURS_SHOWN = 8
+PANEL_HEIGHT = 340
+MAP_SIDE = 448  # pixels of the saliency picture on the page
+LONGEST = 100  # times the shorter side: resized for the network, a longer strip would not fit into memory
+# SmoothGrad: noisy copies, their noise as a share of the picture's range, the blur as a share of its side, and the
+# share of the sorted gradients that is shown below full strength.
+COPIES, NOISE, BLUR, FULL_STRENGTH = 25, 0.15, 0.03, 0.99
+COPIES_AT_ONCE = 5
+ORANGE = (255.0, 140.0, 0.0)
+FULL_SCALES = (255, 4095, 65535)  # of wide gray pictures: 8, 12 or 16 bits
+MAP_LABEL = "Pixels that speak for or against"
+# Small pictures are drawn as large as their frame, and the page never wider than a line can be read.
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto; }
+#picture img, #pixels img { width: 100%; height: 100%; object-fit: contain; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: 12px; padding-top: 28px; }
+.cards figure { margin: 0; text-align: center; line-height: 1.35; overflow-wrap: anywhere; }
+.cards img { width: 100%; max-width: 160px; border-radius: 6px; }
+"""
+
+
+class Refused(ValueError):
+    """A picture that cannot be answered; the message is one line for whoever brought it."""
+
+
+def read(path: str) -> Image.Image:
+    """Any picture that Pillow knows, upright and as RGB.
+
+    Gray pictures of more than 8 bits are scaled by 255 / full scale, the smallest of 255, 4095 and 65535 (floats: 1)
+    that no pixel exceeds; with negative or larger values the darkest pixel becomes 0 and the brightest 255.
+
+    Raises:
+        Refused: no picture, too many pixels, or too narrow.
+    """
+    try:
+        with Image.open(path) as opened:
+            wide = opened.mode in ("I", "F") or opened.mode.startswith("I;")
+            picture = ImageOps.exif_transpose(opened)
+        picture = (to_8_bits(picture) if wide else picture).convert("RGB")
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise Refused(f"This picture has more than {most} million pixels: please make it smaller.") from None
+    except Exception:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
+        raise Refused("This file is no picture that can be read here: please try a JPEG or a PNG.") from None
+    if max(picture.size) > LONGEST * min(picture.size):
+        width, height = picture.size
+        raise Refused(f"A strip of {width} x {height} pixels shows too little: please choose a wider picture.")
+    return picture
+
+
+def to_8_bits(picture: Image.Image) -> Image.Image:
+    """Scale a gray picture of 16 or 32 bits or floats as :func:`read` says; pixels that are no number count as 0."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = values.min(), values.max()
+    if low < 0 or high > FULL_SCALES[-1]:
+        values, full = values - low, (high - low) or 1.0
+    else:
+        scales = (1, *FULL_SCALES) if picture.mode == "F" else FULL_SCALES
+        full = next(scale for scale in scales if high <= scale)
+    return Image.fromarray(np.rint(values * 255.0 / full).astype(np.uint8))
+
+
+class Classifier:
+    """The model, its own preprocessing, and the training pictures.
+
+    Args:
+        folder: of this Space.
+        model: where the model is, a Hub id or a folder; None (default): what the settings say.
+
+    Raises:
+        ValueError: the model is not the one whose features lie here.
+    """
+
+    def __init__(self, folder: Path, model: str | None = None) -> None:
+        self.settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        place = model or self.settings["model"]
+        self.processor = AutoImageProcessor.from_pretrained(place)
+        self.model = AutoModelForImageClassification.from_pretrained(place).eval().requires_grad_(False)
+        self.names = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
+        self.examples = [str(folder / name) for name in self.settings["examples"]]
+        bank = load_file(folder / "neighbours.safetensors")
+        self.bank, self.labels = bank["features"].float(), bank["labels"].tolist()
+        with Image.open(folder / "thumbnails.png") as sheet:
+            self.sheet = sheet.convert("RGB")
+        # Features of another training would be compared without an error, and mean nothing.
+        probe = self.features(torch.linspace(-2, 2, 3 * self.side**2).reshape(1, 3, self.side, self.side))
+        if probe.shape[1] != self.bank.shape[1] or probe[0] @ bank["probe"] < 0.999:
+            raise ValueError(
+                f"{place} is no longer the model of {folder}/neighbours.safetensors: write the Space anew"
+            )
+
+    @property
+    def side(self) -> int:
+        """Of the square that the network reads, in pixels."""
+        return self.processor.data_config["input_size"][-1]
+
+    def pixels(self, picture: Image.Image) -> torch.Tensor:
+        """As the model's own preprocessing gives them: (1, 3, S, S)."""
+        return self.processor(picture, return_tensors="pt")["pixel_values"]
+
+    @torch.no_grad()
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pooled features of unit length: (B, D)."""
+        network = self.model.timm_model
+        return normalize(network.forward_head(network.forward_features(pixels), pre_logits=True), dim=1)
+
+    @torch.no_grad()
+    def probabilities(self, picture: Image.Image) -> dict[str, float]:
+        """Of every class, those of ``pipeline("image-classification")``."""
+        shares = self.model(self.pixels(picture)).logits[0].softmax(dim=0).tolist()
+        return dict(zip(self.names, shares, strict=True))
+
+    def neighbours(self, picture: Image.Image) -> list[tuple[int, float]]:
+        """The training pictures most like this one to the network: number and cosine similarity, best first."""
+        cosines = (self.bank @ self.features(self.pixels(picture))[0]).clamp(-1, 1)
+        best = cosines.topk(min(NEIGHBOURS_SHOWN, len(cosines)))
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+    def thumbnail(self, number: int) -> Image.Image:
+        """One tile of the sheet, where they lie row by row."""
+        side, columns = self.settings["tile"], self.sheet.width // self.settings["tile"]
+        left, top = side * (number % columns), side * (number // columns)
+        return self.sheet.crop((left, top, left + side, top + side))
+
+    def gallery(self, picture: Image.Image) -> str:
+        """The nearest training pictures as HTML, each with its class and its similarity."""
+        cards = []
+        for number, cosine in self.neighbours(picture):
+            png = io.BytesIO()
+            self.thumbnail(number).save(png, "PNG")
+            name, data = html.escape(self.names[self.labels[number]]), base64.b64encode(png.getvalue()).decode()
+            cards.append(
+                f'<figure><img src="data:image/png;base64,{data}" alt="{name}">'
+                f"<figcaption>{name}<br><b>{cosine:.2f}</b></figcaption></figure>"
+            )
+        return f'<div class="cards">{"".join(cards)}</div>'
+
+    def saliency(self, picture: Image.Image, name: str) -> np.ndarray:
+        """SmoothGrad [0]: how strongly each pixel moves the logit of one class; (S, S) within 0 and 1."""
+        pixels, wanted = self.pixels(picture)[0], self.names.index(name)
+        width = NOISE * (pixels.amax() - pixels.amin())
+        generator = torch.Generator().manual_seed(0)
+        noisy = torch.stack([pixels + width * torch.randn(pixels.shape, generator=generator) for _ in range(COPIES)])
+        gradients = []
+        for part in noisy.split(COPIES_AT_ONCE):
+            logits = self.model(part.requires_grad_()).logits[:, wanted]
+            gradients.append(torch.autograd.grad(logits.sum(), part)[0])
+        found = torch.cat(gradients).mean(dim=0).abs().amax(dim=0)
+        blur = BLUR * self.side
+        reach = min(math.ceil(3 * blur), self.side - 1)
+        found = gaussian_blur(found[None], [2 * reach + 1] * 2, [blur, blur])[0].numpy()
+        # Where almost all of a map is zero, its greatest value is the scale.
+        full = np.quantile(found, FULL_STRENGTH) or found.max()
+        return np.clip(found / full, 0, 1) if full > 0 else np.zeros_like(found)
+
+    def seen(self, picture: Image.Image) -> Image.Image:
+        """The square that the preprocessing keeps, in the picture's own sharpness."""
+        kept = self.side / math.floor(self.side / self.processor.data_config["crop_pct"])
+        return ImageOps.fit(picture, (MAP_SIDE, MAP_SIDE), Image.Resampling.BICUBIC, bleed=(1 - kept) / 2)
+
+    def overlay(self, picture: Image.Image, name: str) -> Image.Image:
+        """The picture in gray, darker, under its saliency in orange."""
+        gray = np.asarray(self.seen(picture), dtype=float).mean(axis=2, keepdims=True)
+        small = Image.fromarray(self.saliency(picture, name).astype(np.float32))
+        share = np.asarray(small.resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))[..., None]
+        return Image.fromarray(((1 - share) * 0.6 * gray + share * np.array(ORANGE)).round().astype(np.uint8))
+
+
+def build_page(classifier: Classifier):
+    """The page, a ``gradio.Blocks``."""
+    import gradio as gr  # here, for all above can be used and tested without it
+
+    class Picture(gr.Image):
+        """Hands every file on, also one that it cannot open itself: what is wrong is said in one line."""
+
+        is_template = True  # drawn as the gr.Image that it is
+
+        def preprocess(self, payload):
+            try:
+                return super().preprocess(payload)
+            except Exception:  # whatever Pillow raises
+                return payload.path
+
+    def answer(path: str | None):
+        """Class probabilities, the nearest training pictures, and a line where there is no answer."""
+        nothing_wrong = gr.Markdown("", visible=False)
+        if path is None:
+            return nothing_wrong, {}, ""
+        try:
+            picture = read(path)
+        except Refused as reason:
+            return gr.Markdown(f"⚠️ {reason}", visible=True), {}, ""
+        return nothing_wrong, classifier.probabilities(picture), classifier.gallery(picture)
+
+    def explain(path: str | None, name: str | None = None):
+        """The saliency of one class laid over the picture; without a name, of the most probable one."""
+        try:
+            picture = None if path is None else read(path)
+        except Refused:  # answer() has said why
+            picture = None
+        if picture is None:
+            return gr.Image(None, label=MAP_LABEL)
+        shares = classifier.probabilities(picture)
+        name = name if name in shares else max(shares, key=shares.get)
+        return gr.Image(classifier.overlay(picture, name), label=f"{MAP_LABEL} “{name}”")
+
+    def explain_chosen(path: str | None, chosen: gr.SelectData):
+        return explain(path, chosen.value)
+
+    settings = classifier.settings
+    with gr.Blocks(title=settings["title"], analytics_enabled=False) as page:
+        gr.Markdown(f"# {settings['title']}\n\n{settings['description']}")
+        with gr.Row(equal_height=True):
+            with gr.Column():
+                picture = Picture(
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "webcam", "clipboard"],
+                    label="Your picture",
+                    height=PANEL_HEIGHT,
+                    elem_id="picture",
+                )
+                note = gr.Markdown(visible=False, elem_id="note")
+            with gr.Column():
+                classes = gr.Label(
+                    num_top_classes=CLASSES_SHOWN,
+                    label="Answer (choose a class to see its pixels)",
+                    elem_id="classes",
+                )
+            with gr.Column():
+                pixels = gr.Image(
+                    label=MAP_LABEL,
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    height=PANEL_HEIGHT,
+                    elem_id="pixels",
+                )
+        if classifier.examples:
+            gr.Examples(classifier.examples, picture, label="Or try one of these; none of them was used for training")
+        gallery = gr.HTML(label="Nearest training pictures", show_label=True, container=True, elem_id="neighbours")
+        gr.Markdown(settings["how_to_read"])
+        asked = picture.change(answer, picture, [note, classes, gallery], trigger_mode="always_last")
+        asked.then(explain, picture, pixels)
+        classes.select(explain_chosen, picture, pixels, api_visibility="private")
+        if classifier.examples:  # the page opens with an answer, so that its visitors see what to expect
+            page.load(lambda: classifier.examples[0], None, picture, api_visibility="private")
+    return page
+
+
+def main() -> None:
+    """Start the page."""
+    import gradio as gr
+
+    page = build_page(Classifier(HERE, os.environ.get("SPACE_MODEL")))
+    # The visitor's own fonts: nothing is fetched from elsewhere.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    page.launch(theme=theme, css=CSS, footer_links=["api", "gradio", "settings"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""Push a trained student or teacher to the Hub.
+
+python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --dry_run
+"""
+
+from hf_vipriors.commands.push_to_hub import main
+
+if __name__ == "__main__":
+    main()

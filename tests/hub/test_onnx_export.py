@@ -1,0 +1,342 @@
+"""The ONNX file is the student: same logits or no file; and what int8 costs is measured, not guessed."""
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import safetensors.torch
+import timm
+import torch
+from onnxruntime import quantization
+from PIL.Image import Resampling
+from transformers import AutoConfig
+
+from hf_vipriors.commands import evaluate, wiring
+from hf_vipriors.data import ResizeCrop, build_store, load_splits
+from hf_vipriors.data.fashion import FASHION_CLASSES
+from hf_vipriors.errors import InputError
+from hf_vipriors.evaluation.features import probabilities
+from hf_vipriors.hub import onnx_export
+from hf_vipriors.hub.native_export import export_native, load_native
+from hf_vipriors.hub.onnx_export import OnnxClassifier, check_onnx, export_onnx, onnx_accuracy, quantize_onnx
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.training import DataArguments
+from hf_vipriors.views import EvaluationView
+
+QUICKSTART = {"channels": [4, 8, 16, 32], "stem_type": "deep", "stem_width": 4}
+NETWORKS = {
+    "resnet18": {"image_size": 32, "backbone_args": QUICKSTART, "crop_pct": 0.875, "image_mean": [0.4, 0.3, 0.2]},
+    "test_convnext": {"image_size": 32, "interpolation": "bilinear"},
+    "test_vit": {"image_size": 48},
+}
+CLASSES = sorted(FASHION_CLASSES)  # not in the order of the data set
+FILES = ["config.json", "model.onnx", "model_quantized.onnx", "preprocessor_config.json"]
+
+
+def student(name: str) -> VipriorsForImageClassification:
+    """A classifier whose logits tell pictures and classes apart."""
+    torch.manual_seed(0)
+    config = VipriorsConfig.for_backbone(name, class_names=CLASSES, **NETWORKS[name])
+    model = VipriorsForImageClassification(config)
+    with torch.no_grad():
+        model.train()(torch.randn(16, 3, config.image_size, config.image_size))  # batch norms with statistics
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    """Every network exported and quantised once; tests that change something take a copy."""
+    root = tmp_path_factory.mktemp("exports")
+    for name in NETWORKS:
+        folder = export_native(student(name), root / name)
+        native = contents(folder)
+        generator = torch.get_rng_state()
+        assert export_onnx(folder) == folder / "onnx" / "model.onnx"
+        assert quantize_onnx(folder) == folder / "onnx" / "model_quantized.onnx"
+        assert torch.equal(torch.get_rng_state(), generator)
+        assert {path: data for path, data in contents(folder).items() if path.parent == Path()} == native
+    return root
+
+
+@pytest.fixture
+def folder(exports, tmp_path) -> Path:
+    return shutil.copytree(exports / "resnet18", tmp_path / "student")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def photographs(config: VipriorsConfig, count: int = 64) -> torch.Tensor:
+    """Normalised, and other ones than those that the export itself looks at."""
+    geometry = ResizeCrop(int(config.image_size / config.crop_pct), config.image_size, config.interpolation)
+    store = build_store(load_splits("fashion-vipriors").splits["train"].select(range(count)), geometry)
+    return EvaluationView(config.image_mean, config.image_std)(store.images)
+
+
+def logits(path: Path, pictures: torch.Tensor) -> torch.Tensor:
+    """What a stranger gets who has onnxruntime only."""
+    session = onnxruntime.InferenceSession(path)
+    return torch.from_numpy(session.run(["logits"], {"pixel_values": pictures.numpy()})[0])
+
+
+def change_a_weight(network: onnx.ModelProto, value: float = 1.0) -> onnx.ModelProto:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(network)
+    tensor = max(changed.graph.initializer, key=lambda each: len(each.raw_data))
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values.flat[0] += value
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return changed
+
+
+@pytest.fixture
+def quick(exports, monkeypatch):
+    """``quick(change)``: torch's slow conversion gives the network that it gave before, changed."""
+    network = onnx.load(exports / "resnet18" / "onnx" / "model.onnx")
+    return lambda change: monkeypatch.setattr(onnx_export, "_graph", lambda model, directory: change(network))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_strangers_get_our_logits(name, exports):
+    model, path = load_native(exports / name), exports / name / "onnx" / "model.onnx"
+    side = model.config.image_size
+    pictures = torch.cat([photographs(model.config), torch.randn(6, 3, side, side)])
+    with torch.no_grad():
+        ours = model(pictures).logits
+    assert ours.std(0).min() > 1e-2, "the pictures must make a difference"
+    for batch in (1, 2, 7, 70):
+        assert (logits(path, pictures[-batch:]) - ours[-batch:]).abs().max() <= 1e-4
+    assert check_onnx(exports / name) <= 1e-4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_folder(name, exports):
+    folder, side = exports / name, NETWORKS[name]["image_size"]
+    assert sorted(path.name for path in (folder / "onnx").iterdir()) == FILES
+    assert not list(folder.glob(".*"))  # nothing temporary
+    for file in ("model.onnx", "model_quantized.onnx"):
+        network = onnx.load(folder / "onnx" / file)
+        assert {each.domain: each.version for each in network.opset_import}[""] == 20
+        session = onnxruntime.InferenceSession(folder / "onnx" / file)
+        ((given,), (answer,)) = session.get_inputs(), session.get_outputs()
+        assert (given.name, given.type, given.shape) == (
+            "pixel_values",
+            "tensor(float)",
+            ["batch_size", 3, side, side],
+        )
+        assert (answer.name, answer.type, answer.shape) == ("logits", "tensor(float)", ["batch_size", 10])
+        assert b".py" not in (folder / "onnx" / file).read_bytes()  # no stack traces, no paths of this machine
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_transformers_js_finds_the_preprocessing_of_timm(name, exports):
+    folder, config = exports / name / "onnx", load_native(exports / name).config
+    classes, picture = (
+        json.loads((folder / file).read_text()) for file in ("config.json", "preprocessor_config.json")
+    )
+    assert [classes["id2label"][str(i)] for i in range(10)] == CLASSES
+    network = timm.create_model(f"local-dir:{exports / name}", pretrained=True)
+    chain = timm.data.create_transform(**timm.data.resolve_model_data_config(network)).transforms
+    resize, crop, _, normalise = chain
+    assert picture["size"] == {"shortest_edge": resize.size}
+    assert Resampling(picture["resample"]).name.lower() == resize.interpolation.value
+    assert (picture["crop_size"]["height"], picture["crop_size"]["width"]) == tuple(crop.size)
+    assert picture["image_mean"] == pytest.approx(normalise.mean.tolist())
+    assert picture["image_std"] == pytest.approx(normalise.std.tolist())
+    assert all(picture[f"do_{step}"] is True for step in ("resize", "center_crop", "rescale", "normalize"))
+    assert (config.crop_pct == 1) == (resize.size == config.image_size)
+    with pytest.raises(ValueError, match="mobilenet_v4"):  # and Python does not take the inner folder for a student
+        AutoConfig.from_pretrained(folder)
+
+
+def test_weights_exported_again_are_not_those_of_the_old_file(folder):
+    before = contents(folder / "onnx")
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    state["layer4.1.conv2.weight"][0, 0, 0, 0] += 1
+    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    for use in (check_onnx, quantize_onnx, lambda student: onnx_accuracy(student, lambda model: 1.0)):
+        with pytest.raises(InputError, match="no copy of the weights.*differ"):
+            use(folder)
+    assert contents(folder / "onnx") == before and not list(folder.glob(".*"))
+
+
+def test_a_file_of_another_network_is_not_that_of_these_weights(exports, folder):
+    for other in ("test_convnext", "test_vit"):  # the same input, and another
+        shutil.copy(exports / other / "onnx" / "model.onnx", folder / "onnx")
+        with pytest.raises(InputError, match="no copy of the weights"):
+            check_onnx(folder)
+    (folder / "onnx" / "model.onnx").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="no copy of the weights"):
+        check_onnx(folder)
+    (folder / "onnx" / "model.onnx").unlink()
+    with pytest.raises(InputError, match="no model.onnx in .*export_onnx"):
+        check_onnx(folder)
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_a_wrong_file_is_not_written(value, folder, quick):
+    quick(lambda network: change_a_weight(network, value))
+    before = contents(folder)
+    with pytest.raises(InputError, match="cannot be written as ONNX.*differ") as error:
+        export_onnx(folder)
+    assert "\n" not in str(error.value)
+    assert contents(folder) == before and not list(folder.glob(".*"))  # an older export stays
+    shutil.rmtree(folder / "onnx")
+    with pytest.raises(InputError, match="differ"):
+        export_onnx(folder)
+    assert not (folder / "onnx").exists() and not list(folder.glob(".*"))
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(folder, quick, monkeypatch):
+    def full(network, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    quick(lambda network: network)
+    monkeypatch.setattr("onnx.save", full)
+    shutil.rmtree(folder / "onnx")
+    before = contents(folder)
+    with pytest.raises(OSError, match="No space"):
+        export_onnx(folder)
+    assert contents(folder) == before and not (folder / "onnx").exists() and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("cut_off_at", ["config.json", "preprocessor_config.json", "model.onnx"])
+def test_an_export_cut_off_never_mixes_old_and_new(cut_off_at, folder, quick, monkeypatch):
+    replace = os.replace
+
+    def cut(source, target):
+        if Path(target).name == cut_off_at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    quick(lambda network: network)
+    monkeypatch.setattr("os.replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx(folder)
+    left = {path.name for path in (folder / "onnx").iterdir()}
+    assert left == {"config.json", "preprocessor_config.json"} and not list(folder.glob(".*"))
+
+
+def test_exporting_again_drops_the_old_int8_file(folder, quick):
+    (folder / "onnx" / "notes.txt").write_text("mine")
+    quick(lambda network: network)
+    export_onnx(folder)
+    assert {path.name for path in (folder / "onnx").iterdir()} == {*FILES, "notes.txt"} - {"model_quantized.onnx"}
+    with pytest.raises(InputError, match="no model_quantized.onnx"):
+        onnx_accuracy(folder, lambda model: 1.0)
+    quantize_onnx(folder)
+    assert {path.name for path in (folder / "onnx").iterdir()} == {*FILES, "notes.txt"}
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_extra_one_line_says_what_to_install(missing, folder, monkeypatch):
+    before = contents(folder)
+    monkeypatch.setitem(sys.modules, missing, None)
+    runpy.run_path(onnx_export.__file__)  # it can be imported
+    with pytest.raises(InputError, match=rf'{missing}.*pip install "hf-vipriors\[onnx\]"') as error:
+        export_onnx(folder)
+    assert "\n" not in str(error.value) and contents(folder) == before and not list(folder.glob(".*"))
+
+
+def test_without_onnxruntime_nothing_is_quantised_or_run(folder, monkeypatch):
+    for module in ("onnxruntime", "onnxruntime.quantization"):
+        monkeypatch.setitem(sys.modules, module, None)
+    config = load_native(folder).config
+    for use in (quantize_onnx, lambda folder: OnnxClassifier(folder / "onnx" / "model.onnx", config)):
+        with pytest.raises(InputError, match=r'pip install "hf-vipriors\[onnx\]"'):
+            use(folder)
+
+
+def test_what_is_no_student(tmp_path):
+    config = VipriorsConfig.for_backbone("test_convnext", image_size=32)
+    teacher = export_native(VipriorsModel(config), tmp_path / "teacher")
+    for use in (export_onnx, lambda folder: onnx_accuracy(folder, lambda model: 1.0)):
+        with pytest.raises(InputError, match="without a classifier|no model.onnx"):
+            use(teacher)
+    with pytest.raises(InputError, match="no such folder"):
+        export_onnx(tmp_path / "nowhere")
+    assert not (teacher / "onnx").exists()
+
+
+def test_a_network_that_torch_cannot_convert(folder, monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("no operator\nfor this")
+
+    monkeypatch.setattr("torch.onnx.export", fails)
+    with pytest.raises(InputError, match="cannot be written as ONNX: RuntimeError: no operator for this"):
+        export_onnx(folder)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_int8_answers_almost_as_float(name, exports):
+    model, folder = load_native(exports / name), exports / name / "onnx"
+    network = onnx.load(folder / "model_quantized.onnx")
+    kinds = [node.op_type for node in network.graph.node]
+    assert "ConvInteger" in kinds or "MatMulInteger" in kinds
+    assert not any(each.data_type == onnx.TensorProto.INT8 for each in network.graph.initializer)
+    assert (folder / "model_quantized.onnx").stat().st_size < 0.5 * (folder / "model.onnx").stat().st_size
+    pictures = photographs(model.config)
+    found = OnnxClassifier(folder / "model_quantized.onnx", model.config)(pictures).logits
+    with torch.no_grad():
+        wanted = model(pictures).logits
+    assert 1e-4 < (found - wanted).norm() / wanted.norm() < 0.15
+
+
+def test_an_int8_answer_does_not_hang_on_its_neighbours(exports):
+    config, path = load_native(exports / "resnet18").config, exports / "resnet18" / "onnx" / "model_quantized.onnx"
+    pictures = photographs(config, 8)
+    assert (logits(path, pictures)[:1] - logits(path, pictures[:1])).abs().max() > 1e-4  # that is why
+    classifier = OnnxClassifier(path, config)
+    assert torch.equal(classifier(pictures).logits[:1], classifier(pictures[:1]).logits)
+    assert len(classifier.milliseconds) == 9 and min(classifier.milliseconds) > 0
+
+
+def test_the_cost_of_int8_is_measured_as_any_model_is_scored(folder):
+    data, model = DataArguments(), load_native(folder)
+    splits = wiring.load_data(data)
+    splits.splits["test"] = splits.splits["test"].select(range(0, 2000, 20))
+    args = evaluate.EvaluationArguments(model=[str(folder)])
+    args.device = "cpu"
+
+    def top1(classifier) -> float:
+        ((found, _, _),) = evaluate.classify(classifier, splits, data, args).values()
+        assert found.count == 100
+        return found.top1
+
+    costs = onnx_accuracy(folder, top1)
+    assert list(costs) == ["float32", "int8"]
+    assert costs["float32"].top1 == top1(model)
+    assert abs(costs["int8"].top1 - costs["float32"].top1) <= 0.1
+    for name, file in (("float32", "model.onnx"), ("int8", "model_quantized.onnx")):
+        assert costs[name].size == (folder / "onnx" / file).stat().st_size and costs[name].milliseconds > 0
+    store = wiring.evaluation_store(splits.splits["test"], model.config, data, "test")
+    float_file = OnnxClassifier(folder / "onnx" / "model.onnx", model.config)
+    torch.testing.assert_close(probabilities(float_file, store).values, probabilities(model, store).values)
+
+
+def test_a_network_that_cannot_be_quantised(folder, monkeypatch):
+    before = contents(folder)
+
+    def fails(*args, **kwargs):
+        raise ValueError("unknown\ntype")
+
+    def breaks(source, target, **kwargs):
+        onnx.save(change_a_weight(onnx.load(source), float("nan")), target)
+
+    monkeypatch.setattr(quantization, "quantize_dynamic", fails)
+    with pytest.raises(InputError, match="cannot be quantised to int8: ValueError: unknown type"):
+        quantize_onnx(folder)
+    monkeypatch.setattr(quantization, "quantize_dynamic", breaks)
+    with pytest.raises(InputError, match="its answers are no numbers"):
+        quantize_onnx(folder)
+    assert contents(folder) == before and not list(folder.glob(".*"))

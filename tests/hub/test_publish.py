@@ -1,0 +1,310 @@
+"""What goes to the Hub (a real one, on loopback), how, and what is refused; a repository is never half new."""
+
+import json
+import threading
+
+import pytest
+import torch
+from hub_server import CutReply, CutUpload, Status
+from huggingface_hub import HfApi, ModelCard
+
+from hf_vipriors.errors import InputError
+from hf_vipriors.hub import publish as publishing
+from hf_vipriors.hub.card_facts import CardFacts, ScoreRow, write_facts
+from hf_vipriors.hub.model_card import student_card
+from hf_vipriors.hub.native_export import export_native
+from hf_vipriors.hub.publication import (
+    check_no_secrets,
+    check_repo_id,
+    identity_of,
+    model_publication,
+    space_publication,
+)
+from hf_vipriors.hub.publish import check_free, check_login, publish
+from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+
+NAME = "owner/flowers"
+
+
+@pytest.fixture
+def logged_in(hub_here, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    return hub_here
+
+
+@pytest.fixture
+def student(tmp_path, tiny_config):
+    def make(name: str = "student", classes: int = 4, seed: int = 0, **options):
+        torch.manual_seed(seed)
+        model = VipriorsForImageClassification(tiny_config(classes=classes, **options))
+        folder = export_native(model, tmp_path / name)
+        facts = CardFacts(name, "student", "resnet18", 32, [f"class{i}" for i in range(classes)], "pets", "overhaul")
+        facts.scores = [ScoreRow("one centre crop", 0.75, (0.7, 0.8), role="model")]
+        write_facts(facts, folder)
+        student_card(facts).save(folder / "README.md")
+        (folder / "metrics.json").write_text(json.dumps({"test": {"top1": 0.75}}))
+        return folder
+
+    return make
+
+
+# Gathering
+
+
+def test_files_of_a_student(student):
+    publication = model_publication(
+        student(),
+        NAME,
+        examples={"Ankle boot": b"png"},
+        curves=b"png",
+        recipe="seed: 0\n",
+        changes={"licence": "apache-2.0", "base_models": ["timm/resnet18.a1_in1k"]},
+    )
+    assert sorted(publication.files) == [
+        "README.md", "config.json", "examples/ankle-boot.png", "metrics.json", "model.safetensors",
+        "preprocessor_config.json", "recipe.yaml", "training_curves.png",
+    ]  # fmt: skip
+    card = ModelCard(publication.content("README.md").decode())
+    assert card.data.widget == [{"src": "examples/ankle-boot.png", "example_title": "Ankle boot"}]
+    assert card.data.license == "apache-2.0" and card.data.base_model == ["timm/resnet18.a1_in1k"]
+    assert card.data.model_name == "flowers" and card.data.eval_results[0].metric_value == 0.75
+    assert f'pipeline("image-classification", model="{NAME}")' in card.text
+    assert f"hf-hub:{NAME}" in card.text and "training_curves.png" in card.text and "path/to" not in card.text
+    assert publication.notes == [] and publication.kind == "student"
+    assert sum(publication.sizes().values()) == sum(len(publication.content(name)) for name in publication.files)
+
+
+def test_files_of_a_teacher(tmp_path, tiny_config):
+    VipriorsModel(tiny_config(projector_dim=8)).save_pretrained(tmp_path / "teacher")
+    publication = model_publication(tmp_path / "teacher", NAME)
+    assert sorted(publication.files) == [
+        "config.json", "configuration_vipriors.py", "model.safetensors", "modeling_vipriors.py",
+    ]  # fmt: skip
+    config = json.loads(publication.content("config.json"))
+    assert config["auto_map"]["AutoModel"] == "modeling_vipriors.VipriorsModel"
+    assert "auto_map" not in json.loads((tmp_path / "teacher" / "config.json").read_text()), (
+        "the folder stays as it is"
+    )
+    assert publication.kind == "teacher" and "no card.json" in publication.notes[0]
+
+
+def test_a_card_edited_by_hand_goes_as_it_is(student):
+    folder = student()
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
+    publication = model_publication(folder, NAME)
+    assert publication.content("README.md").decode().endswith("\nMy own words.\n")
+    assert "edited by hand" in publication.notes[0]
+
+
+def test_damaged_models_are_not_published(student):
+    folder = student()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="model.safetensors"):
+        model_publication(folder, NAME)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json is damaged"):
+        model_publication(folder, NAME)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="no student or teacher"):
+        model_publication(folder, NAME)
+    with pytest.raises(InputError, match="no model in"):
+        model_publication(folder / "nowhere", NAME)
+
+
+@pytest.mark.parametrize("name", ["flowers", "a/b/c", "me/-x", "me/a b", "me/x.git", "me/" + "x" * 100, "../x"])
+def test_names_that_cannot_be(name):
+    with pytest.raises(InputError, match="--repo_id"):
+        check_repo_id(name)
+
+
+def test_tokens_are_never_published(student, monkeypatch):
+    folder = student()
+    secret = "hf_" + "aB3" * 11
+    (folder / "metrics.json").write_text(json.dumps({"note": secret}))
+    with pytest.raises(InputError, match="metrics.json holds what looks like a Hub token") as error:
+        model_publication(folder, NAME)
+    assert secret not in str(error.value)
+    (folder / "metrics.json").write_text(json.dumps({"note": "my-own-kind-of-token"}))
+    publication = model_publication(folder, NAME)
+    monkeypatch.setenv("HF_TOKEN", "my-own-kind-of-token")
+    with pytest.raises(InputError, match="metrics.json"):
+        check_no_secrets(publication)
+
+
+# Pushing
+
+
+def test_one_commit_with_all_files(logged_in, student):
+    publication = model_publication(student(), NAME, recipe="seed: 0\n")
+    address = publish(publication)
+    repository = logged_in.repository(NAME)
+    assert len(repository.history()) == 2, "the one that made the repository, and ours"
+    files = repository.files()
+    assert {name: files[name] for name in publication.files} == {
+        name: publication.content(name) for name in publication.files
+    }
+    assert address.endswith(repository.history()[0].oid) and not repository.private
+    publish(publication)
+    assert len(repository.history()) == 2, "nothing new, no commit"
+    other = model_publication(student("again", seed=1), NAME)
+    publish(other, message="better")
+    assert repository.history()[0].title == "better" and len(repository.history()) == 3
+
+
+def test_private_and_revision(logged_in, student):
+    publication = model_publication(student(), NAME)
+    publish(publication, private=True, revision="trial")
+    repository = logged_in.repository(NAME)
+    assert (
+        repository.private and "config.json" in repository.files("trial") and "config.json" not in repository.files()
+    )
+    logged_in.add("owner/open")
+    with pytest.raises(InputError, match="exists and is public"):
+        publish(model_publication(student(), "owner/open"), private=True)
+
+
+def test_another_architecture_is_not_overwritten(logged_in, student, tiny_config, tmp_path):
+    publish(model_publication(student(), NAME))
+    before = logged_in.repository(NAME).files()
+    for other, word in (
+        (student("more", classes=5), "num_classes 4, not 5"),
+        (
+            student("wide", backbone_args={"channels": [8, 8, 16, 32], "stem_type": "deep", "stem_width": 4}),
+            "arguments",
+        ),
+        (student("net", backbone="test_convnext"), "'resnet18', not 'test_convnext'"),
+    ):
+        with pytest.raises(InputError, match="holds another model") as error:
+            publish(model_publication(other, NAME))
+        assert word in str(error.value)
+    VipriorsModel(tiny_config()).save_pretrained(tmp_path / "teacher")
+    with pytest.raises(InputError, match="model_type 'timm_wrapper', not 'vipriors'"):
+        publish(model_publication(tmp_path / "teacher", NAME))
+    assert logged_in.repository(NAME).files() == before
+    publish(model_publication(student("more", classes=5), NAME), revision="five")  # on a branch of its own
+
+
+@pytest.mark.parametrize(
+    "files", [{"pytorch_model.bin": b"x"}, {"config.json": b"{"}, {"config.json": b"[]"}, {"config.json": b"{}"}]
+)
+def test_other_people_s_repositories(logged_in, student, files):
+    logged_in.add(NAME).push(files)
+    with pytest.raises(InputError, match="holds another model"):
+        publish(model_publication(student(), NAME))
+    assert len(logged_in.repository(NAME).history()) == 2
+
+
+def test_who_may(hub_here, student, monkeypatch):
+    publication = model_publication(student(), NAME)
+    with pytest.raises(InputError, match="not logged in: run `hf auth login`"):
+        publish(publication)
+    for token, line in (
+        ("hf_" + "x" * 34, "does not know your token"),
+        (hub_here.read_token, "may not write"),
+        (hub_here.stranger_token, "may not write"),
+    ):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(InputError, match=line) as error:
+            publish(publication)
+        assert token not in str(error.value) and "\n" not in str(error.value)
+    assert ("model", NAME) not in hub_here.repositories
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
+        check_login()
+
+
+@pytest.mark.parametrize(
+    ("fault", "method", "path", "times"),
+    [
+        (Status(500), "POST", "/commit/", 2),
+        (Status(503), "POST", "/preupload/", 2),
+        (Status(429, retry_after=0), "POST", "/commit/", 3),
+        (Status(500), "PUT", "", 2),
+        (CutUpload(after=1000), "PUT", "", 1),
+        (CutUpload(after=10), "POST", "/commit/", 1),
+        (CutReply(after=0), "POST", "/commit/", 1),  # it was done, and nobody told us
+    ],
+)
+def test_a_hub_that_stumbles(logged_in, student, waits, fault, method, path, times):
+    publication = model_publication(student(), NAME)
+    logged_in.order(fault, method, path, times)
+    publish(publication)
+    repository = logged_in.repository(NAME)
+    files = repository.files()
+    assert all(files[name] == publication.content(name) for name in publication.files)
+    assert len(repository.history()) == 2
+
+
+def test_a_hub_that_is_down(logged_in, student, waits):
+    publication = model_publication(student(), NAME)
+    logged_in.order(Status(500), "POST", "/commit/", times=publishing.ATTEMPTS)
+    with pytest.raises(InputError, match="nothing there has changed, run the same again: the Hub answers 500"):
+        publish(publication)
+    assert len(logged_in.repository(NAME).history()) == 1
+    publish(publication)
+    assert len(logged_in.repository(NAME).history()) == 2
+
+
+def test_somebody_pushes_in_between(logged_in, student):
+    publish(model_publication(student(), NAME))
+    repository = logged_in.repository(NAME)
+    logged_in.once("POST", "/commit/", lambda: repository.push({"notes.txt": b"theirs"}))
+    second = model_publication(student("second", seed=1), NAME)
+    publish(second)
+    files = repository.files()
+    assert files["notes.txt"] == b"theirs" and files["model.safetensors"] == second.content("model.safetensors")
+    other = json.dumps({"model_type": "timm_wrapper", "architecture": "vit", "num_classes": 4}).encode()
+    logged_in.once("POST", "/commit/", lambda: repository.push({"config.json": other}))
+    with pytest.raises(InputError, match="holds another model"):
+        publish(model_publication(student("third", seed=2), NAME))
+    assert repository.files()["config.json"] == other
+
+
+def test_two_pushes_at_once(logged_in, student):
+    publications = [model_publication(student(f"student{seed}", seed=seed), NAME) for seed in range(2)]
+    failures = []
+
+    def push(publication):
+        try:
+            publish(publication)
+        except InputError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=push, args=(each,)) for each in publications]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    files = logged_in.repository(NAME).files()
+    whole = [
+        all(files[name] == publication.content(name) for name in publication.files) for publication in publications
+    ]
+    assert not failures and sum(whole) == 1, "the later one, whole; never a mixture"
+
+
+def test_spaces(logged_in, tmp_path):
+    folder = tmp_path / "space"
+    (folder / "examples").mkdir(parents=True)
+    for name in ("app.py", "neighbours.safetensors", "examples/0.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / "README.md").write_text("---\nsdk: gradio\napp_file: app.py\n---\n")
+    publication = space_publication(folder, "owner/demo")
+    publish(publication)
+    assert set(publication.files) <= set(logged_in.repository("owner/demo", "space").files())
+    (folder / "examples" / "0.png").write_bytes(b"y")
+    publish(space_publication(folder, "owner/demo"))
+    logged_in.add("owner/game", "space", sdk="gradio").push({"app.py": b"play()"})
+    with pytest.raises(InputError, match="another program"):
+        publish(space_publication(folder, "owner/game"))
+
+
+def test_checks_before_a_training(logged_in, student):
+    assert check_login() == "owner"
+    publication = model_publication(student(), NAME)
+    check_free(publication)
+    publish(publication)
+    check_free(publication)
+    assert identity_of(json.loads(publication.content("config.json"))) == publication.identity
+    assert HfApi().model_info(NAME).id == NAME

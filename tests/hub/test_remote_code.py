@@ -1,0 +1,74 @@
+"""The files that lie beside a teacher on the Hub give our numbers where hf_vipriors is not installed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from hf_vipriors.hub.publication import model_publication
+from hf_vipriors.hub.publish import publish
+from hf_vipriors.models import VipriorsModel
+
+# Arguments: name on the Hub, file to write. Whoever runs this allows the repository's code to run; we never do.
+STRANGER = """
+import sys
+sys.modules["hf_vipriors"] = None
+import torch
+from transformers import AutoModel
+for name in sys.argv[2:]:
+    model = AutoModel.from_pretrained(name, trust_remote_code=True).eval()
+    side = model.config.image_size
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = model(images)
+    torch.save((output.pooled, output.projection), f"{sys.argv[1]}/{name.split('/')[1]}.pt")
+"""
+TEACHERS = {
+    "moco": {"projector_dim": 8},
+    "simclr": {"projector_dim": 8, "projector_hidden_dim": 12, "projector_batch_norm": True},
+    "linear": {"projector_dim": 8, "projector_hidden_dim": 0},
+    "bare": {},
+    "vit": {"backbone": "test_vit", "projector_dim": 4},
+}
+
+
+@pytest.mark.slow
+def test_strangers_get_our_features(hub_here, tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    teachers = {}
+    for name, options in TEACHERS.items():
+        torch.manual_seed(0)
+        teachers[name] = VipriorsModel(tiny_config(**options)).eval()
+        teachers[name].save_pretrained(tmp_path / name)
+        publish(model_publication(tmp_path / name, f"owner/{name}"))
+    command = [sys.executable, "-I", "-c", STRANGER, str(tmp_path), *(f"owner/{name}" for name in TEACHERS)]
+    environment = hub_here.environment(tmp_path / "another_home")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name, teacher in teachers.items():
+        side = teacher.config.image_size
+        images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            ours = teacher(images)
+        pooled, projection = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        torch.testing.assert_close(pooled, ours.pooled)
+        assert (projection is None) == (ours.projection is None)
+        if projection is not None:
+            torch.testing.assert_close(projection, ours.projection)
+
+
+def test_our_own_class_runs_none_of_it(hub_here, tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    teacher = VipriorsModel(tiny_config(projector_dim=8)).eval()
+    teacher.save_pretrained(tmp_path / "teacher")
+    publish(model_publication(tmp_path / "teacher", "owner/teacher"))
+    again = AutoModel.from_pretrained("owner/teacher")
+    assert type(again) is VipriorsModel
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(images).projection, teacher(images).projection)
+    again.save_pretrained(tmp_path / "saved")
+    assert "auto_map" not in json.loads((tmp_path / "saved" / "config.json").read_text()), "its files are not there"
