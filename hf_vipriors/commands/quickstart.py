@@ -195,7 +195,9 @@ class Quickstart:
             f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: [bold]{paths['html']}[/]"
             f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
             f"    from transformers import pipeline\n"
-            f'    pipeline("image-classification", model="{student}")("picture.png")\n',
+            f'    pipeline("image-classification", model="{student}")("picture.png")\n\n'
+            "What a push to the Hub would send, without sending it:\n\n"
+            f"    python scripts/push_to_hub.py --model {student} --repo_id me/fashion --dry_run\n",
             highlight=False,
             soft_wrap=True,  # lines to be copied stay whole
         )

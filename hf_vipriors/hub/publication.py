@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_token, validate_repo_id
+from PIL.Image import Resampling
 from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
@@ -130,7 +132,8 @@ def model_publication(
         files |= {name: directory / name for name in (CONFIG_NAME, IMAGE_PROCESSOR_NAME)}
     else:
         load_ours(str(directory), "model")
-        files[CONFIG_NAME] = (json.dumps(config | {"auto_map": AUTO_MAP}, indent=2) + "\n").encode()
+        files[CONFIG_NAME] = _json(config | {"auto_map": AUTO_MAP})
+        files[IMAGE_PROCESSOR_NAME] = _json(_processor(config))
         files |= remote_files() | _native(directory)
     files |= {METRICS: directory / METRICS} if (directory / METRICS).is_file() else {}
     files |= {f"onnx/{path.name}": path for path in sorted(onnx.iterdir())} if onnx is not None else {}
@@ -197,6 +200,25 @@ def _read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("model_type") not in kinds:
         raise InputError(f"{directory} (--model) holds no student or teacher of hf_vipriors")
     return config
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _processor(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A teacher's preprocessing in the words of transformers' ``BitImageProcessor``, which needs no code of ours."""
+    side, crop = config["image_size"], config["crop_pct"]
+    return {
+        "image_processor_type": "BitImageProcessor",
+        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
+        "size": {"shortest_edge": math.floor(side / crop)},
+        "crop_size": {"height": side, "width": side},
+        "resample": Resampling[config["interpolation"].upper()].value,
+        "rescale_factor": 1 / 255,
+        "image_mean": config["image_mean"],
+        "image_std": config["image_std"],
+    }
 
 
 def _native(directory: Path) -> dict[str, Path]:

@@ -145,9 +145,13 @@ def test_a_student_is_pushed_when_it_is_done(logged_in, student_options, tmp_pat
     assert logged_in.write_token.encode() not in everything
 
 
-def test_a_teacher_is_pushed_too(logged_in, teacher_options, tmp_path):
-    train_teacher([*teacher_options, "--output_dir", str(tmp_path / "t"), "--push_to_hub", "--hub_model_id", NAME])
-    files = logged_in.repository(NAME).files()
+def test_a_teacher_is_pushed_too_and_its_token_stays_here(hub_here, teacher_options, tmp_path, capfd):
+    options = ["--output_dir", str(tmp_path / "t"), "--push_to_hub", "--hub_model_id", NAME]
+    train_teacher([*teacher_options, *options, "--hub_token", hub_here.write_token])
+    files = hub_here.repository(NAME).files()
+    written = [path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()]
+    for place in (*files.values(), *written, *(text.encode() for text in capfd.readouterr())):
+        assert hub_here.write_token.encode() not in place
     assert {"config.json", "model.safetensors", "modeling_vipriors.py", "README.md", "recipe.yaml"} <= set(files)
 
 

@@ -80,6 +80,7 @@ def test_files_of_a_teacher(tmp_path, tiny_config):
     publication = model_publication(tmp_path / "teacher", NAME)
     assert sorted(publication.files) == [
         "config.json", "configuration_vipriors.py", "model.safetensors", "modeling_vipriors.py",
+        "preprocessor_config.json",
     ]  # fmt: skip
     config = json.loads(publication.content("config.json"))
     assert config["auto_map"]["AutoModel"] == "modeling_vipriors.VipriorsModel"

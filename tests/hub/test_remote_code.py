@@ -1,30 +1,39 @@
 """The files that lie beside a teacher on the Hub give our numbers where hf_vipriors is not installed."""
 
 import json
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 from transformers import AutoModel
 
+from hf_vipriors.data import ResizeCrop
 from hf_vipriors.hub.publication import model_publication
 from hf_vipriors.hub.publish import publish
 from hf_vipriors.models import VipriorsModel
+from hf_vipriors.views import EvaluationView
 
 # Arguments: name on the Hub, file to write. Whoever runs this allows the repository's code to run; we never do.
 STRANGER = """
 import sys
 sys.modules["hf_vipriors"] = None
 import torch
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
+from PIL import Image
 for name in sys.argv[2:]:
     model = AutoModel.from_pretrained(name, trust_remote_code=True).eval()
     side = model.config.image_size
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         output = model(images)
-    torch.save((output.pooled, output.projection), f"{sys.argv[1]}/{name.split('/')[1]}.pt")
+    processor = AutoImageProcessor.from_pretrained(name)
+    pixels = processor(Image.open(f"{sys.argv[1]}/photo.png"), return_tensors="pt")["pixel_values"][0]
+    torch.save((output.pooled, output.projection, pixels), f"{sys.argv[1]}/{name.split('/')[1]}.pt")
 """
 TEACHERS = {
     "moco": {"projector_dim": 8},
@@ -39,6 +48,8 @@ TEACHERS = {
 def test_strangers_get_our_features(hub_here, tmp_path, tiny_config, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
     teachers = {}
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((110, 90)).save(tmp_path / "photo.png")
     for name, options in TEACHERS.items():
         torch.manual_seed(0)
         teachers[name] = VipriorsModel(tiny_config(**options)).eval()
@@ -53,8 +64,14 @@ def test_strangers_get_our_features(hub_here, tmp_path, tiny_config, monkeypatch
         images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             ours = teacher(images)
-        pooled, projection = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        pooled, projection, pixels = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         torch.testing.assert_close(pooled, ours.pooled)
+        config = teacher.config
+        geometry = ResizeCrop(math.floor(side / config.crop_pct), side, config.interpolation)
+        cropped = pil_to_tensor(geometry(Image.open(tmp_path / "photo.png")))
+        wanted = EvaluationView(config.image_mean, config.image_std)(cropped[None])
+        assert pixels.shape == (3, side, side)
+        torch.testing.assert_close(pixels, wanted[0], rtol=0, atol=0.05)  # theirs rounds in another place
         assert (projection is None) == (ours.projection is None)
         if projection is not None:
             torch.testing.assert_close(projection, ours.projection)
