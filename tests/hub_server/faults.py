@@ -36,8 +36,8 @@ class CutUpload:
 class CutReply:
     """The request is done, then the connection goes down after this many bytes of the reply's body.
 
-    With ``after=0`` not even a status arrives: the client cannot know that its request took effect. An orderly close
-    (FIN) and a ``reset`` (RST) are different errors to the client.
+    With ``after=0``, or for a HEAD, not even a status arrives: the client cannot know that its request took effect.
+    An orderly close (FIN) and a ``reset`` (RST) are different errors to the client.
     """
 
     after: int = 0

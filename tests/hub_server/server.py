@@ -75,6 +75,16 @@ class HubServer:
             self._thread.join()
             self.xet_folder.cleanup()
 
+    def __enter__(self) -> HubServer:
+        return self.start()
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Stop, and raise unless something else has: the server failed, or something ordered was never met."""
+        self.stop()
+        if failure is None:
+            assert not self.errors, "\n".join(self.errors)
+            assert not self.unused(), f"never met: {self.unused()}"
+
     # What a test orders and looks at
 
     def order(self, fault: Fault, method: str, path: str, times: int | None = 1) -> None:
@@ -214,9 +224,12 @@ class Handler(BaseHTTPRequestHandler):
             self._cut(reset=False)
             return
         reply = self._refusal(fault) if isinstance(fault, Status) else self._answer(request, name)
-        cut = isinstance(fault, CutReply)
-        self.hub.log.append(Access.of(request, None if cut and not fault.after else reply.status, name, fault))
-        self._send(reply, fault)
+        silent = isinstance(fault, CutReply) and (fault.after == 0 or self.command == "HEAD")
+        self.hub.log.append(Access.of(request, None if silent else reply.status, name, fault))
+        if silent:
+            self._cut(fault.reset)
+        else:
+            self._send(reply, fault)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
@@ -253,9 +266,6 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Alter):
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-        if isinstance(fault, CutReply) and not fault.after:
-            self._cut(fault.reset)
-            return
         self.send_response(reply.status)
         for key, value in {**reply.headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)

@@ -80,6 +80,22 @@ def test_what_a_head_says_and_where_the_token_goes(hub_here, repository):
     assert list(Path(constants.HF_HUB_CACHE).glob("*/.no_exist/*/absent.txt"))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "status", "part", "content_range"),
+    [
+        ("bytes=2-3", 206, b"te", "bytes 2-3/5"),
+        ("bytes=4-", 206, b"s", "bytes 4-4/5"),
+        ("bytes=4-9", 206, b"s", "bytes 4-4/5"),
+        ("bytes=5-", 416, None, "bytes */5"),
+        ("lines=1-", 200, b"notes", None),
+    ],
+)
+def test_parts_of_a_file(hub_here, repository, wanted, status, part, content_range):
+    reply = httpx.get(hf_hub_url(NAME, "sub/notes.txt"), headers={"Range": wanted})
+    assert (reply.status_code, reply.headers.get("Content-Range")) == (status, content_range)
+    assert part is None or reply.content == part
+
+
 def test_a_space(hub_here):
     hub_here.add("owner/space", "space", sdk="static").push({"index.html": b"<html>", "w.bin": b"w"})
     assert read(snapshot_download("owner/space", repo_type="space")) == {"index.html": b"<html>", "w.bin": b"w"}
@@ -142,6 +158,20 @@ def test_a_reset_connection_is_not_retried(hub_here, repository, waits, file):
     with pytest.raises(httpx.ReadError):  # neither OSError nor HfHubHTTPError
         hf_hub_download(NAME, file)
     assert not waits and not cached_blobs()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [(CutReply(100), httpx.RemoteProtocolError), (Status(503), None)], ids=str
+)
+def test_a_head_that_fails_with_the_file_in_the_cache(hub_here, repository, waits, fault, error):
+    cached = hf_hub_download(NAME, LARGE)
+    hub_here.order(fault, "HEAD", "/resolve/")
+    if error is None:
+        assert hf_hub_download(NAME, LARGE) == cached
+    else:
+        with pytest.raises(error):  # a cut connection is not taken for a Hub that is down
+            hf_hub_download(NAME, LARGE)
+    assert not waits
 
 
 @both
