@@ -216,6 +216,19 @@ def test_who_may(hub_here, student, monkeypatch):
         check_login()
 
 
+@pytest.mark.parametrize("fault", [None, CutReply(after=0), Status(500)])
+def test_with_xet(logged_in, student, waits, monkeypatch, fault):
+    """As most people have it: large files go another way, and a lost answer to the commit is asked for again."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    publication = model_publication(student(), NAME)
+    if fault is not None:
+        logged_in.order(fault, "POST", "/commit/")
+    publish(publication)
+    files = logged_in.repository(NAME).files()
+    assert all(files[name] == publication.content(name) for name in publication.files)
+    assert len(logged_in.repository(NAME).history()) == 2, "one commit, also where its answer was lost"
+
+
 @pytest.mark.parametrize(
     ("fault", "method", "path", "times"),
     [
