@@ -151,7 +151,11 @@ def demo(args: PushArguments, folder: Path) -> Publication:
         args.model, folder, repo_id=args.repo_id, data=splits, licence=args.license, on_bad_image=data.on_bad_image
     )
     held = min(NEIGHBOURS, len(splits.splits["train"]))
-    logger.warning("%s will show small copies of %d training pictures: publish only what you may", args.space, held)
+    logger.warning(
+        "%s will show small copies of %d training pictures, and some test pictures to try: publish only what you may",
+        args.space,
+        held,
+    )
     return space_publication(folder, args.space)
 
 

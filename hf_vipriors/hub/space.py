@@ -22,8 +22,6 @@ import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData, SpaceCard, SpaceCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
@@ -37,12 +35,13 @@ from hf_vipriors.data import ImageSplits, ResizeCrop, build_store, collate, deco
 from hf_vipriors.data.columns import label_array, some
 from hf_vipriors.errors import InputError, check_range
 from hf_vipriors.hub.native_export import load_native
+from hf_vipriors.hub.publication import check_repo_id
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.views import EvaluationView
 
 GRADIO = "6.31.0"
-"""The version that ``app.py`` was tested with; the Space installs it."""
 PYTHON = "3.11"
+"""The versions that ``app.py`` was tested with; the Space installs them."""
 NEIGHBOURS, MOST_NEIGHBOURS = 1000, 5000
 EXAMPLES = 6
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -68,7 +67,7 @@ def write_space(
 
     Args:
         student_dir: folder of an exported student, see :func:`~hf_vipriors.hub.native_export.export_native`.
-        directory: the new folder; ``huggingface_hub.upload_folder(repo_type="space", ...)`` publishes it.
+        directory: the new folder; :func:`~hf_vipriors.hub.publication.space_publication` gathers it for the Hub.
         repo_id: where the student itself is on the Hub, ``"someone/student"``.
         data: what it was trained on. ``splits["train"]`` gives the neighbours; up to 6 pictures of ``"test"``, else
             of ``"validation"``, are offered as examples.
@@ -95,13 +94,15 @@ def write_space(
         >>> with tempfile.TemporaryDirectory() as outputs:
         ...     student = export_native(VipriorsForImageClassification(config), f"{outputs}/student")
         ...     space = write_space(student, f"{outputs}/space", repo_id="someone/student", data=data, neighbours=50)
-        ...     sorted(path.name for path in space.iterdir())  # doctest: +NORMALIZE_WHITESPACE
+        ...     sorted(path.name for path in space.iterdir())
         ['README.md', 'app.py', 'examples', 'neighbours.safetensors', 'requirements.txt', 'settings.json',
          'thumbnails.png']
     """
     student_dir, directory = Path(student_dir), Path(directory)
     check_range(neighbours, "neighbours", 1, MOST_NEIGHBOURS)
-    _check_places(directory, repo_id)
+    check_repo_id(repo_id)
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        raise InputError(f"{str(directory)!r} exists already: give a new folder for the Space, or remove that one")
     model = _load_student(student_dir)
     labels = _train_labels(data, model)
     card = _student_card(student_dir)
@@ -130,18 +131,6 @@ def write_space(
             directory.rmdir()
         folder.rename(directory)
     return directory
-
-
-def _check_places(directory: Path, repo_id: str) -> None:
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise InputError(f"{str(directory)!r} exists already: give a new folder for the Space, or remove that one")
-    try:
-        validate_repo_id(repo_id)
-        named = repo_id.count("/") == 1
-    except HFValidationError:
-        named = False
-    if not named:
-        raise InputError(f"{repo_id!r} (repo_id) cannot be a model on the Hub: give it as 'someone/student'")
 
 
 def _load_student(student_dir: Path) -> VipriorsForImageClassification:

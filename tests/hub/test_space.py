@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import ast
-import asyncio
-import base64
 import importlib.util
 import io
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
-import aiohttp
 import numpy as np
 import pytest
 import torch
@@ -127,10 +119,11 @@ def test_the_app_imports_only_what_the_space_installs(space):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    installed = set(re.findall(r"^[\w-]+", (space / "requirements.txt").read_text("utf-8"), re.MULTILINE))
-    others = imported - set(sys.stdlib_module_names) - {"gradio"}
-    assert {"PIL": "pillow"}.get("PIL") in installed and others - {"PIL"} <= installed
-    assert ";" not in (space / "requirements.txt").read_text("utf-8")
+    requirements = (space / "requirements.txt").read_text("utf-8")
+    installed = set(re.findall(r"^[\w-]+", requirements, re.MULTILINE))
+    imported = {{"PIL": "pillow"}.get(name, name) for name in imported}
+    assert imported - set(sys.stdlib_module_names) - {"gradio"} <= installed and "pillow" in imported
+    assert ";" not in requirements  # nothing of an extra
 
 
 def test_what_was_measured_is_said_and_nothing_else(student, tmp_path):
@@ -159,8 +152,8 @@ def test_a_large_data_set_gives_a_small_space_with_every_class(student, tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"repo_id": "student"}, "'someone/student'"),
-        ({"repo_id": "a/b c"}, "'someone/student'"),
+        ({"repo_id": "student"}, "has no owner"),
+        ({"repo_id": "a/b c"}, "a/b c"),
         ({"neighbours": 0}, "neighbours"),
         ({"neighbours": 5001}, "neighbours"),
         ({"data": splits(train=None)}, "no labelled"),
@@ -211,7 +204,7 @@ def odd_pictures(folder: Path) -> dict[str, Path]:
 
 
 def test_odd_pictures_get_the_answers_of_the_pipeline(app, demo, student, tmp_path):
-    classify = pipeline("image-classification", model=str(student), top_k=None)
+    classify = pipeline("image-classification", model=str(student), top_k=99)
     answers = []
     for name, path in odd_pictures(tmp_path).items():
         expected = {entry["label"]: entry["score"] for entry in classify(str(path))}

@@ -194,20 +194,25 @@ class Classifier:
         return Image.fromarray(((1 - share) * 0.6 * gray + share * np.array(ORANGE)).round().astype(np.uint8))
 
 
+def hand_on(field) -> None:
+    """Let a ``gradio.Image`` hand on every file, also one that it cannot open: :func:`read` says what is wrong.
+
+    A method of its own and not a subclass, for which gradio would write ``app.pyi`` beside this program.
+    """
+    opened = field.preprocess
+
+    def preprocess(payload):
+        try:
+            return opened(payload)
+        except Exception:  # whatever Pillow raises
+            return payload.path
+
+    field.preprocess = preprocess
+
+
 def build_page(classifier: Classifier):
     """The page, a ``gradio.Blocks``."""
     import gradio as gr  # here, for all above can be used and tested without it
-
-    class Picture(gr.Image):
-        """Hands every file on, also one that it cannot open itself: what is wrong is said in one line."""
-
-        is_template = True  # drawn as the gr.Image that it is
-
-        def preprocess(self, payload):
-            try:
-                return super().preprocess(payload)
-            except Exception:  # whatever Pillow raises
-                return payload.path
 
     def answer(path: str | None):
         """Class probabilities, the nearest training pictures, and a line where there is no answer."""
@@ -240,7 +245,7 @@ def build_page(classifier: Classifier):
         gr.Markdown(f"# {settings['title']}\n\n{settings['description']}")
         with gr.Row(equal_height=True):
             with gr.Column():
-                picture = Picture(
+                picture = gr.Image(
                     type="filepath",
                     image_mode=None,
                     sources=["upload", "webcam", "clipboard"],
@@ -248,6 +253,7 @@ def build_page(classifier: Classifier):
                     height=PANEL_HEIGHT,
                     elem_id="picture",
                 )
+                hand_on(picture)
                 note = gr.Markdown(visible=False, elem_id="note")
             with gr.Column():
                 classes = gr.Label(
