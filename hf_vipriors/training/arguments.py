@@ -173,9 +173,7 @@ class RunArguments(TrainingArguments):
         if self.hub_model_id is not None and not self.push_to_hub:
             raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
         if self.push_to_hub and "checkpoint" in _word(self.hub_strategy):
-            raise InputError(
-                "--hub_strategy: checkpoints hold pickles and stay here; only the result is pushed"
-            )
+            raise InputError("--hub_strategy: checkpoints hold pickles and stay here; only the result is pushed")
         if self.lr_milestones != sorted(self.lr_milestones):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 
