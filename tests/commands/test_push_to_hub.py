@@ -123,6 +123,21 @@ def test_beside_a_baseline(logged_in, classifier_folder, tmp_path, capsys):
     assert "no answers to compare" in line
 
 
+@pytest.mark.slow
+def test_with_onnx_and_a_demo(logged_in, classifier_folder, tmp_path, capsys):
+    folder = tmp_path / "student"
+    shutil.copytree(classifier_folder, folder)
+    main(["--model", str(folder), "--repo_id", NAME, "--onnx", "--space", "owner/demo", "--license", "mit"])
+    files = logged_in.repository(NAME).files()
+    assert {f"onnx/{name}" for name in ("model.onnx", "model_quantized.onnx", "config.json")} <= set(files)
+    card = files["README.md"].decode()
+    assert f'pipeline("image-classification", "{NAME}"' in card and "| int8 |" in card and "| float32 |" in card
+    demo = logged_in.repository("owner/demo", "space")
+    assert {"app.py", "settings.json", "neighbours.safetensors", "thumbnails.png"} <= set(demo.files())
+    assert json.loads(demo.files()["settings.json"])["model"] == NAME and demo.sdk == "gradio"
+    assert "small copies of 36 training pictures" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_cannot_be_pushed(hub_here, tmp_path, capsys):
     assert "--repo_id org/name is missing" in refused(capsys, main, "--model", tmp_path)
     assert "has no owner" in refused(capsys, main, "--model", tmp_path, "--repo_id", "flowers")
