@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .blur import blur, draw_blur
 from .classification import ClassificationViews
-from .contrastive import colour_jitter, random_blur, random_grayscale
-from .sampling import chosen, random_resized_crop, to_float, uniform
+from .colour import draw_jitter, grayscale_, jitter_
+from .sampling import chosen, draw_crops, on_device, sample, uniform, view_in_blocks
 
 
 def random_erasing(
@@ -84,19 +85,22 @@ class ConsistencyViews(ClassificationViews):
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         (weak,) = super().forward(images, generator)
-        return [weak, self.normalise(self._strong(to_float(images), generator))]
+        return [weak, self.normalise(self._strong(images, generator))]
 
     def _strong(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        view = random_resized_crop(
-            images,
-            self.size,
-            self.strong_scale,
-            generator,
-            flip=self.flip,
-            rotation=self.rotation,
-            shear=self.shear,
+        count, turned = len(images), bool(self.rotation or self.shear)
+        crops = draw_crops(
+            count, self.strong_scale, generator, flip=self.flip, rotation=self.rotation, shear=self.shear
         )
-        view = colour_jitter(view, self.jitter, 0.8, generator)
-        view = random_grayscale(view, 0.2, generator)
-        view = random_blur(view, (0.1, 2.0), 0.3, generator)
+        jitter = draw_jitter(count, self.jitter, 0.8, generator)
+        colour = ~chosen(count, 0.2, generator)
+        widths = draw_blur(count, (0.1, 2.0), 0.3, generator, side=self.size)
+        crops, jitter, colour = on_device(images.device, crops, jitter, colour)
+
+        def make(block: Tensor, rows: Tensor | slice) -> Tensor:
+            block = sample(block, crops[rows], self.size, turned=turned)
+            block = grayscale_(jitter_(block, jitter[rows], hue=bool(self.jitter[3])), colour[rows])
+            return blur(block, widths[rows], self.size)
+
+        view = view_in_blocks(images, self.size, widths.argsort(stable=True), make)
         return random_erasing(view, (0.2, 0.5), self.erase, self.gray, generator)

@@ -10,89 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from kornia.enhance import (
-    adjust_brightness_accumulative,
-    adjust_contrast_with_mean_subtraction,
-    adjust_hue,
-    adjust_saturation_with_gray_subtraction,
-)
-from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
-from .sampling import Normalise, chosen, random_resized_crop, to_float, uniform
-
-
-def colour_jitter(images: Tensor, strength: Sequence[float], probability: float, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue of each image by its own random factors, in this order.
-
-    Gray images (one channel) have neither saturation nor hue: both are left out, as they would change nothing.
-
-    Args:
-        images: float ``(B, C, H, W)`` in [0, 1].
-        strength: ``(b, c, s, h)``: factors uniform in [1 - b, 1 + b] and so on, hue in turns in [-h, h].
-        probability: an image is changed at all with this probability.
-        generator: the only source of randomness.
-    """
-    count, device = len(images), images.device
-    jittered = chosen(count, probability, generator)
-    brightness, contrast, saturation = (
-        torch.where(jittered, uniform(count, 1 - s, 1 + s, generator), torch.ones(count)).to(device)
-        for s in strength[:3]
-    )
-    hue = uniform(count, -strength[3], strength[3], generator)
-    images = adjust_brightness_accumulative(images, brightness)
-    images = adjust_contrast_with_mean_subtraction(images, contrast)
-    if images.shape[1] == 1:
-        return images
-    images = adjust_saturation_with_gray_subtraction(images, saturation)
-    if strength[3] and jittered.any():
-        turned = jittered.nonzero().squeeze(1).to(device)
-        # A turn of the colour circle is 2 pi; only the chosen images pay for the way through HSV.
-        angle = hue[jittered].to(device) * 2 * torch.pi
-        images = images.index_copy(0, turned, adjust_hue(images[turned], angle))
-    return images
-
-
-def random_grayscale(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Take the colour from each image with ``probability`` (Rec. 601 luma); gray images pass unchanged."""
-    gray = chosen(len(images), probability, generator)
-    if images.shape[1] == 1:
-        return images
-    luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    return torch.where(gray.to(images.device).view(-1, 1, 1, 1), luma, images)
-
-
-def random_blur(
-    images: Tensor,
-    sigma: Sequence[float],
-    probability: float,
-    generator: torch.Generator,
-    *,
-    full_side: int | None = None,
-) -> Tensor:
-    """Gaussian blur of each image with ``probability``; sigma in pixels of a 224-pixel view, scaled to this one.
-
-    The published sigma, 0.1 to 2, belongs to 224 pixels; unscaled it would wipe out a 32-pixel picture.
-
-    Args:
-        images: float ``(B, C, H, W)``.
-        sigma: smallest and largest width at 224 pixels.
-        probability: an image is blurred at all with this probability.
-        generator: the only source of randomness.
-        full_side: side of the full view, which sets the scale, where ``images`` are patches of its magnification: they
-            are smaller because they show less, not because they are coarser. Default: the side of ``images``.
-    """
-    count = len(images)
-    side = images.shape[-1] if full_side is None else full_side
-    widths = uniform(count, *sigma, generator) * max(side / 224, 0.25)
-    blurred = chosen(count, probability, generator)
-    if not blurred.any():
-        return images
-    # A kernel no wider than the image: its reflected border cannot be wider than the image itself.
-    kernel = max(3, min(int(0.1 * side), images.shape[-1] - 1) // 2 * 2 + 1)
-    rows = blurred.nonzero().squeeze(1).to(images.device)
-    per_axis = widths[blurred].to(images.device)[:, None].expand(-1, 2)
-    return images.index_copy(0, rows, gaussian_blur2d(images[rows], (kernel, kernel), per_axis))
+from .blur import blur, draw_blur
+from .colour import draw_jitter, grayscale_, jitter_
+from .sampling import Normalise, chosen, draw_crops, on_device, sample, view_in_blocks
 
 
 def default_patch_size(size: int) -> int:
@@ -177,13 +99,20 @@ class ContrastiveViews(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        images = to_float(images)
         full = [self._view(images, self.size, self.crop_scale, generator) for _ in range(self.views)]
         return full + [self._view(images, self.patch_size, self.patch_scale, generator) for _ in range(self.patches)]
 
     def _view(self, images: Tensor, size: int, scale: Sequence[float], generator: torch.Generator) -> Tensor:
-        view = random_resized_crop(images, size, scale, generator, flip=self.flip)
-        view = colour_jitter(view, self.jitter, self.jitter_probability, generator)
-        view = random_grayscale(view, self.grayscale, generator)
-        view = random_blur(view, self.blur_sigma, self.blur, generator, full_side=self.size)
-        return self.normalise(view)
+        count, device = len(images), images.device
+        crops = draw_crops(count, scale, generator, flip=self.flip)
+        jitter = draw_jitter(count, self.jitter, self.jitter_probability, generator)
+        colour = ~chosen(count, self.grayscale, generator)
+        widths = draw_blur(count, self.blur_sigma, self.blur, generator, side=self.size)
+        crops, jitter, colour = on_device(device, crops, jitter, colour)
+
+        def make(block: Tensor, rows: Tensor | slice) -> Tensor:
+            block = jitter_(sample(block, crops[rows], size), jitter[rows], hue=bool(self.jitter[3]))
+            return self.normalise.scaled(blur(grayscale_(block, colour[rows]), widths[rows], self.size))
+
+        # In the order of their blur: most blocks then need a narrow kernel, or none.
+        return view_in_blocks(images, size, widths.argsort(stable=True), make)

@@ -7,7 +7,7 @@ never from the global state, so a run resumed in the middle sees the views it wo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 # How views are sampled; evaluation resizes likewise, or the network meets pictures of another sharpness than it learnt
 # (small pictures enlarged bicubically cost 0.7 points of top-1).
 VIEW_INTERPOLATION = "bilinear"
+# Measured from 2^12 to 2^17: smaller blocks pay for calls, larger ones for memory.
+_BLOCK_PIXELS = 2**16
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -32,7 +34,61 @@ def to_float(images: Tensor) -> Tensor:
     """uint8 ``(B, C, H, W)`` -> float in [0, 1], the scale that colour operations and the statistics expect."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"views take uint8 (B, C, H, W) images, got {images.dtype} {tuple(images.shape)}")
-    return images.float() / 255
+    return images.float().div_(255)
+
+
+def draw_crops(
+    count: int,
+    scale: Sequence[float],
+    generator: torch.Generator,
+    *,
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip: float | Tensor = 0.5,
+    rotation: float = 0.0,
+    shear: float = 0.0,
+) -> Tensor:
+    """``(count, 2, 3)``: where :func:`random_resized_crop` samples each image, in ``affine_grid``'s frame."""
+    area = uniform(count, *scale, generator)
+    aspect = torch.exp(uniform(count, math.log(ratio[0]), math.log(ratio[1]), generator))
+    width = (area * aspect).sqrt().clamp(max=1)
+    height = (area / aspect).sqrt().clamp(max=1)
+    # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
+    x = (1 - width) * uniform(count, -1, 1, generator)
+    y = (1 - height) * uniform(count, -1, 1, generator)
+    flipped = flip if isinstance(flip, Tensor) else chosen(count, flip, generator)
+    direction = 1 - 2 * flipped.float()
+    affine = torch.zeros(count, 2, 3)
+    affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
+    affine[:, 1, 1], affine[:, 1, 2] = height, y
+    if rotation or shear:
+        angle = uniform(count, -math.radians(rotation), math.radians(rotation), generator)
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
+        turn[:, :, 1] += turn[:, :, 0] * uniform(count, -shear, shear, generator)[:, None]
+        affine[:, :, :2] = affine[:, :, :2] @ turn
+    return affine
+
+
+def sample(images: Tensor, affine: Tensor, size: int, *, turned: bool = False) -> Tensor:
+    """Crop, flip and resize (and turn) in one bilinear sampling.
+
+    Args:
+        images: float ``(B, C, H, W)``.
+        affine: ``(B, 2, 3)`` of :func:`draw_crops`.
+        size: side of the square result in pixels.
+        turned: whether there are rotations or shears in ``affine``.
+
+    Returns:
+        float ``(B, C, size, size)``.
+    """
+    if turned:
+        grid = F.affine_grid(affine, [len(images), images.shape[1], size, size], align_corners=False)
+        return F.grid_sample(images, grid, mode=VIEW_INTERPOLATION, padding_mode="reflection", align_corners=False)
+    # Upright: a row has one y and a column one x. Never outside the image, where the paddings differ.
+    centre = (torch.arange(size, device=images.device) * 2 + 1) / size - 1
+    x = affine[:, 0, :1] * centre + affine[:, 0, 2:]
+    y = affine[:, 1, 1:2] * centre + affine[:, 1, 2:]
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
+    return F.grid_sample(images, grid, mode=VIEW_INTERPOLATION, padding_mode="border", align_corners=False)
 
 
 def random_resized_crop(
@@ -63,26 +119,48 @@ def random_resized_crop(
     Returns:
         float ``(B, C, size, size)``.
     """
-    count = len(images)
-    area = uniform(count, *scale, generator)
-    aspect = torch.exp(uniform(count, math.log(ratio[0]), math.log(ratio[1]), generator))
-    width = (area * aspect).sqrt().clamp(max=1)
-    height = (area / aspect).sqrt().clamp(max=1)
-    # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
-    x = (1 - width) * uniform(count, -1, 1, generator)
-    y = (1 - height) * uniform(count, -1, 1, generator)
-    flipped = flip if isinstance(flip, Tensor) else chosen(count, flip, generator)
-    direction = 1 - 2 * flipped.float()
-    affine = torch.zeros(count, 2, 3)
-    affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
-    affine[:, 1, 1], affine[:, 1, 2] = height, y
-    if rotation or shear:
-        angle = uniform(count, -math.radians(rotation), math.radians(rotation), generator)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
-        turn[:, :, 1] += turn[:, :, 0] * uniform(count, -shear, shear, generator)[:, None]
-        affine[:, :, :2] = affine[:, :, :2] @ turn
-    grid = F.affine_grid(affine.to(images.device), [count, images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode=VIEW_INTERPOLATION, padding_mode="reflection", align_corners=False)
+    affine = draw_crops(len(images), scale, generator, ratio=ratio, flip=flip, rotation=rotation, shear=shear)
+    (affine,) = on_device(images.device, affine)
+    return sample(images, affine, size, turned=bool(rotation or shear))
+
+
+def on_device(device: torch.device, *draws: Tensor) -> list[Tensor]:
+    """Random numbers ``(B, ...)``, drawn on the CPU, as floats where the images are: one copy, not waited for."""
+    if device.type == "cpu":
+        return [draw.float() for draw in draws]
+    packed = torch.cat([draw.reshape(len(draw), -1).float() for draw in draws], dim=1)
+    if device.type == "cuda":
+        packed = packed.pin_memory()
+    parts = packed.to(device, non_blocking=True).split([draw[0].numel() for draw in draws], dim=1)
+    return [part.reshape(draw.shape) for part, draw in zip(parts, draws, strict=True)]
+
+
+def view_in_blocks(
+    images: Tensor, size: int, order: Tensor, make: Callable[[Tensor, Tensor | slice], Tensor]
+) -> Tensor:
+    """Make a view of a batch, on a CPU as many rows at once as its cache holds through all operations.
+
+    Args:
+        images: uint8 ``(B, C, H, W)``.
+        size: side of the view in pixels.
+        order: ``(B,)`` rows in the order in which to take them.
+        make: from float images in [0, 1], and which rows of the batch they are, to their view.
+
+    Returns:
+        float ``(B, channels, size, size)``, channels last.
+    """
+    if images.device.type != "cpu":
+        return make(to_float(images), slice(None)).contiguous(memory_format=torch.channels_last)
+    view = None
+    for rows in order.split(max(1, _BLOCK_PIXELS // size**2)):
+        block = make(to_float(images.index_select(0, rows)), rows)
+        if view is None:
+            shape = (len(images), *block.shape[1:])
+            view = torch.empty(shape, dtype=block.dtype, memory_format=torch.channels_last)
+        # One by one: index_copy_ takes several times as long.
+        for row, one in zip(rows.tolist(), block, strict=True):
+            view[row] = one
+    return view
 
 
 class Normalise(nn.Module):
@@ -98,5 +176,8 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        images = (images.expand(-1, self.mean.shape[1], -1, -1) - self.mean) / self.std
-        return images.contiguous(memory_format=torch.channels_last)
+        return self.scaled(images).contiguous(memory_format=torch.channels_last)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """The same in the layout of ``images``."""
+        return (images.expand(-1, self.mean.shape[1], -1, -1) - self.mean).div_(self.std)

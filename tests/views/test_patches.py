@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_vipriors.views import ContrastiveViews
-from hf_vipriors.views.contrastive import random_blur
+from hf_vipriors.views.blur import random_blur
 
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 GEOMETRY_ALONE = {"jitter_probability": 0.0, "grayscale": 0.0, "blur": 0.0}

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from hf_vipriors.views import ClassificationViews, ContrastiveViews, EvaluationView, TenCrop
-from hf_vipriors.views.contrastive import colour_jitter, random_blur, random_grayscale
+from hf_vipriors.views.blur import random_blur
+from hf_vipriors.views.colour import colour_jitter, random_grayscale
 from hf_vipriors.views.sampling import random_resized_crop
 
 STATS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
