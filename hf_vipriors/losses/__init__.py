@@ -13,6 +13,7 @@ from .moco import chance_level, margin_info_nce
 from .seed import seed
 from .simclr import nt_xent
 from .sskd import SskdLosses
+from .unit_rows import unit_rows
 
 __all__ = [
     "SskdLosses",
@@ -27,4 +28,5 @@ __all__ = [
     "overhaul",
     "seed",
     "sskd",
+    "unit_rows",
 ]

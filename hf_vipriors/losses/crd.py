@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _checks
+from .unit_rows import lengths, unit_rows
 
 
 @_checks.in_float32
@@ -116,9 +117,9 @@ def _scores(anchor: Tensor, positive: Tensor, negatives: Tensor, images: int, te
         raise ValueError(f"negatives must be ({batch}, K, {width}) with K > 0, got shape {tuple(negatives.shape)}")
     _checks.finite(anchor, "anchor")
     _checks.finite(positive, "positive")
-    anchor, positive = (F.normalize(t.float(), dim=1) for t in (anchor, positive))
+    anchor, positive = (unit_rows(t) for t in (anchor, positive))
     negatives = negatives.float()
     # Dividing the (B, K) products spares a normalised copy of the (B, K, D) negatives, by far the largest tensor here.
-    others = torch.einsum("bd,bkd->bk", anchor, negatives) / negatives.norm(dim=2).clamp(min=1e-12)
+    others = torch.einsum("bd,bkd->bk", anchor, negatives) / lengths(negatives).squeeze(2)
     _checks.finite(others, "negatives")
     return torch.cat([(anchor * positive).sum(dim=1, keepdim=True), others], dim=1) / temperature

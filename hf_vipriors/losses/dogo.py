@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import _checks
 from ._divergence import row_divergence
+from .unit_rows import unit_rows
 
 
 @_checks.in_float32
@@ -76,4 +76,4 @@ def dogo(
 
 
 def _cosines(view1: Tensor, view2: Tensor) -> Tensor:
-    return F.normalize(view1.float(), dim=1) @ F.normalize(view2.float(), dim=1).T
+    return unit_rows(view1) @ unit_rows(view2).T

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _checks, _queue
+from .unit_rows import unit_rows
 
 
 @_checks.in_float32
@@ -69,7 +70,7 @@ def margin_info_nce(
     _checks.embeddings(key, "key", like=query)
     own = _queue.own_image(query, queue, query_index, queue_index)
 
-    query, key, queue = (F.normalize(t.float(), dim=1) for t in (query, key, queue))
+    query, key, queue = (unit_rows(t) for t in (query, key, queue))
     negatives = query @ queue.T
     if own is not None:
         negatives = negatives.masked_fill(own, -torch.inf)

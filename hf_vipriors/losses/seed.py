@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _checks, _queue
+from .unit_rows import unit_rows
 
 
 @_checks.in_float32
@@ -70,8 +71,8 @@ def seed(
     _checks.finite(teacher, "teacher")
     _checks.finite(queue, "queue")
 
-    student = F.normalize(student.float(), dim=1)
-    teacher, queue = (F.normalize(t.detach().float(), dim=1) for t in (teacher, queue))
+    student = unit_rows(student)
+    teacher, queue = (unit_rows(t.detach()) for t in (teacher, queue))
     student_logits = _similarities(student, teacher, queue, own) / student_temperature
     teacher_logits = _similarities(teacher, teacher, queue, own) / teacher_temperature
     log_student = F.log_softmax(student_logits, dim=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _checks
+from .unit_rows import unit_rows
 
 
 @_checks.in_float32
@@ -50,7 +51,7 @@ def nt_xent(view1: Tensor, view2: Tensor, *, temperature: float = 0.5, margin: f
     if batch < 2:
         raise ValueError("nt_xent needs at least 2 images: with one there is no negative")
 
-    views = F.normalize(torch.cat([view1, view2]).float(), dim=1)
+    views = unit_rows(torch.cat([view1, view2]))
     anchors = torch.arange(2 * batch, device=views.device)
     positives = anchors.roll(batch)
     similarity = views @ views.T

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from . import _checks
 from ._divergence import row_divergence
+from .unit_rows import unit_rows
 
 ROTATIONS = 4
 
@@ -162,7 +163,7 @@ def _similarity(projection: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} must hold {ROTATIONS} rotations of each image, got {len(projection)} rows")
     if len(projection) < 2 * ROTATIONS:
         raise ValueError(f"{name} must show at least 2 images: with one there is no other to mistake it for")
-    upright, rotated = _apart(F.normalize(projection.float(), dim=1))
+    upright, rotated = _apart(unit_rows(projection))
     return rotated @ upright.T
 
 

@@ -76,8 +76,8 @@ class Crd(KnowledgeDistillation):
         images, targets = self.mixed(views[0], labels)
         student_features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
-        student = F.normalize(self.student_embedding(student_features).float(), dim=1)
-        teacher = F.normalize(self.teacher_embedding(teacher_features).float(), dim=1)
+        student = losses.unit_rows(self.student_embedding(student_features))
+        teacher = losses.unit_rows(self.teacher_embedding(teacher_features))
         contrast = self._contrast(student, teacher, self._others(index))
         if self.training:
             self._remember(student.detach(), teacher.detach(), index)
