@@ -1,4 +1,4 @@
-"""Run by test_distributed.py: 1, 2 and 4 processes take three steps on the same global batches and save their state."""
+"""Run by test_distributed.py: 1, 2 and 4 processes take three steps on the same global batches and save all."""
 
 import sys
 from pathlib import Path
@@ -172,7 +172,7 @@ def train(case: str) -> dict[str, torch.Tensor]:
 
 
 def evaluate() -> dict[str, torch.Tensor]:
-    """Features of 13 images, which no world shares evenly, and of 3, which are fewer than the largest has processes."""
+    """Features of 13 images, which no world shares evenly, and of 3, fewer than the largest has processes."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (13, 3, 32, 32), dtype=torch.uint8)
     model = build("simclr").model

@@ -36,7 +36,7 @@ LIKE_ONE += [("sskd2_frozen", 2), ("sskd4_frozen", 4)]
 def test_several_processes_train_like_one(runs, case, processes):
     """Losses, gradients, weights, queues and memories, with batch norms in eval mode: what they would take from the
     batch is that of one process by design. SSKD's loss belongs to the batch of a process too: the one process takes
-    the parts of its batch one after the other there. SimCLR and DoGo agree only with the negatives of all processes."""
+    the parts of its batch one after the other there. SimCLR and DoGo agree only with the negatives of all."""
     (single,) = runs[case, 1]
     assert single["losses"].std() > 0 and any(name.startswith("gradient of") for name in single)
     for other in runs[case, processes]:
