@@ -165,6 +165,8 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     # Pinning memory without an accelerator is merely useless; torch warns at every loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    if not is_main_process():
+        warnings.simplefilter("ignore")  # the main process says the same
 
 
 @contextmanager

@@ -103,8 +103,11 @@ def check_rgb(model: PreTrainedModel) -> None:
 
 
 def check_alone_in_batch(args: RunArguments, images: int) -> None:
-    """Leave out a last batch of one image: batch norm cannot normalise a single value."""
-    if images % args.step_images == 1 and not args.dataloader_drop_last:
+    """Leave out a last batch of one image: batch norm cannot normalise a single value.
+
+    Several processes never have one: the loader fills their last batch up with the first images of the epoch.
+    """
+    if args.world_size == 1 and images % args.step_images == 1 and not args.dataloader_drop_last:
         args.dataloader_drop_last = True
         logger.info("the last batch of an epoch would hold a single image: it is left out")
 

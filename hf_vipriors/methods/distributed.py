@@ -1,11 +1,14 @@
-"""The collectives the methods need; each is the identity in a single process."""
+"""The collectives the methods need; each is the identity in a single process.
+
+Every process must hold the same number of rows: the Trainer's loader fills up the last batch of an epoch for that, and
+:class:`hf_vipriors.training.RunArguments` refuses the option that would leave it uneven.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def world() -> tuple[int, int]:
@@ -26,13 +29,26 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; backward gives the local rows the sum of the gradients of every process."""
+
+    @staticmethod
+    def forward(context, tensor: Tensor) -> Tensor:
+        return gather(tensor)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return local_rows(total)
+
+
 def gather_with_gradient(tensor: Tensor) -> Tensor:
     """Rows of all processes in rank order; backward sums every process's gradient for the local rows.
 
     With the same loss computed on every process, DDP's mean over processes then gives the exact gradient of that loss.
     """
-    _, size = world()
-    return tensor if size == 1 else torch.cat(all_gather(tensor))
+    return tensor if world()[1] == 1 else _Gather.apply(tensor)
 
 
 def local_rows(tensor: Tensor) -> Tensor:

@@ -109,6 +109,7 @@ class RunArguments(TrainingArguments):
     - ``remove_unused_columns`` False: the image is a column that the Trainer would remove.
     - ``ddp_broadcast_buffers`` False: queues are equal on every process by construction, and a broadcast in the middle
       of a step breaks backward.
+    - ``log_level_replica`` error: what libraries warn of is said once, by the main process.
     """
 
     learning_rate: float | None = option(
@@ -137,6 +138,7 @@ class RunArguments(TrainingArguments):
     per_device_eval_batch_size: int = option(128, "Images evaluated at once on each device.")
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: images are a column."})
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "See the class."})
+    log_level_replica: str = option("error", "What processes other than the main one log of transformers.")
 
     def __post_init__(self) -> None:
         for name, kind in ENUMS.items():
@@ -154,6 +156,11 @@ class RunArguments(TrainingArguments):
             self._n_gpu = 1
         if self.activation_checkpointing or self.gradient_checkpointing:
             raise InputError("--activation_checkpointing: timm backbones here do not support it; lower the batch")
+        if not self.accelerator_config.even_batches or self.accelerator_config.split_batches:
+            raise InputError(
+                "--accelerator_config: even_batches must stay true and split_batches false; in-batch negatives and "
+                "queues need as many images on every process"
+            )
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
         for tracker in self.report_to:

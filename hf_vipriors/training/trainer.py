@@ -32,6 +32,7 @@ from .callbacks import ProgressBar, StepHooks
 
 logger = logging.getLogger(__name__)
 METHOD_STATE = "model.safetensors"
+ARGUMENTS = "training_args.json"
 
 
 class MethodTrainer(Trainer):
@@ -197,7 +198,8 @@ class MethodTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in (state_dict or self.model.state_dict()).items()}
         save_file(state, folder / METHOD_STATE, metadata={"format": "pt"})
-        (folder / "training_args.json").write_text(json.dumps(self.args.to_dict(), indent=2, default=str) + "\n")
+        told = {**self.args.to_dict(), "global_batch": self.args.global_batch}
+        (folder / ARGUMENTS).write_text(json.dumps(told, indent=2, default=str) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         read_method_state(model or self.model, resume_from_checkpoint)
@@ -207,7 +209,21 @@ class MethodTrainer(Trainer):
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise InputError(f"nothing to resume: {self.args.output_dir} holds no checkpoint-N folder")
+        if resume_from_checkpoint:
+            self._compare_batch(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _compare_batch(self, checkpoint: Path) -> None:
+        """Say it when a checkpoint counts in steps of another size, as on another number of processes."""
+        file = checkpoint / ARGUMENTS
+        theirs = json.loads(file.read_text()).get("global_batch") if file.is_file() else None
+        if theirs not in (None, self.args.global_batch):
+            forwards = self.args.world_size * self.args.gradient_accumulation_steps
+            logger.warning(
+                "%s took steps of %d images, this run takes %d: its step count and learning rate go on all the same; "
+                "--per_device_train_batch_size %g would keep the steps as they were",
+                *(checkpoint, theirs, self.args.global_batch, theirs / forwards),
+            )
 
     # Evaluation
 

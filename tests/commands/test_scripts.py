@@ -189,6 +189,28 @@ def test_every_recipe_parses(recipe):
         )
 
 
+CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_accelerate_config_is_known_to_accelerate(config):
+    """Its own loader refuses unknown keys of a file, and knows each key of a section as an option of the launcher; the
+    line above it launches that very file."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    loaded = load_config_from_file(str(config))
+    (line,) = re.findall(r"^# accelerate launch (.*) \.\.\.$", config.read_text(), flags=re.M)
+    launcher = launch_command_parser()
+    known = {action.dest for action in launcher._actions}
+    assert set(loaded.fsdp_config) <= known
+    told = launcher.parse_args(line.split())
+    assert told.config_file == f"scripts/accelerate/{config.name}" and (ROOT / told.training_script).is_file()
+    kind = {"cpu": "NO", "single_gpu": "NO", "fsdp2": "FSDP"}.get(config.stem, "MULTI_GPU")
+    assert loaded.distributed_type.value == kind and (loaded.num_machines > 1) == (config.stem == "multi_node")
+    assert f"`{config.name}`" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("script", ["pretrain_student", "reproduce"])
 def test_help_teaches(script, capsys):
     import importlib

@@ -1,7 +1,9 @@
-"""Run by test_distributed.py with 1 or 2 processes: three steps on the same global batches, state saved."""
+"""Run by test_distributed.py: 1, 2 and 4 processes take three steps on the same global batches and save all."""
 
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.distributed as dist
@@ -9,12 +11,14 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from worlds import in_world
 
 from hf_vipriors.data import ImageStore
 from hf_vipriors.evaluation.features import features
 from hf_vipriors.methods import (
     Crd,
     DoGo,
+    FixMatch,
     KnowledgeDistillation,
     Method,
     MethodOutput,
@@ -24,11 +28,32 @@ from hf_vipriors.methods import (
     Seed,
     SimCLR,
     Sskd,
+    Supervised,
     self_supervision_head,
 )
 from hf_vipriors.methods import moco as moco_module
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 
+CASES = (
+    "moco_frozen",
+    "moco_shuffled",
+    "simclr_frozen",
+    "overhaul_frozen",
+    "seed_frozen",
+    "dogo_simclr_frozen",
+    "dogo_moco_frozen",
+    "dogo_moco_shuffled",
+    "supervised_frozen",
+    "kd_frozen",
+    "fixmatch_frozen",
+    "crd_frozen",
+    "crd_drawn",
+    "sskd2_frozen",
+    "sskd4_frozen",
+    "moco_unshuffled",
+    "evaluation",
+)
+WORLDS = (1, 2, 4)
 TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 BATCH, STEPS, IMAGES = 8, 3, 16
 VIEWS = {"dogo": 4, "seed": 3}  # of other methods two, and what reads one takes the first
@@ -62,6 +87,12 @@ def labelled(case: str) -> Method:
     student, teacher = (VipriorsForImageClassification(config_for()) for _ in range(2))
     if case.startswith("overhaul"):
         return OverhaulDistillation(student, teacher, start_epoch=0, feature_weight=1e-3, ema_decay=0.9)
+    if case.startswith("supervised"):
+        return Supervised(student, class_weights=torch.tensor([1.0, 2.0, 0.5, 1.0]))
+    if case.startswith("fixmatch"):
+        method = FixMatch(student, confidence=0.26, ema_decay=0.9)
+        method.begin_step(Progress(step=0, epoch=0, share=0.5))
+        return method
     if case.startswith("kd"):
         return KnowledgeDistillation(student, teacher, ema_decay=0.9)
     if case.startswith("crd"):
@@ -86,18 +117,23 @@ def views_for(case: str) -> list[torch.Tensor]:
     return views
 
 
-class InHalves(torch.nn.Module):
-    """One process does what two do where a loss belongs to the batch of one process: the mean over both halves."""
+class InParts(torch.nn.Module):
+    """One process does what several do where a loss belongs to the batch of one process: the mean over the parts."""
 
-    def __init__(self, method: Method):
+    def __init__(self, method: Method, parts: int):
         super().__init__()
-        self.method = method
+        self.method, self.parts = method, parts
 
     def forward(self, **inputs) -> MethodOutput:
-        views = zip(*(view.chunk(2) for view in inputs["views"]), strict=True)
-        rest = zip(inputs["labels"].chunk(2), inputs["index"].chunk(2), strict=True)
-        outputs = [self.method(list(half), *other) for half, other in zip(views, rest, strict=True)]
-        return MethodOutput(loss=(outputs[0].loss + outputs[1].loss) / 2, parts=outputs[0].parts)
+        views = zip(*(view.chunk(self.parts) for view in inputs["views"]), strict=True)
+        rest = zip(inputs["labels"].chunk(self.parts), inputs["index"].chunk(self.parts), strict=True)
+        outputs = [self.method(list(part), *other) for part, other in zip(views, rest, strict=True)]
+        return MethodOutput(loss=sum(out.loss for out in outputs) / self.parts, parts=outputs[0].parts)
+
+
+def labels_for(case: str, index: torch.Tensor) -> torch.Tensor:
+    """Classes; of FixMatch every other image has none."""
+    return (index % 4).where(index % 2 == 0, -1) if case.startswith("fixmatch") else index % 4
 
 
 def train(case: str) -> dict[str, torch.Tensor]:
@@ -113,14 +149,16 @@ def train(case: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     batches = [views_for(case) for _ in range(STEPS)]
     torch.manual_seed(100 + rank)  # whatever is drawn from here on must not matter, or be shared
-    parallel = InHalves(method) if world == 1 and case.startswith("sskd") else method
+    parallel = InParts(method, int(case[4])) if world == 1 and case.startswith("sskd") else method
     parallel = DistributedDataParallel(parallel, broadcast_buffers=False, find_unused_parameters=True)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05)
     losses = []
     for step, views in enumerate(batches):
         index = torch.arange(BATCH) + BATCH * (step % 2)
         local = [view.chunk(world)[rank] for view in views]
-        output = parallel(views=local, labels=(index % 4).chunk(world)[rank], index=index.chunk(world)[rank])
+        output = parallel(
+            views=local, labels=labels_for(case, index).chunk(world)[rank], index=index.chunk(world)[rank]
+        )
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
@@ -128,25 +166,37 @@ def train(case: str) -> dict[str, torch.Tensor]:
         loss = output.loss.detach().clone()
         dist.all_reduce(loss)
         losses.append(loss / world)
-    return {**{n: t.clone() for n, t in method.state_dict().items()}, "losses": torch.stack(losses)}
+    state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    gradients = {f"gradient of {n}": p.grad for n, p in method.named_parameters() if p.grad is not None}
+    return {**state, **gradients, "losses": torch.stack(losses)}
 
 
 def evaluate() -> dict[str, torch.Tensor]:
-    """Features of 13 images, which two processes cannot share evenly."""
+    """Features of 13 images, which no world shares evenly, and of 3, fewer than the largest has processes."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (13, 3, 32, 32), dtype=torch.uint8)
     model = build("simclr").model
     accelerator = Accelerator(cpu=True) if dist.get_world_size() > 1 else None
-    found = features(model, ImageStore(images, torch.arange(13)), batch_size=4, accelerator=accelerator)
-    return {"values": found.values, "labels": found.labels}
+    found = {}
+    for count in (13, 3):
+        store = ImageStore(images[:count], torch.arange(count))
+        answers = features(model, store, batch_size=4, accelerator=accelerator)
+        found |= {f"values{count}": answers.values, f"labels{count}": answers.labels}
+    return found
+
+
+def work(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    for name in CASES:
+        if not name.startswith("sskd") or world in (1, int(name[4])):
+            save_file(
+                evaluate() if name == "evaluation" else train(name), folder / f"{name}_{world}_{rank}.safetensors"
+            )
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    for name in sys.argv[2:]:
-        save_file(
-            evaluate() if name == "evaluation" else train(name),
-            Path(sys.argv[1]) / f"{name}_{dist.get_rank()}.safetensors",
-        )
-    dist.destroy_process_group()
+    for processes in WORLDS:
+        in_world(processes, lambda: work(Path(sys.argv[1])))

@@ -1,5 +1,6 @@
-"""Two processes compute what one computes: the same loss, weights and queue after three steps."""
+"""Two and four processes compute what one computes: the same loss, gradients, weights and queue after three steps."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,45 +9,37 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-CASES = (
-    "moco_frozen",
-    "moco_shuffled",
-    "simclr_frozen",
-    "overhaul_frozen",
-    "seed_frozen",
-    "dogo_simclr_frozen",
-    "dogo_moco_frozen",
-    "dogo_moco_shuffled",
-    "kd_frozen",
-    "crd_frozen",
-    "crd_drawn",
-    "sskd_frozen",
-    "moco_unshuffled",
-    "evaluation",
-)
+WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
+    """``runs[case, processes]``: what each rank has, in rank order."""
+    folder = tmp_path_factory.mktemp("worlds")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
     found = {}
-    for processes in (1, 2):
-        folder = tmp_path_factory.mktemp(f"world{processes}")
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        worker = Path(__file__).with_name("distributed_worker.py")
-        done = subprocess.run([*launcher, str(worker), str(folder), *CASES], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        for case in CASES:
-            found[case, processes] = [load_file(folder / f"{case}_{rank}.safetensors") for rank in range(processes)]
+    for file in sorted(folder.glob("*.safetensors")):
+        case, processes, _ = file.stem.rsplit("_", 2)
+        found.setdefault((case, int(processes)), []).append(load_file(file))
+    assert all(len(ranks) == processes for (_, processes), ranks in found.items())
     return found
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.endswith("frozen")])
-def test_two_processes_train_like_one(runs, case):
-    """Losses, weights, queues and memories. SSKD's loss belongs to the batch of a process: the one process takes the
-    two halves of its batch one after the other there."""
-    (single,), pair = runs[case, 1], runs[case, 2]
-    assert single["losses"].std() > 0
-    for other in pair:
+FROZEN = ["moco", "simclr", "overhaul", "seed", "dogo_simclr", "dogo_moco", "supervised", "kd", "fixmatch", "crd"]
+LIKE_ONE = [(f"{case}_frozen", processes) for case in FROZEN for processes in (2, 4)]
+LIKE_ONE += [("sskd2_frozen", 2), ("sskd4_frozen", 4)]
+
+
+@pytest.mark.parametrize(("case", "processes"), LIKE_ONE)
+def test_several_processes_train_like_one(runs, case, processes):
+    """Losses, gradients, weights, queues and memories, with batch norms in eval mode: what they would take from the
+    batch is that of one process by design. SSKD's loss belongs to the batch of a process too: the one process takes
+    the parts of its batch one after the other there. SimCLR and DoGo agree only with the negatives of all."""
+    (single,) = runs[case, 1]
+    assert single["losses"].std() > 0 and any(name.startswith("gradient of") for name in single)
+    for other in runs[case, processes]:
         assert other.keys() == single.keys()
         for name, tensor in single.items():
             torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -60,44 +53,47 @@ QUEUES = {
 }
 
 
+@pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize(("case", "queue"), [(case, queue) for case, queues in QUEUES.items() for queue in queues])
-def test_queues_are_equal_on_both_ranks(runs, case, queue):
+def test_queues_are_equal_on_all_ranks(runs, case, queue, processes):
     """Three times eight keys, of images 0 to 7, 8 to 15 and 0 to 7 again: the last ones stay, wherever they lie."""
-    first, second = runs[case, 2]
+    first, *others = runs[case, processes]
     for name in ("keys", "index", "pointer"):
-        assert torch.equal(first[f"{queue}.{name}"], second[f"{queue}.{name}"]), name
+        assert all(torch.equal(first[f"{queue}.{name}"], other[f"{queue}.{name}"]) for other in others), name
     index = first[f"{queue}.index"].tolist()
     assert sorted(index) == sorted([*range(16), *range(8)][-len(index) :])
 
 
-def test_a_memory_takes_the_embeddings_of_all_processes(runs):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_memory_takes_the_embeddings_of_all_processes(runs, processes):
     """Each image has been seen, and each process draws negatives of its own: the memories stay the same."""
-    first, second = runs["crd_drawn", 2]
+    first, *others = runs["crd_drawn", processes]
     for name in ("student_memory", "teacher_memory", "normalisers"):
-        assert torch.equal(first[name], second[name]), name
+        assert all(torch.equal(first[name], other[name]) for other in others), name
     assert first["normalisers"].min() > 0
 
 
-def test_evaluation_is_shared_out_and_comes_back_whole(runs):
-    (single,), pair = runs["evaluation", 1], runs["evaluation", 2]
-    assert single["labels"].tolist() == list(range(13))
-    for other in pair:
-        assert other["labels"].tolist() == list(range(13)), "in order, nothing twice"
-        torch.testing.assert_close(other["values"], single["values"], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("count", [13, 3])
+def test_evaluation_is_shared_out_and_comes_back_whole(runs, count, processes):
+    (single,) = runs["evaluation", 1]
+    for other in (single, *runs["evaluation", processes]):
+        assert other[f"labels{count}"].tolist() == list(range(count)), "in order, nothing twice"
+        torch.testing.assert_close(other[f"values{count}"], single[f"values{count}"], rtol=1e-4, atol=1e-5)
 
 
-def test_parameters_are_equal_on_both_ranks(runs):
-    for case in CASES[:-1]:
-        first, second = runs[case, 2]
-        for name in first:
-            # Batch-norm statistics belong to each process's own batches; everything else is shared.
-            if "running_" not in name:
-                torch.testing.assert_close(first[name], second[name], msg=lambda m, n=name, c=case: f"{c} {n}: {m}")
+def test_parameters_are_equal_on_all_ranks(runs):
+    for (case, _), (first, *others) in runs.items():
+        # Batch-norm statistics belong to each process's own batches; everything else is shared.
+        for name in (name for name in first if "running_" not in name):
+            for other in others:
+                torch.testing.assert_close(first[name], other[name], msg=lambda m, n=name, c=case: f"{c} {n}: {m}")
 
 
-def test_batch_norm_of_the_keys_really_is_shuffled(runs):
-    """Each process normalises keys drawn from both: its statistics are not those of its own images alone."""
-    shuffled, own = runs["moco_shuffled", 2][0], runs["moco_unshuffled", 2][0]
+@pytest.mark.parametrize("processes", [2, 4])
+def test_batch_norm_of_the_keys_really_is_shuffled(runs, processes):
+    """Each process normalises keys drawn from all: its statistics are not those of its own images alone."""
+    shuffled, own = runs["moco_shuffled", processes][0], runs["moco_unshuffled", processes][0]
     name = "momentum_model.backbone.bn1.running_mean"
     assert not torch.allclose(shuffled[name], own[name], rtol=1e-3)
     # ... and the keys are put back in order: the same images lie in the same slots.

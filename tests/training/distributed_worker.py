@@ -1,0 +1,100 @@
+"""Run by test_distributed_training.py: the real Trainer in worlds of 2, 1 and 4 processes, everything saved."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from worlds import in_world
+
+from hf_vipriors.data import ImageStore
+from hf_vipriors.methods import Method, MoCo, SimCLR, Supervised
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.training import MethodTrainer, StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
+
+GLOBAL_BATCH = 8
+NAMES = ["a", "b", "c", "d"]
+
+
+class FixedViews(nn.Module):
+    """Two views of each image that depend on nothing else: what one process sees, several see too."""
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        images = images.float().expand(-1, 3, -1, -1) / 255 - 0.5
+        return [images, images.flip(3)]
+
+
+def store(count: int) -> ImageStore:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 1, 32, 32), dtype=torch.uint8, generator=generator)
+    return ImageStore(images, torch.arange(count) % 4)
+
+
+def trainer_for(method: str, folder: Path, *, images: int = 24, backbone: str = "test_convnext", **options):
+    """A tiny run; the network of the default has no batch norm, so that its batch does not matter."""
+    torch.manual_seed(0)
+    config = VipriorsConfig.for_backbone(backbone, image_size=32, class_names=NAMES, projector_dim=8)
+    shared = {"output_dir": str(folder), "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 2}
+    shared |= {"optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0, "logging_steps": 1, "report_to": "none"}
+    shared |= {"eval_strategy": "no", "save_strategy": "no", "method": method} | options
+    data = {"train_store": store(images), "views": FixedViews(), "evaluation_store": store(6), "class_names": NAMES}
+    if method == "supervised":
+        student = Supervised(VipriorsForImageClassification(config), ema_decay=0.9)
+        return StudentTrainer(student, StudentArguments(**shared), **data)
+    model = VipriorsModel(config)
+    contrast = SimCLR(model) if method == "simclr" else MoCo(model, queue_length=16, momentum=0.9)
+    return TeacherTrainer(contrast, TeacherArguments(**shared), bank_store=store(12), **data)
+
+
+class Run:
+    """One training: the images each step took are written down, and the method's whole state at the end."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, name: str, trainer: MethodTrainer, **options) -> None:
+        seen, compute = [], trainer.compute_loss
+
+        def spy(model, inputs, *args, **kwargs):
+            seen.append(inputs["index"].clone())
+            return compute(model, inputs, *args, **kwargs)
+
+        trainer.compute_loss = spy
+        trainer.train(**options)
+        state = {name: tensor.clone().contiguous() for name, tensor in self.state(trainer.model).items()}
+        rank, world = trainer.args.process_index, trainer.args.world_size
+        file = self.folder / f"{name}_{world}_{rank}"
+        state["lengths"] = torch.tensor([len(batch) for batch in seen])
+        state["seen"] = nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=-1)
+        save_file(state, file.with_suffix(".safetensors"))
+        file.with_suffix(".json").write_text(json.dumps(trainer.state.log_history))
+
+    @staticmethod
+    def state(method: Method) -> dict[str, Tensor]:
+        return method.state_dict()
+
+
+def work(folder: Path, world: int) -> None:
+    run = Run(folder)
+    batch = {"per_device_train_batch_size": GLOBAL_BATCH // world}
+    for method in ("supervised", "moco"):
+        run(method, trainer_for(method, folder / "any", **batch))
+    if world == 2:
+        accumulated = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        run("accumulated", trainer_for("supervised", folder / "any", **accumulated))
+        saving = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
+        run("saved", trainer_for("moco", folder / "saved", **saving, **batch))
+    run("uneven", trainer_for("simclr", folder / "any", images=21, dataloader_drop_last=False, **batch))
+    checkpoint = str(folder / "saved" / "checkpoint-3")
+    run("resumed", trainer_for("moco", folder / "any", **batch), resume_from_checkpoint=checkpoint)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out = Path(sys.argv[1])
+    for processes in (2, 1, 4):
+        in_world(processes, lambda world=processes: work(out, world))
