@@ -107,6 +107,8 @@ class RunArguments(TrainingArguments):
     - ``logging_steps`` 0.02, ``eval_steps`` 0.1, ``save_steps`` 0.1: shares of the run, so that short and long runs
       both have curves. ``save_total_limit`` 2.
     - ``remove_unused_columns`` False: the image is a column that the Trainer would remove.
+    - ``logging_nan_inf_filter`` False: it reads the loss back from the device after every step, and hides a NaN. Ours
+      ends the training at the next log.
     - ``ddp_broadcast_buffers`` False: queues are equal on every process by construction, and a broadcast in the middle
       of a step breaks backward.
     - ``log_level_replica`` error: what libraries warn of is said once, by the main process.
@@ -135,6 +137,7 @@ class RunArguments(TrainingArguments):
     eval_steps: float | None = option(0.1, "Evaluate every N steps, or every share of the run when below 1.")
     save_steps: float = option(0.1, "Save a checkpoint every N steps, or every share of the run when below 1.")
     save_total_limit: int | None = option(2, "Keep the newest N checkpoints.")
+    logging_nan_inf_filter: bool = option(False, "Log the mean of earlier losses in the place of a NaN, and go on.")
     per_device_eval_batch_size: int = option(128, "Images evaluated at once on each device.")
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: images are a column."})
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "See the class."})

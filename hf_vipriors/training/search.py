@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from torch.utils.data import Dataset
@@ -97,7 +98,11 @@ class SearchTrainer(StudentTrainer):
         self.train_dataset, self.eval_dataset = options["train_store"], options["evaluation_store"]
         self.views = options["views"].to(self.args.device)
         self._parts.clear()
-        return options["method"]
+        return options["method"].to(memory_format=torch.channels_last)
+
+    def diverged(self, loss: float) -> None:
+        """The trial ends, and has what it is worth."""
+        self.control.should_training_stop = True
 
     def measure(self, store: Dataset) -> dict[str, float]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections import defaultdict
@@ -29,6 +30,7 @@ from ..evaluation.frozen import knn_score
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
+from .optimizer import follow_layout, optimizer_class, split_by_rate
 
 logger = logging.getLogger(__name__)
 METHOD_STATE = "model.safetensors"
@@ -71,7 +73,8 @@ class MethodTrainer(Trainer):
         self._micro_step = 0
         self._window = (time.perf_counter(), 0)
         super().__init__(
-            model=method,
+            # As the views are: convolutions then reorder no kernel in each pass.
+            model=method.to(memory_format=torch.channels_last),
             args=args,
             data_collator=collate,
             train_dataset=train_store,
@@ -123,10 +126,7 @@ class MethodTrainer(Trainer):
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: RunArguments, model: nn.Module | None = None) -> tuple[Any, Any]:
-        if args.optim == "sgd":
-            options = {"lr": args.learning_rate, "momentum": args.sgd_momentum, "nesterov": args.nesterov}
-            return torch.optim.SGD, options
-        return Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return optimizer_class(args, model)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices and kernels; every parameter with ``decay_norm_and_bias``, as in the papers' programs."""
@@ -137,19 +137,8 @@ class MethodTrainer(Trainer):
         if self.optimizer is not None:
             return self.optimizer
         optimizer = super().create_optimizer(model)
-        prefixes = self.model.learning_rate_factors()
-        factors = {
-            id(p): factor
-            for prefix, factor in prefixes.items()
-            for n, p in self.model.named_parameters()
-            if n.startswith(prefix)
-        }
-        for group in list(optimizer.param_groups):
-            for factor in sorted(set(prefixes.values())):
-                moved = [p for p in group["params"] if factors.get(id(p)) == factor]
-                if moved:
-                    group["params"] = [p for p in group["params"] if factors.get(id(p)) != factor]
-                    optimizer.add_param_group({**group, "params": moved, "lr": group["lr"] * factor})
+        split_by_rate(optimizer, self.model)
+        optimizer.register_load_state_dict_post_hook(follow_layout)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
@@ -168,12 +157,25 @@ class MethodTrainer(Trainer):
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if not math.isfinite(logs.get("loss", 0.0)) and not self.args.fp16:  # under fp16 the scaler skips such steps
+            self.diverged(logs["loss"])
         if "loss" in logs and self._parts:
             logs.update(self._window_parts())
             now, (then, step) = time.perf_counter(), self._window
             logs["images_per_second"] = (self.state.global_step - step) * self.args.global_batch / (now - then)
             self._window = (now, self.state.global_step)
         super().log(logs, start_time)
+
+    def diverged(self, loss: float) -> None:
+        """What becomes of a training whose loss is no number: its weights are none either, and stay so.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"the loss is {loss} at step {self.state.global_step}: the training has diverged; lower --learning_rate "
+            f"({self.args.learning_rate:g}), or look for NaN in the teacher"
+        )
 
     def _window_parts(self) -> dict[str, float]:
         """Mean of each part since the last log, over all processes. Every process must call it."""
