@@ -233,7 +233,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_image(monkeypatch):
         raise MemoryError
 
     data = dataset(photos(2))
-    monkeypatch.setattr("hf_vipriors.data.image_store.read_pixels", exhausted)
+    monkeypatch.setattr("hf_vipriors.data.image_decoding.read_pixels", exhausted)
     with pytest.raises(MemoryError):
         build_store(data, GEOMETRY, on_bad_image="skip")
 
