@@ -57,12 +57,19 @@ class StreamedStore(torch.utils.data.Dataset):
         index = torch.as_tensor(indices, dtype=torch.int64)
         rows = [int(self._rows[i]) for i in index.tolist()]
         records = self._records.read(rows)
+        # Filled, for stacking would keep Pillow's order of the axes: equal values, but other sums in a convolution.
+        images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+
+        def fill(position: int) -> None:
+            images[position] = self._pixels(rows[position], records[position])
+
         if get_worker_info() is None:  # nobody else decodes meanwhile
             with ThreadPoolExecutor(decoding_threads()) as pool:
-                pixels = list(pool.map(self._pixels, rows, records))
+                list(pool.map(fill, range(len(rows))))
         else:
-            pixels = list(map(self._pixels, rows, records))
-        return {"pixel_values": torch.from_numpy(np.stack(pixels)), "labels": self.labels[index], "index": index}
+            for position in range(len(rows)):
+                fill(position)
+        return {"pixel_values": torch.from_numpy(images), "labels": self.labels[index], "index": index}
 
     def _pixels(self, row: int, record: Any) -> np.ndarray:
         try:

@@ -53,7 +53,7 @@ def everything(store):
 def assert_equal_batches(first, second):
     assert first.keys() == second.keys() == {"pixel_values", "labels", "index"}
     for name in first:
-        assert first[name].dtype == second[name].dtype
+        assert first[name].dtype == second[name].dtype and first[name].stride() == second[name].stride()
         assert torch.equal(first[name], second[name])
 
 
