@@ -16,7 +16,17 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
+from ..data import (
+    ImageSplits,
+    ImageStore,
+    PairedStore,
+    ResizeCrop,
+    StreamedStore,
+    apply_protocol,
+    build_store,
+    load_splits,
+    train_geometry,
+)
 from ..errors import InputError
 from ..evaluation.answers import ANSWERS_FILE
 from ..hub.card_facts import FACTS_FILE
@@ -99,6 +109,11 @@ def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataAr
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
     return store_of(datasets, geometry, data, "train", reduced=True)
+
+
+def fit_workers(args: RunArguments, store: ImageStore | StreamedStore | PairedStore) -> None:
+    """Let workers decode where images are streamed, as many as ``args`` say."""
+    args.fit_workers(isinstance(store.store if isinstance(store, PairedStore) else store, StreamedStore))
 
 
 def check_rgb(model: PreTrainedModel) -> None:

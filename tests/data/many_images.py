@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, Image, Value
+from datasets import Features, Image, Value
 from PIL import Image as PILImage
-from torch.utils.data import DataLoader
 
 PIECE = 5_000
 
