@@ -88,6 +88,7 @@ def build_all(rank, folder):
         batch = store.__getitems__(list(range(len(store))))
         seen = torch.zeros(1)
         if isinstance(store, ImageStore):
+            dist.barrier()  # both have read
             if rank == 0:
                 store.images[0, 0, 0, 0] = 255 - store.images[0, 0, 0, 0]
             dist.barrier()
