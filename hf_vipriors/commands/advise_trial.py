@@ -67,6 +67,7 @@ def _teacher_trainer(args: TeacherArguments, data: DataArguments, splits: ImageS
     pool = [_sample(splits.splits[name], count) for name in ("train", "unlabelled") if name in splits.splits]
     store = wiring.training_store(pool, model.config, data)
     args.fit_batch(len(store))
+    wiring.fit_workers(args, store)
     method = contrastive_method(args.method, model, args, images)
     return TeacherTrainer(
         method,

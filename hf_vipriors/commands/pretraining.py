@@ -115,6 +115,7 @@ def pretrain(
         pool = [splits.splits[name] for name in ("train", "unlabelled") if name in splits.splits]
         stores.append(wiring.training_store(pool, config, data))
         args.fit_batch(len(stores[0]))
+        wiring.fit_workers(args, stores[0])
         if args.step_images < 2:
             raise InputError("a batch of one image has no negatives: raise --per_device_train_batch_size")
         logger.info(args.settle_learning_rate(args.default_base_learning_rate))

@@ -119,6 +119,7 @@ def set_up_student(
         images = student_images(data, splits, config, args.unlabelled_ratio)
     store = images.train
     args.fit_batch(len(store))
+    wiring.fit_workers(args, store)
     wiring.check_alone_in_batch(args, len(store))
     if args.method == "sskd" and args.per_device_train_batch_size < 2:
         raise InputError("--method sskd compares the images of a batch: give --per_device_train_batch_size 2 or more")

@@ -23,7 +23,7 @@ from .tables import Table, TableRun
 NOT_COMPARED = {
     "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval",
     "dataloader_num_workers", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "logging_steps",
-    "dataloader_drop_last", "batch_size",
+    "dataloader_drop_last", "batch_size", "accelerator_config",
 }  # fmt: skip
 # In a run's folder: digests of the runs it used.
 USES_FILE = "uses.json"

@@ -16,7 +16,17 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ..data import ImageSplits, ResizeCrop, apply_protocol, build_store, load_splits, train_geometry
+from ..data import (
+    ImageSplits,
+    ImageStore,
+    PairedStore,
+    ResizeCrop,
+    StreamedStore,
+    apply_protocol,
+    build_store,
+    load_splits,
+    train_geometry,
+)
 from ..errors import InputError
 from ..evaluation.answers import ANSWERS_FILE
 from ..hub.card_facts import FACTS_FILE
@@ -69,9 +79,17 @@ def load_data(data: DataArguments) -> ImageSplits:
     return splits
 
 
-def store_of(images: Dataset | list[Dataset], geometry: ResizeCrop, data: DataArguments, name: str):
-    """``build_store`` with what the user said of bad images and of memory."""
-    return build_store(images, geometry, on_bad_image=data.on_bad_image, memory_share=data.memory_share, name=name)
+def store_of(images: Dataset | list[Dataset], geometry: ResizeCrop, data: DataArguments, name: str, **options: bool):
+    """``build_store`` with what the user said of bad images and of memory. Every process of a launch must call it."""
+    return build_store(
+        images,
+        geometry,
+        on_bad_image=data.on_bad_image,
+        memory_share=data.memory_share,
+        name=name,
+        every_process=True,
+        **options,
+    )
 
 
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str):
@@ -90,7 +108,12 @@ def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments
 def training_store(datasets: list[Dataset], config: VipriorsConfig, data: DataArguments):
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
-    return store_of(datasets, geometry, data, "train")
+    return store_of(datasets, geometry, data, "train", reduced=True)
+
+
+def fit_workers(args: RunArguments, store: ImageStore | StreamedStore | PairedStore) -> None:
+    """Let workers decode where images are streamed, as many as ``args`` say."""
+    args.fit_workers(isinstance(store.store if isinstance(store, PairedStore) else store, StreamedStore))
 
 
 def check_rgb(model: PreTrainedModel) -> None:

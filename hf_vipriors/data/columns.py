@@ -26,6 +26,7 @@ LABEL_NAMES = (
     "cls",
     "y",
 )
+_WINDOW = 8192  # rows
 _LABEL_DTYPES = ("int", "uint", "string", "large_string", "bool")
 
 
@@ -39,7 +40,12 @@ class Labels:
 
 def label_array(dataset: Dataset) -> np.ndarray:
     """The ``label`` column as (N,) int64."""
-    return dataset.select_columns(["label"]).with_format("arrow")[:]["label"].to_numpy().astype(np.int64)
+    column = dataset.select_columns(["label"]).with_format("arrow")
+    labels = np.empty(len(column), dtype=np.int64)
+    # A window at a time: of a selection, datasets makes a table for each row that it gathers.
+    for start in range(0, len(labels), _WINDOW):
+        labels[start : start + _WINDOW] = column[start : start + _WINDOW]["label"].to_numpy()
+    return labels
 
 
 def some(names: Iterable[str], limit: int = 10) -> str:

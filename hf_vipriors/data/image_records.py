@@ -51,9 +51,13 @@ class Records:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def labels_of(self, rows: range | np.ndarray) -> torch.Tensor:
+        """The labels of some row numbers; of all rows the very tensor."""
+        return self.labels if len(rows) == len(self) else self.labels[torch.from_numpy(rows)]
+
     def read(self, rows: Sequence[int]) -> list[dict[str, Any] | None]:
         """The encoded pictures of some row numbers."""
-        contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows) and all(np.diff(rows) == 1)
+        contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool((np.diff(rows) == 1).all())
         return self._rows[slice(rows[0], rows[-1] + 1) if contiguous else rows]["image"]
 
     def place(self, row: int) -> str:
@@ -74,12 +78,17 @@ class Records:
         return f"unreadable image {self.place(row)}: {reason}"
 
 
+def decoding_threads() -> int:
+    """Pillow releases the GIL while it decodes."""
+    return max(2, min(8, os.cpu_count() or 2))
+
+
 def map_rows(
-    records: Records, rows: Sequence[int], work: Callable[[Any], Any], title: str
+    records: Records, rows: range | np.ndarray, work: Callable[[Any], Any], title: str
 ) -> Iterator[tuple[int, Any]]:
     """Yield ``(row, work(picture))`` in order, or ``(row, Unreadable)``; the work runs in 2-8 threads.
 
-    Pillow releases the GIL while it decodes. The rows are read in this thread: Arrow tables are shared safely so.
+    The rows are read in this thread: Arrow tables are shared safely so. Never more than a few hundred are in memory.
     """
 
     def attempt(record: Any) -> Any:
@@ -90,11 +99,10 @@ def map_rows(
         except Exception as error:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
             return Unreadable(why_unreadable(error))
 
-    threads = max(2, min(8, os.cpu_count() or 2))
     # A bar only for work that takes more than two seconds.
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(rows), desc=title, unit="img", delay=2) as bar:
+    with ThreadPoolExecutor(decoding_threads()) as pool, tqdm(total=len(rows), desc=title, unit="img", delay=2) as bar:
         for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
+            chunk = [int(row) for row in rows[start : start + _CHUNK]]
             yield from zip(chunk, pool.map(attempt, records.read(chunk)), strict=True)
             bar.update(len(chunk))
 

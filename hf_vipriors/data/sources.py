@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
@@ -168,7 +171,8 @@ def _load(
 
 
 def _with_origin(images: Dataset, split: str) -> Dataset:
-    return images.add_column("origin", [f"{split} row {row}" for row in range(len(images))])
+    rows = pc.cast(pa.array(np.arange(len(images))), pa.string())
+    return images.add_column("origin", pc.binary_join_element_wise(f"{split} row", rows, " "))
 
 
 def load_splits(

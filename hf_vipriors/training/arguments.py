@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -21,6 +23,7 @@ from ..data import TrainProtocol
 from ..errors import InputError, check_choice, check_range, nearest
 
 logger = logging.getLogger(__name__)
+_MOST_WORKERS = 8
 # Options whose values transformers keeps in an enum; its own error would be a traceback.
 ENUMS = {
     "optim": OptimizerNames,
@@ -106,6 +109,9 @@ class RunArguments(TrainingArguments):
     - ``lr_scheduler_type`` cosine, ``max_grad_norm`` 0 (the papers do not clip).
     - ``logging_steps`` 0.02, ``eval_steps`` 0.1, ``save_steps`` 0.1: shares of the run, so that short and long runs
       both have curves. ``save_total_limit`` 2.
+    - ``dataloader_num_workers`` None: none for images in memory; for streamed ones as many as decode beside each other
+      (see :meth:`RunArguments.fit_workers`). Their number changes no result.
+    - ``accelerator_config`` non_blocking: on a GPU a batch is copied from pinned memory beside the step before.
     - ``remove_unused_columns`` False: the image is a column that the Trainer would remove.
     - ``logging_nan_inf_filter`` False: it reads the loss back from the device after every step, and hides a NaN. Ours
       ends the training at the next log.
@@ -139,6 +145,9 @@ class RunArguments(TrainingArguments):
     save_total_limit: int | None = option(2, "Keep the newest N checkpoints.")
     logging_nan_inf_filter: bool = option(False, "Log the mean of earlier losses in the place of a NaN, and go on.")
     per_device_eval_batch_size: int = option(128, "Images evaluated at once on each device.")
+    dataloader_num_workers: int | None = option(
+        None, "Processes that decode streamed images; not given: up to 8, by the cores. Images in memory need none."
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: images are a column."})
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "See the class."})
     log_level_replica: str = option("error", "What processes other than the main one log of transformers.")
@@ -150,6 +159,12 @@ class RunArguments(TrainingArguments):
         self.batch_is_automatic = self.per_device_train_batch_size == 0
         if self.batch_is_automatic:
             self.per_device_train_batch_size = self.default_batch
+        # Settled when it is known whether images are streamed.
+        self.workers_are_automatic = self.dataloader_num_workers is None
+        if self.workers_are_automatic:
+            self.dataloader_num_workers = 0
+        if self.accelerator_config is None:
+            self.accelerator_config = {"non_blocking": self.dataloader_pin_memory}
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
         super().__post_init__()
@@ -206,6 +221,19 @@ class RunArguments(TrainingArguments):
                 f"a batch of {self.step_images} is larger than the data set ({images} images): set "
                 f"--per_device_train_batch_size to {max(1, images // (2 * self.world_size))} or less"
             )
+
+    def fit_workers(self, streamed: bool) -> None:
+        """Start workers for streamed images where their number was not given: min(cores, 8) / local processes.
+
+        They are started again each epoch: persistent ones would draw from torch's random numbers in the first epoch
+        only, and what is drawn afterwards would depend on them.
+        """
+        if not (self.workers_are_automatic and streamed):
+            return
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.dataloader_num_workers = max(1, min(cores, _MOST_WORKERS) // here)
+        logger.info("%d workers decode the streamed images of this process", self.dataloader_num_workers)
 
     def steps_per_epoch(self, images: int) -> int:
         """Optimizer steps in one pass over ``images``, as the Trainer counts them."""

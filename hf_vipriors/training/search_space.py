@@ -179,6 +179,8 @@ def tuned_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
     changes = dict(settings)
     if given.batch_is_automatic:
         changes.setdefault("per_device_train_batch_size", 0)
+    if given.workers_are_automatic:
+        changes.setdefault("dataloader_num_workers", None)
     if "base_learning_rate" in settings:
         changes["learning_rate"] = None  # else the one given would win over the one drawn
     try:

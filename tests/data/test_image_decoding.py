@@ -9,7 +9,7 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 from transformers.image_utils import load_image
 
 from hf_vipriors.data import ResizeCrop, decode
-from hf_vipriors.data.image_decoding import read_header
+from hf_vipriors.data.image_decoding import read_header, read_pixels, read_square
 from hf_vipriors.errors import InputError
 
 
@@ -160,3 +160,45 @@ def test_the_guard_against_decompression_bombs_stays_on(monkeypatch):
 def test_impossible_geometry_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         ResizeCrop(*arguments)
+
+
+def scenery(size, orientation=1):
+    """A large JPEG with broad shapes and fine grain."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = [np.sin(x / period) * np.cos(y / (period + 7)) for period in (9, 60, 350)]
+    grain = np.random.default_rng(0).normal(0, 12, (size[1], size[0], 3))
+    pixels = 128 + 40 * np.stack([waves[0] + waves[1], waves[1] - waves[2], waves[2]], axis=2) + grain
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return record(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), "JPEG", quality=90, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("kept", "fraction"), [(91, 2), (90, 4), (46, 4), (45, 8), (20, 8), (181, 1)], ids=lambda value: str(value)
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_that_leaves_twice_what_is_kept(kept, fraction, orientation):
+    picture = scenery((960, 720), orientation)
+    size = (960 // fraction, 720 // fraction)
+    assert read_pixels(picture, 2 * kept).size == (size if orientation == 1 else size[::-1])
+    assert read_pixels(picture).size == decode(picture).size == ((960, 720) if orientation == 1 else (720, 960))
+
+
+def test_pixels_of_a_fraction_differ_little_and_only_where_asked_for():
+    picture, geometry = scenery((960, 720)), ResizeCrop(80, 64)
+    whole, fraction = (read_square(picture, geometry, 3, reduced=reduced).astype(int) for reduced in (False, True))
+    assert np.array_equal(whole.transpose(1, 2, 0), np.asarray(geometry(decode(picture))))
+    difference = np.abs(whole - fraction)
+    assert 0 < difference.mean() < 1 and difference.max() <= 12
+
+
+def test_a_small_jpeg_and_a_png_are_decoded_whole():
+    for picture in (scenery((150, 140)), record(photo("RGB", (960, 720)))):
+        whole, asked = (read_square(picture, ResizeCrop(80, 64), 3, reduced=reduced) for reduced in (False, True))
+        assert np.array_equal(whole, asked)
+
+
+def test_a_truncated_jpeg_is_found_at_an_eighth_too():
+    whole = scenery((960, 720))["bytes"]
+    with pytest.raises(OSError, match="truncated"):
+        read_pixels({"bytes": whole[:-2000], "path": None}, at_least=1)

@@ -53,7 +53,7 @@ def everything(store):
 def assert_equal_batches(first, second):
     assert first.keys() == second.keys() == {"pixel_values", "labels", "index"}
     for name in first:
-        assert first[name].dtype == second[name].dtype
+        assert first[name].dtype == second[name].dtype and first[name].stride() == second[name].stride()
         assert torch.equal(first[name], second[name])
 
 
@@ -233,7 +233,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_image(monkeypatch):
         raise MemoryError
 
     data = dataset(photos(2))
-    monkeypatch.setattr("hf_vipriors.data.image_store.read_pixels", exhausted)
+    monkeypatch.setattr("hf_vipriors.data.image_decoding.read_pixels", exhausted)
     with pytest.raises(MemoryError):
         build_store(data, GEOMETRY, on_bad_image="skip")
 

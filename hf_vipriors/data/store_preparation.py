@@ -1,0 +1,127 @@
+"""Look at every picture once before training: what can be read, whether all are gray, what fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from torch import Tensor
+
+from hf_vipriors.data.image_decoding import Header, ResizeCrop, read_header, read_pixels, read_square
+from hf_vipriors.data.image_records import BadImages, Records, Unreadable, map_rows
+from hf_vipriors.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a store holds.
+
+    Attributes:
+        rows: that can be read, rising.
+        channels: 1 where all of them are gray, else 3.
+        budget: bytes that the images might take.
+        skipped: how many were left out.
+    """
+
+    rows: range | np.ndarray
+    channels: int
+    budget: float
+    skipped: int
+
+
+def prepare(
+    records: Records,
+    geometry: ResizeCrop,
+    *,
+    on_bad_image: str,
+    memory_share: float,
+    reduced: bool,
+    allocate: Callable[[int], Tensor],
+) -> tuple[Prepared, Tensor | None]:
+    """Read all headers, then decode all pictures into memory, or where they would not fit, to see that they can be.
+
+    Args:
+        records: the pictures.
+        geometry: the size to keep them in.
+        on_bad_image: ``"error"`` or ``"skip"``.
+        memory_share: of the available memory, for this store.
+        reduced: see :func:`hf_vipriors.data.image_decoding.read_square`.
+        allocate: gives (count,) uint8; called once at most.
+
+    Returns:
+        What was found, and what ``allocate`` gave, filled from the front; None where the images would not fit.
+
+    Raises:
+        InputError: a picture that cannot be read, or no picture that can be.
+    """
+    bad = BadImages(records, on_bad_image)
+    rows, channels = _readable_headers(records, bad)
+    needed = len(rows) * channels * geometry.crop**2
+    budget = memory_share * psutil.virtual_memory().available
+    memory = None
+    if needed <= budget:
+        memory = allocate(needed)
+        images = memory.numpy().reshape(len(rows), channels, geometry.crop, geometry.crop)
+        rows = _decode(records, rows, geometry, images, reduced, bad)
+    else:
+        rows = _verified(records, rows, bad)
+    if not len(rows):
+        raise InputError(f"none of the {len(records)} {records.name} images can be read: check the data set")
+    return Prepared(rows, channels, budget, bad.count), memory
+
+
+def _chosen(rows: range | np.ndarray, keep: np.ndarray) -> range | np.ndarray:
+    """Row numbers take memory only where some are missing."""
+    return rows if keep.all() else np.asarray(rows)[keep]
+
+
+def _readable_headers(records: Records, bad: BadImages) -> tuple[range | np.ndarray, int]:
+    """(rows, channels)."""
+    keep, gray = np.ones(len(records), dtype=bool), True
+    for row, header in map_rows(records, range(len(records)), read_header, f"checking {records.name}"):
+        if isinstance(header, Header):
+            gray = gray and header.gray
+        else:
+            bad.add(row, header)
+            keep[row] = False
+    return _chosen(range(len(records)), keep), 1 if gray else 3
+
+
+def _decode(
+    records: Records,
+    rows: range | np.ndarray,
+    geometry: ResizeCrop,
+    images: np.ndarray,
+    reduced: bool,
+    bad: BadImages,
+) -> range | np.ndarray:
+    keep, filled = np.ones(len(rows), dtype=bool), 0
+
+    def work(record: Any) -> np.ndarray:
+        return read_square(record, geometry, images.shape[1], reduced=reduced)
+
+    for position, (row, pixels) in enumerate(map_rows(records, rows, work, f"decoding {records.name}")):
+        if isinstance(pixels, Unreadable):
+            bad.add(row, pixels)
+            keep[position] = False
+        else:
+            images[filled] = pixels
+            filled += 1
+    return _chosen(rows, keep)
+
+
+def _verified(records: Records, rows: range | np.ndarray, bad: BadImages) -> range | np.ndarray:
+    """The rows whose pixels can be decoded. An error now is better than one in the middle of a run."""
+    keep = np.ones(len(rows), dtype=bool)
+    for position, (row, outcome) in enumerate(map_rows(records, rows, _decodes, f"verifying {records.name}")):
+        if isinstance(outcome, Unreadable):
+            bad.add(row, outcome)
+            keep[position] = False
+    return _chosen(rows, keep)
+
+
+def _decodes(record: Any) -> None:
+    read_pixels(record, at_least=1)  # of a JPEG an eighth, for which all of the file is read
