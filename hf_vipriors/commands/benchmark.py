@@ -47,6 +47,7 @@ from .benchmark_report import (
     estimates,
     machine,
     matching_paper_runs,
+    of_ceiling,
     rich_tables,
     where,
 )
@@ -73,6 +74,7 @@ def benchmark(wish: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, A
         InputError: before anything is measured, on whatever cannot work.
     """
     papers = _paper_runs(wish)
+    check_installed(wish.vs)
     first = _quietly(wish, wish.image_sizes[0], wish.images, 1)
     _check(wish, first)
     found = {
@@ -108,10 +110,7 @@ def _paper_runs(wish: BenchmarkArguments) -> list:
 
 
 def _check(wish: BenchmarkArguments, first: Case) -> None:
-    if wish.vs is None:
-        return
-    check_installed(wish.vs)
-    if first.args.world_size > 1:
+    if wish.vs is not None and first.args.world_size > 1:
         raise InputError(f"--vs {wish.vs} runs in one process: leave it out under torchrun and accelerate launch")
 
 
@@ -146,15 +145,14 @@ def _case(wish: BenchmarkArguments, size: int) -> dict[str, Any]:
     case = _quietly(wish, size, wish.images, plan.total)
     seconds: dict[str, list[float]] = {END_TO_END: [], **{name: [] for name in others}}
 
-    def pause() -> None:
+    def pause(ours: float) -> None:
+        seconds[END_TO_END].append(ours)
         for name, other in others.items():
             seconds[name].append(other.round())
-        said = ", ".join(
-            f"{NAMES[name]} {case.images_per_step / taken[-1]:,.0f}" for name, taken in seconds.items() if taken
-        )
+        said = ", ".join(f"{NAMES[name]} {case.images_per_step / taken[-1]:,.0f}" for name, taken in seconds.items())
         logger.info("%d px, round %d of %d, images/s: %s", size, len(seconds[CEILING]), plan.rounds, said)
 
-    seconds[END_TO_END] = end_to_end(case, plan, pause)
+    end_to_end(case, plan, pause)
     figures = case_figures(seconds, case.images_per_step, parts.seconds, parts.peak_bytes)
     return {"image_size": size, "images": wish.images, **figures}
 
@@ -201,7 +199,9 @@ def figure(found: dict[str, Any]) -> bytes:
         [case["image_size"] for case in cases],
         [case["split"] for case in cases],
         [{NAMES[name]: rate for name, rate in case["images_per_second"].items()} for case in cases],
-        title=f"{found['title']}\n{where(found)}",
+        [{NAMES[name]: share for name, share in of_ceiling(case["ratios"]).items()} for case in cases],
+        title=found["title"],
+        where=where(found),
         ours=NAMES[END_TO_END],
         full=NAMES[CEILING],
     )
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             console.print(table)
         for one in found["estimate"]:
             console.print(estimate_line(one, found))
-        console.print(f"{Path(wish.output_dir) / RESULTS}.json, and the chart beside it")
+        console.print(f"{Path(wish.output_dir) / RESULTS}.json, and the chart beside it", soft_wrap=True)
 
     cli.run(job)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from . import wiring
@@ -73,6 +74,17 @@ def ratio(ours: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
     """
     rounds = [other / our for our, other in zip(ours, others, strict=True)]
     return {"rounds": rounds, "median": statistics.median(rounds), "lowest": min(rounds), "highest": max(rounds)}
+
+
+def of_ceiling(ratios: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The speed of each as a share of the ceiling's, from how many times as fast we were.
+
+    Example:
+        >>> of_ceiling({"ceiling": {"median": 0.9}, "lightly": {"median": 3.0}})
+        {'end_to_end': 0.9, 'ceiling': 1.0, 'lightly': 0.3}
+    """
+    ours = ratios[CEILING]["median"]
+    return {END_TO_END: ours} | {name: ours / found["median"] for name, found in ratios.items()}
 
 
 def case_figures(
@@ -147,12 +159,16 @@ def size(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
+# Without lines between columns: two ratios with their ranges fit into eighty.
+_LOOK = {"title_justify": "left", "box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+
+
 def _speed(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _ratio(found: Mapping[str, Any]) -> str:
-    return f"{found['median']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f})"
+def _ratio(found: Mapping[str, Any], to: str = " to ") -> str:
+    return f"{found['median']:.2f} ({found['lowest']:.2f}{to}{found['highest']:.2f})"
 
 
 def rival_name(benchmark: Mapping[str, Any]) -> str | None:
@@ -164,24 +180,23 @@ def rival_name(benchmark: Mapping[str, Any]) -> str | None:
 def rich_tables(benchmark: Mapping[str, Any]) -> list[Table]:
     """One benchmark for the terminal: speed, the parts of a step, and stores of other sizes."""
     rival = rival_name(benchmark)
-    speed = Table(title=benchmark["title"], title_justify="left")
-    columns = [
-        "px",
-        "images/s",
-        "ceiling",
-        "of the ceiling",
-        *([NAMES[rival], f"times {NAMES[rival]}"] if rival else []),
-    ]
-    for column in [*columns, "peak memory"]:
+    speed = Table(title=benchmark["title"], **_LOOK)
+    beside = [NAMES[rival], "times that"] if rival else []
+    for column in ["px", "images/s", "ceiling", "of the ceiling", *beside, "memory"]:
         speed.add_column(column, justify="right")
-    parts = Table(title="A step, device waited for at each border", title_justify="left")
+    parts = Table(title="A step, device waited for at each border", **_LOOK)
     for column in ["px", "ms", *PARTS]:
         parts.add_column(column, justify="right")
     for case in benchmark["cases"]:
         rates, ratios = case["images_per_second"], case["ratios"]
-        beside = [_speed(rates[rival]), _ratio(ratios[rival])] if rival else []
+        beside = [_speed(rates[rival]), _ratio(ratios[rival], "–")] if rival else []
         speed.add_row(
-            *(str(case["image_size"]), _speed(rates[END_TO_END]), _speed(rates[CEILING]), _ratio(ratios[CEILING])),
+            *(
+                str(case["image_size"]),
+                _speed(rates[END_TO_END]),
+                _speed(rates[CEILING]),
+                _ratio(ratios[CEILING], "–"),
+            ),
             *(*beside, size(case["peak_bytes"])),
         )
         share = shares(case["split"])
@@ -189,7 +204,7 @@ def rich_tables(benchmark: Mapping[str, Any]) -> list[Table]:
         parts.add_row(str(case["image_size"]), f"{total:.1f}", *(f"{100 * share[part]:.0f} %" for part in PARTS))
     tables = [speed, parts]
     if benchmark["scaling"]:
-        scaling = Table(title=f"Stores of other sizes, {benchmark['cases'][0]['image_size']} px", title_justify="left")
+        scaling = Table(title=f"Stores of other sizes, {benchmark['cases'][0]['image_size']} px", **_LOOK)
         for column in ("images", "images/s", "data", "peak memory"):
             scaling.add_column(column, justify="right")
         for row in benchmark["scaling"]:

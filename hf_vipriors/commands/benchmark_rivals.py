@@ -34,9 +34,11 @@ from .benchmark_setup import Case
 PREFETCH = 2  # batches that each worker makes ahead: DataLoader's own default
 
 
-def check_installed(name: str) -> None:
-    """Raises:
-    InputError: ``--vs lightly`` without the package.
+def check_installed(name: str | None) -> None:
+    """Refuse to start where ``--vs`` names a package that is missing.
+
+    Raises:
+        InputError: with the command that installs it.
     """
     if name == "lightly" and importlib.util.find_spec("lightly") is None:
         raise InputError("--vs lightly: the package is not installed here (pip install lightly)")

@@ -64,9 +64,9 @@ def timed(step: Callable[[int], Any], plan: Plan, device: torch.device, *, warmu
 
 
 class Rounds(TrainerCallback):
-    """Times a training's own steps in rounds; between two of them ``pause`` is called, on nobody's time."""
+    """Times a training's own steps in rounds; after each ``pause`` is called with its figure, on nobody's time."""
 
-    def __init__(self, plan: Plan, device: torch.device, pause: Callable[[], None]):
+    def __init__(self, plan: Plan, device: torch.device, pause: Callable[[float], None]):
         self.plan, self.device, self.pause = plan, device, pause
         self.seconds: list[float] = []
         self._start = 0.0
@@ -79,14 +79,14 @@ class Rounds(TrainerCallback):
         elif place == self.plan.warmup + self.plan.steps:
             synchronise(self.device)
             self.seconds.append((time.perf_counter() - self._start) / self.plan.steps)
-            self.pause()
+            self.pause(self.seconds[-1])
 
 
-def end_to_end(case: Case, plan: Plan, pause: Callable[[], None] = lambda: None) -> list[float]:
+def end_to_end(case: Case, plan: Plan, pause: Callable[[float], None] = lambda seconds: None) -> list[float]:
     """Seconds of a step of the real training, from the image store to the optimizer: one figure a round.
 
     Args:
-        pause: called after each round; here the others have their turn.
+        pause: called after each round with its figure; here the others have their turn.
     """
     trainer = case.trainer()
     rounds = Rounds(plan, trainer.args.device, pause)
@@ -121,14 +121,13 @@ class Ceiling:
 
     def step(self, number: int) -> Tensor:
         """One optimizer step; gives its loss."""
-        progress = Progress(step=number, epoch=0.0, share=0.0)
-        self.method.begin_step(progress)
+        self.method.begin_step(Progress(step=number, epoch=0.0, share=0.0))
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
             loss = self.module(**self.inputs[number % len(self.inputs)]).loss
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.method.end_step(progress)
+        self.method.end_step(Progress(step=number + 1, epoch=0.0, share=0.0))
         self.optimizer.zero_grad()
         return loss.detach()
 
@@ -141,7 +140,7 @@ class Stopwatch:
         >>> with watch("data"), watch("views"):
         ...     pass
         >>> sorted(watch.lap())
-        ['data', 'views']
+        ['data', 'rest', 'views']
     """
 
     def __init__(self, device: torch.device):
@@ -182,10 +181,10 @@ class Stopwatch:
         return inside
 
     def lap(self) -> dict[str, float]:
-        """Seconds since the last lap; what no name had is ``rest``."""
+        """Seconds since the last lap, by name; what no name had is ``rest``."""
         self._mark()
         spent, self._spent = dict(self._spent), defaultdict(float)
-        return {name: seconds for name, seconds in spent.items() if name != "rest" or seconds or not spent}
+        return spent
 
 
 class _Split(MethodTrainer):

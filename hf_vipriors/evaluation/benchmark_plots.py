@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hf_vipriors.evaluation.report_figures import CARD, FONT_SIZE, INK, MUTED, SERIES, label_axes, style
 
@@ -17,8 +18,10 @@ def benchmark_figure(
     sizes: Sequence[int],
     splits: Sequence[Mapping[str, float]],
     speeds: Sequence[Mapping[str, float]],
+    shares: Sequence[Mapping[str, float]],
     *,
     title: str,
+    where: str,
     ours: str,
     full: str,
 ) -> Figure:
@@ -28,15 +31,19 @@ def benchmark_figure(
         sizes: side of the images of each case, in pixels.
         splits: of each case, part of a step -> seconds.
         speeds: of each case, contestant -> images per second.
+        shares: of each case, contestant -> its speed as a share of that of ``full``.
         title: stands above both.
+        where: the machine, below the title.
         ours: the contestant whose split it is.
         full: the contestant that is 100 %.
     """
-    figure = Figure(figsize=(11.5, 1.9 + 0.95 * len(sizes)), layout="constrained")
+    figure = Figure(figsize=(11.5, 1.75 + 0.95 * len(sizes)), layout="constrained")
     figure.suptitle(title, color=INK, fontsize=FONT_SIZE + 2, fontweight="bold", x=0.008, ha="left")
     left, right = figure.subplots(1, 2, width_ratios=(1.08, 1))
     _split_bars(left, sizes, splits)
-    _speed_bars(right, sizes, speeds, ours, full)
+    _speed_bars(right, sizes, speeds, shares, ours, full)
+    # Below, in one line, so that the title stays short.
+    figure.supxlabel(where, color=MUTED, fontsize=FONT_SIZE - 1, x=0.008, ha="left")
     return figure
 
 
@@ -58,7 +65,7 @@ def _split_bars(axes: Axes, sizes: Sequence[int], splits: Sequence[Mapping[str, 
                     fontsize=FONT_SIZE - 1,
                 )  # fmt: skip
             start += share
-        axes.text(101.5, row, f"{1000 * total:.3g} ms", va="center", color=INK, fontsize=FONT_SIZE)
+        axes.text(101.5, row, f"{number_word(1000 * total)} ms", va="center", color=INK, fontsize=FONT_SIZE)
     _rows(axes, sizes)
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 20))
@@ -66,28 +73,48 @@ def _split_bars(axes: Axes, sizes: Sequence[int], splits: Sequence[Mapping[str, 
     _legend(axes, len(parts))
 
 
-def _speed_bars(axes: Axes, sizes: Sequence[int], speeds: Sequence[Mapping[str, float]], ours: str, full: str) -> None:
+def _speed_bars(
+    axes: Axes,
+    sizes: Sequence[int],
+    speeds: Sequence[Mapping[str, float]],
+    shares: Sequence[Mapping[str, float]],
+    ours: str,
+    full: str,
+) -> None:
     style(axes)
     names = list(speeds[0])
     height = min(_BAR, 0.8 / len(names))
-    longest = 0.0
-    for row, speed in enumerate(speeds):
+    longest = max(share for case in shares for share in case.values())
+    for row, (speed, share) in enumerate(zip(speeds, shares, strict=True)):
         for number, name in enumerate(names):
-            share = speed[name] / speed[full]
-            longest = max(longest, share)
             place = row + (number - (len(names) - 1) / 2) * height
             colour = {ours: SERIES[0], full: MUTED}.get(name, SERIES[1])
-            axes.barh(place, 100 * share, height=height * 0.9, color=colour, label=name if row == 0 else None)
+            length = 100 * share[name]
+            axes.barh(place, length, height=height * 0.9, color=colour, label=name if row == 0 else None)
+            rate = f"{number_word(speed[name])}/s"
+            words = rate if name == full else f"{length:.0f} %   {rate}"
+            # Inside a bar that has room for it: beside it the line of 100 % would cross the number.
+            inside = share[name] > 0.45 * longest
             axes.text(
-                100 * share + 1.5, place, f"{100 * share:.0f} %   {speed[name]:,.0f}/s" if name != full
-                else f"{speed[name]:,.0f}/s", va="center", color=INK, fontsize=FONT_SIZE - 1,
+                length - 1.5 * longest if inside else length + 1.5 * longest, place, words, va="center",
+                ha="right" if inside else "left", color=CARD if inside else INK, fontsize=FONT_SIZE - 1,
             )  # fmt: skip
     _rows(axes, sizes)
     axes.axvline(100, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.set_xlim(0, 100 * longest + 34)
-    axes.set_xticks(range(0, int(100 * longest) + 1, 20))
+    axes.set_xlim(0, 104 * longest)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     label_axes(axes, xlabel=f"% of the {full}, and images per second", grid=False)
     _legend(axes, len(names))
+
+
+def number_word(value: float) -> str:
+    """Three digits, or as many as stand before the point.
+
+    Example:
+        >>> number_word(12345.6), number_word(12.345), number_word(1.5)
+        ('12,346', '12.3', '1.5')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _rows(axes: Axes, sizes: Sequence[int]) -> None:
