@@ -12,9 +12,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "model_cards").glob("*.md"))]
 RESULTS = sorted((ROOT / "model_cards" / "results").glob("*.json"))
+SHOWN = [path for path in RESULTS if drawn_results(path) is not None]
+TABLES = [path for path in SHOWN if "benchmarks" not in json.loads(path.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
 def test_every_measured_table_is_drawn_from_its_results(path):
     """``python scripts/reproduce.py --render`` mends this."""
     first, last = mark_lines(path.stem)
@@ -23,10 +25,10 @@ def test_every_measured_table_is_drawn_from_its_results(path):
     for page in shown:
         drawn = page.read_text(encoding="utf-8").split(f"{first}\n")[1].split(last)[0]
         assert drawn == drawn_results(path), f"{page.name} differs from {path.name}"
-        assert drawn.count("| **") >= 3
+        assert drawn.count("| **") >= (3 if path in TABLES else 1)
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_results_are_of_several_seeds(path):
     found = json.loads(path.read_text(encoding="utf-8"))
     rows = found["rows"] if "rows" in found else [row for group in found["groups"] for row in group["rows"]]

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..evaluation.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
 from . import wiring
+from .benchmark_report import benchmark_markdown
 from .table_results import report
 
 METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
@@ -135,23 +136,28 @@ def draw(name: str, drawn: str, files: Iterable[Path | str]) -> None:
         write_text(file, f"{head}{first}\n{drawn}{last}{tail}")
 
 
-def drawn_results(path: Path) -> str:
-    """What ``model_cards/results/NAME.json`` looks like in Markdown: a table of this command, or the quickstart's.
+def drawn_results(path: Path) -> str | None:
+    """What ``model_cards/results/NAME.json`` looks like in Markdown: a table of this command, the quickstart's, or
+    benchmarks. None where it holds figures of another kind, which no page shows as a table.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is no JSON object.
     """
     found = wiring.read_json(path)
-    if isinstance(found, dict) and {"table", "groups"} <= found.keys():
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no results.json of reproduce.py, report.json of quickstart.py or benchmark.json")
+    if {"table", "groups"} <= found.keys():
         return results_markdown(found)
-    if not isinstance(found, dict) or not {"rows", "title"} <= found.keys():
-        raise InputError(f"{path} is no results.json of reproduce.py and no report.json of quickstart.py")
+    if "benchmarks" in found:
+        return benchmark_markdown(found)
+    if not {"rows", "title"} <= found.keys():
+        return None
     rows = [RunRow(**{key: value for key, value in row.items() if key != "summary"}) for row in found["rows"]]
     return results_table(Report(found["title"], found["subtitle"], rows)) + "\n"
 
 
 def render(root: Path) -> list[tuple[str, Path]]:
-    """Draw every ``model_cards/results/*.json`` into the README and the cards that have its marks.
+    """Draw every ``model_cards/results/*.json`` that holds a table into the README and the cards that have its marks.
 
     Args:
         root: the project's folder.
@@ -168,7 +174,7 @@ def render(root: Path) -> list[tuple[str, Path]]:
     if not results:
         raise InputError(f"no model_cards/results/*.json in {root}: --render is run in the project's folder")
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
-    drawn = {path.stem: drawn_results(path) for path in results}
+    drawn = {path.stem: text for path in results if (text := drawn_results(path)) is not None}
     places = [(name, page) for name in drawn for page, text in texts.items() if mark_lines(name)[0] in text]
     for name in drawn.keys() - {name for name, _ in places}:
         raise InputError(f"no page has the line {mark_lines(name)[0]}: README.md or a card must show {name}.json")

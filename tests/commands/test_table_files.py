@@ -8,8 +8,9 @@ import json
 
 import pytest
 
+from hf_vipriors.commands.benchmark_report import PARTS, case_figures
 from hf_vipriors.commands.reproduce import main
-from hf_vipriors.commands.table_files import render, results_csv, results_markdown
+from hf_vipriors.commands.table_files import drawn_results, render, results_csv, results_markdown
 from hf_vipriors.commands.table_report import table_page
 from hf_vipriors.errors import InputError
 
@@ -100,6 +101,26 @@ def test_render_draws_every_result_where_its_marks_are(project, found):
     assert "| **base** | 50.0 |" in before[1]
     render(project)
     assert before == ((project / "README.md").read_text(), (project / "model_cards" / "card.md").read_text())
+
+
+def test_figures_of_another_kind_are_left_alone(project):
+    (project / "model_cards" / "results" / "other.json").write_text('{"images": 1000000, "peak_bytes": 3}')
+    assert "other" not in dict(render(project))
+
+
+def test_a_benchmark_is_drawn_where_its_marks_are(project):
+    seconds = {"end_to_end": [0.5, 0.4], "ceiling": [0.4, 0.4]}
+    case = {"image_size": 32, **case_figures(seconds, 100, dict.fromkeys(PARTS, 1.0), 2**30)}
+    machine = {"device": "GPU X", "cpu": "Chip", "cores": 2, "versions": {"torch": "2.15.0"}}
+    settings = {"processes": 1, "torch_compile": False}
+    one = {"title": "moco", "machine": machine, "settings": settings, "cases": [case], "scaling": [], "estimate": []}
+    path = project / "model_cards" / "results" / "benchmark.json"
+    path.write_text(json.dumps({"benchmarks": [one]}))
+    (project / "README.md").write_text((project / "README.md").read_text() + "<!-- benchmark -->\n<!-- /benchmark -->")
+    assert "benchmark" in dict(render(project))
+    text = (project / "README.md").read_text()
+    assert text.endswith(f"<!-- benchmark -->\n{drawn_results(path)}<!-- /benchmark -->")
+    assert "| **32 px** | 222 | 0.90 (0.80 to 1.00) | – | 450.0 |" in text and "GPU X, 2 cores" in text
 
 
 @pytest.mark.parametrize(
