@@ -97,10 +97,10 @@ class ConsistencyViews(ClassificationViews):
         widths = draw_blur(count, (0.1, 2.0), 0.3, generator, side=self.size)
         crops, jitter, colour = on_device(images.device, crops, jitter, colour)
 
-        def make(block: Tensor, rows: Tensor | slice) -> Tensor:
+        def make(block: Tensor, rows: slice) -> Tensor:
             block = sample(block, crops[rows], self.size, turned=turned)
             block = grayscale_(jitter_(block, jitter[rows], hue=bool(self.jitter[3])), colour[rows])
             return blur(block, widths[rows], self.size)
 
-        view = view_in_blocks(images, self.size, widths.argsort(stable=True), make)
+        view = view_in_blocks(images, self.size, make)
         return random_erasing(view, (0.2, 0.5), self.erase, self.gray, generator)

@@ -110,9 +110,8 @@ class ContrastiveViews(nn.Module):
         widths = draw_blur(count, self.blur_sigma, self.blur, generator, side=self.size)
         crops, jitter, colour = on_device(device, crops, jitter, colour)
 
-        def make(block: Tensor, rows: Tensor | slice) -> Tensor:
+        def make(block: Tensor, rows: slice) -> Tensor:
             block = jitter_(sample(block, crops[rows], size), jitter[rows], hue=bool(self.jitter[3]))
             return self.normalise.scaled(blur(grayscale_(block, colour[rows]), widths[rows], self.size))
 
-        # In the order of their blur: most blocks then need a narrow kernel, or none.
-        return view_in_blocks(images, size, widths.argsort(stable=True), make)
+        return view_in_blocks(images, size, make)

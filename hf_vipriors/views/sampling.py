@@ -135,15 +135,12 @@ def on_device(device: torch.device, *draws: Tensor) -> list[Tensor]:
     return [part.reshape(draw.shape) for part, draw in zip(parts, draws, strict=True)]
 
 
-def view_in_blocks(
-    images: Tensor, size: int, order: Tensor, make: Callable[[Tensor, Tensor | slice], Tensor]
-) -> Tensor:
-    """Make a view of a batch, on a CPU as many rows at once as its cache holds through all operations.
+def view_in_blocks(images: Tensor, size: int, make: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """Make a view of a batch, on a CPU as many images at once as its cache holds through all operations.
 
     Args:
         images: uint8 ``(B, C, H, W)``.
         size: side of the view in pixels.
-        order: ``(B,)`` rows in the order in which to take them.
         make: from float images in [0, 1], and which rows of the batch they are, to their view.
 
     Returns:
@@ -151,15 +148,14 @@ def view_in_blocks(
     """
     if images.device.type != "cpu":
         return make(to_float(images), slice(None)).contiguous(memory_format=torch.channels_last)
-    view = None
-    for rows in order.split(max(1, _BLOCK_PIXELS // size**2)):
-        block = make(to_float(images.index_select(0, rows)), rows)
+    step, view = max(1, _BLOCK_PIXELS // size**2), None
+    for first in range(0, len(images), step):
+        rows = slice(first, first + step)
+        block = make(to_float(images[rows]), rows)
         if view is None:
             shape = (len(images), *block.shape[1:])
             view = torch.empty(shape, dtype=block.dtype, memory_format=torch.channels_last)
-        # One by one: index_copy_ takes several times as long.
-        for row, one in zip(rows.tolist(), block, strict=True):
-            view[row] = one
+        view[rows] = block
     return view
 
 
