@@ -12,12 +12,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the package hub_server, a Hub on loopback
 from hub_server.fixtures import hub, hub_here, waits  # noqa: F401
 
 torch.set_num_threads(1)
+# Random, but the same each time and on every machine; tmp_path may be shared by the examples of a test.
+settings.register_profile(
+    "ours",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("ours")
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

@@ -7,11 +7,12 @@ import dataclasses
 import json
 import logging
 import os
+import reprlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 from rich.console import Console
@@ -20,7 +21,8 @@ from rich.markup import escape
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError
-from ..training.arguments import unknown_option, yaml_mapping
+from ..training.arguments import unknown_option
+from ..training.yaml_files import yaml_mapping
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
 COMMON = {
@@ -54,12 +56,19 @@ class Parser(HfArgumentParser):
             add_help=False,
             formatter_class=lambda prog: Formatter(prog, max_help_position=36, width=110),
         )
+        # Options that a recipe may give as a mapping: on the command line they are JSON.
+        self._mappings = {
+            name
+            for kind in dataclass_types
+            for name, hint in get_type_hints(kind).items()
+            if any((get_origin(part) or part) is dict for part in get_args(hint))
+        }
         self.add_argument("--config", metavar="RECIPE.yaml", help="Recipe of settings; the command line wins.")
         self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
         self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
 
     def error(self, message: str) -> None:
-        raise InputError(message.removeprefix("argument "))
+        raise InputError(" ".join(message.removeprefix("argument ").split()))
 
     def known(self) -> list[str]:
         """Names of all options, without dashes."""
@@ -85,6 +94,13 @@ class Parser(HfArgumentParser):
             raise
         except ValueError as error:  # transformers' own checks of its options
             raise InputError(" ".join(str(error).split())) from None
+        except (
+            TypeError,
+            OSError,
+            ArithmeticError,
+            ImportError,
+        ) as error:  # options that name files or programs
+            raise InputError(f"an option cannot work: {type(error).__name__} {' '.join(str(error).split())}") from None
         if rest:
             raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
         return tuple(parsed)
@@ -95,17 +111,37 @@ class Parser(HfArgumentParser):
 
     def mapping_arguments(self, settings: dict[str, Any], source: str) -> list[str]:
         """Options and their values as the command line they stand for; ``source`` is named in errors."""
-        arguments: list[str] = []
+        known, arguments = self.known(), []
         for name, value in settings.items():
-            if name not in self.known():
-                raise InputError(f"{source}: {unknown_option(str(name), self.known())}")
+            if name not in known:
+                raise InputError(f"{source}: {unknown_option(str(name), known)}")
             if value is None:
                 continue
-            if isinstance(value, bool):
-                value = str(value).lower()
-            values = value if isinstance(value, list) else [value]
-            arguments += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+            arguments += self._as_words(name, value, source)
         return arguments
+
+    def _as_words(self, name: str, value: Any, source: str) -> list[str]:
+        """One option of a recipe as it stands on a command line."""
+        several = self._option_string_actions[f"--{name}"].nargs == "+"
+        values = value if isinstance(value, list) else [value]
+        if len(values) > 1 and not several:
+            raise InputError(f"{source}: {name} takes one value, got a list of {len(values)}")
+        words = []
+        for each in values:
+            if isinstance(each, dict) and name in self._mappings:
+                words.append(_json(each, f"{source}: {name}"))
+            elif isinstance(each, bool):
+                words.append(str(each).lower())
+            elif isinstance(each, str | int | float):
+                words.append(str(each))
+            else:
+                raise InputError(f"{source}: {name} cannot be a {type(each).__name__}: {reprlib.repr(each)}")
+        if len(words) == 1:
+            return [f"--{name}={words[0]}"]  # so that a value which starts with a dash stays one
+        for word in words:
+            if word.startswith("-") and not word[1:].replace(".", "", 1).isdigit():
+                raise InputError(f"{source}: {name} cannot hold {word!r}, which looks like an option")
+        return [f"--{name}", *words]
 
     def print_help_and_exit(self, *, everything: bool) -> None:
         inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
@@ -125,6 +161,13 @@ class Parser(HfArgumentParser):
         if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
             sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")
         raise SystemExit(0)
+
+
+def _json(value: dict, where: str) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError as error:  # YAML has dates, sets and bytes too
+        raise InputError(f"{where} is no JSON: {error}") from None
 
 
 def run(job: Callable[[], None]) -> None:

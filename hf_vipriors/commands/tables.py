@@ -45,10 +45,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import InputError, nearest
 from ..evaluation.table_figures import check_plots
+from ..training.yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
 
 RUN_KEYS = ("job", "recipe", "options", "once", "matrix")
@@ -140,8 +139,8 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
     if not path.is_file():
         known = sorted(each.stem for each in folder.glob("*.yaml"))
         raise InputError(f"no table {path}: {nearest(name, known)}")
+    found = yaml_mapping(path, "table", "a title, runs and groups")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
         _check_keys(found, TITLE_KEYS, "it")
         runs = _runs(found["runs"])
         table = Table(path.stem, found["title"], runs, _groups(found["groups"], runs), found.get("plots", []))
@@ -149,7 +148,7 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
         check_plots(table.plots, table.groups)
     except InputError as error:
         raise InputError(f"table {path}: {error}") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"table {path} cannot be read: {type(error).__name__} {' '.join(str(error).split())}"
         ) from None

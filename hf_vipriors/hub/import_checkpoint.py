@@ -1,30 +1,26 @@
 """Published self-supervised ResNets as our models: MoCo v1 and v2, SimCLR in PyTorch, SwAV.
 
-The files are pickles. They are read with ``torch.load(weights_only=True)``, which runs no code from them, and in no
-other way; what it refuses stays refused. Every key has to be accounted for.
+The files are pickles, read by :mod:`hf_vipriors.hub.pickled_state`. Every key has to be accounted for.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.hub.pickled_state import State, listed, read_pickle, state_dict
 from hf_vipriors.models import VipriorsConfig, VipriorsModel
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".pth.tar", ".pth", ".pt")
-State = dict[str, Tensor]
 
 # Bottleneck blocks or not, and blocks in each stage.
 NETWORKS = {
@@ -102,8 +98,8 @@ def import_checkpoint(path: str | os.PathLike, *, image_size: int | None = None)
         ('resnet18', Linear(in_features=512, out_features=128, bias=True))
     """
     path = Path(path)
-    content = _read(path)
-    state = _state_dict(content, path)
+    content = read_pickle(path)
+    state = state_dict(content, path)
     layout = _layout(state, path)
     left_out = {name for name in state if re.fullmatch(layout.left_out, name)}
     given = {name: tensor for name, tensor in state.items() if name not in left_out}
@@ -111,57 +107,12 @@ def import_checkpoint(path: str | os.PathLike, *, image_size: int | None = None)
     config = _config(encoder, head, layout, image_size, path)
     theirs = {f"backbone.{name}": layout.encoder + name for name in encoder}
     theirs |= {f"projector.{name}": layout.head + name for name in head}
+    _check_keys(_expected(config, path), given, theirs, layout, path)
     with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
         model = VipriorsModel(config)
-    _check_keys(model.state_dict(), given, theirs, layout, path)
     model.load_state_dict({name: given[source] for name, source in theirs.items()})
     logger.info(_summary(path, layout, config, left_out, content))
     return model.eval()
-
-
-def listed(names: Collection[str], limit: int = 5) -> str:
-    """The first few names and how many more there are.
-
-    Example:
-        >>> listed(["a", "b", "c"], limit=2)
-        'a, b and 1 more'
-    """
-    first = ", ".join(sorted(names)[:limit])
-    return first if len(names) <= limit else f"{first} and {len(names) - limit} more"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"no such file {path}: give a published *.pth.tar, *.pth or *.pt file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused is None:
-            raise InputError(
-                f"{path} is no file that torch.save wrote, or a damaged one: download it again"
-            ) from error
-        raise InputError(
-            f"{path} holds more than tensors: {refused[1]} is refused, since it could run code. If you trust the "
-            "file, load it where it was made and save its state_dict alone: torch.save({'state_dict': ...}, FILE)"
-        ) from error
-    except Exception as error:  # a torn archive: RuntimeError, EOFError, KeyError, UnicodeDecodeError ...
-        raise InputError(f"{path} is no file that torch.save wrote, or a damaged one: download it again") from error
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict")
-    return content
-
-
-def _state_dict(content: dict[str, Any], path: Path) -> State:
-    """The tensors by name, without the prefix of DistributedDataParallel."""
-    state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
-        raise InputError(f"{path} has no state_dict of tensors: its fields are {listed(list(map(str, content)))}")
-    broken = [name for name, each in state.items() if each.is_floating_point() and not each.isfinite().all()]
-    if broken:
-        raise InputError(f"{path} holds values that are not finite numbers, in {listed(broken)}: download it again")
-    wrapped = all(name.startswith("module.") for name in state)
-    return {name.removeprefix("module.") if wrapped else name: each for name, each in state.items()}
 
 
 def _layout(state: State, path: Path) -> Layout:
@@ -195,7 +146,7 @@ def _config(encoder: State, head: State, layout: Layout, image_size: int | None,
             f"{path} has a projector that is not {layout.name}'s: {listed([layout.head + n for n in head])}"
         )
     kind = PROJECTORS[layers]
-    widths = [_tensor(head, f"{layer}.weight".lstrip("."), layout.head, path).shape[0] for layer in layers]
+    widths = [_shape(head, f"{layer}.weight".lstrip("."), layout.head, path)[0] for layer in layers]
     return VipriorsConfig.for_backbone(
         name,
         image_size=image_size or layout.image_size,
@@ -214,9 +165,9 @@ def _network(encoder: State, layout: Layout, path: Path) -> tuple[str, dict[str,
     """The timm name of a ResNet and the constructor arguments that give it these shapes."""
 
     def shape(name: str) -> torch.Size:
-        return _tensor(encoder, name, layout.encoder, path).shape
+        return _shape(encoder, name, layout.encoder, path, sides=4)
 
-    found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in encoder]
+    found = [re.match(r"layer([1-4])\.(\d{1,4})\.", name) for name in encoder]
     numbers = [(int(each[1]), int(each[2])) for each in found if each]
     blocks = tuple(1 + max((block for stage, block in numbers if stage == i), default=-1) for i in range(1, 5))
     bottleneck = any(name.startswith("layer1.0.conv3.") for name in encoder)
@@ -229,6 +180,8 @@ def _network(encoder: State, layout: Layout, path: Path) -> tuple[str, dict[str,
     last, expansion = ("conv3", 4) if bottleneck else ("conv2", 1)
     channels = [shape(f"layer{i}.0.{last}.weight")[0] // expansion for i in range(1, 5)]
     arguments: dict[str, Any] = {} if channels == [64, 128, 256, 512] else {"channels": channels}
+    if 0 in channels:
+        raise InputError(f"{path} is no ResNet: its stages have {channels} channels")
     if bottleneck:
         width, group, *_ = shape("layer1.0.conv2.weight")
         groups = {"cardinality": width // group, "base_width": 64 * group // channels[0]}
@@ -236,10 +189,23 @@ def _network(encoder: State, layout: Layout, path: Path) -> tuple[str, dict[str,
     return name, arguments or None
 
 
-def _tensor(state: State, name: str, prefix: str, path: Path) -> Tensor:
+def _shape(state: State, name: str, prefix: str, path: Path, *, sides: int | None = None) -> torch.Size:
+    """How large a weight is, from which the network is made out: of ``sides`` sides, or of one at least."""
     if name not in state:
         raise InputError(f"{path} lacks {prefix}{name}")
-    return state[name]
+    shape = state[name].shape
+    if not shape.numel() or len(shape) != (sides or max(1, len(shape))):
+        raise InputError(f"{path} holds no weight in {prefix}{name}, its shape is {tuple(shape)}")
+    return shape
+
+
+def _expected(config: VipriorsConfig, path: Path) -> State:
+    """The tensors of the network without their numbers: what does not fit the file might not fit the memory either."""
+    try:
+        with torch.device("meta"):
+            return VipriorsModel(config).state_dict()
+    except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} holds no network that can be built: {' '.join(str(error).split())}") from error
 
 
 def _check_keys(expected: State, given: State, theirs: dict[str, str], layout: Layout, path: Path) -> None:

@@ -241,7 +241,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is damaged: {_line(error)}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == VipriorsConfig.model_type:

@@ -119,7 +119,7 @@ def _read_config(folder: Path, flag: str) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or a nest without end
         config = None
     if not isinstance(config, dict):
         raise InputError(f"{path} is damaged (--{flag}): train or download it again")

@@ -66,7 +66,7 @@ def check_shards(folder: Path) -> None:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         strange = sorted(name for name in names if Path(name).name != name or not name.endswith(".safetensors"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{index} is damaged ({type(error).__name__}): download it again") from None
     if strange:
         raise InputError(f"{index} names {strange[0]!r} as weights, which lies elsewhere: do not trust it")

@@ -9,11 +9,9 @@ import os
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import ClassVar
 
 import torch
-import yaml
 from transformers import SchedulerType, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -167,6 +165,9 @@ class RunArguments(TrainingArguments):
             self.accelerator_config = {"non_blocking": self.dataloader_pin_memory}
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
+        for name in ("logging_steps", "eval_steps", "save_steps"):
+            if getattr(self, name) is not None:
+                check_range(getattr(self, name), name, 0, 1e9)
         super().__post_init__()
         if self.n_gpu > 1:
             # Several GPUs in one process would become nn.DataParallel, whose replicas have no queue of their own.
@@ -183,7 +184,7 @@ class RunArguments(TrainingArguments):
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
         for tracker in self.report_to:
             if tracker not in get_available_reporting_integrations():
-                raise InputError(f"--report_to {tracker}: no such tracker is installed (pip install {tracker})")
+                raise InputError(f"--report_to {tracker!r}: no such tracker is installed (pip install it)")
         if self.learning_rate is not None:
             check_range(self.learning_rate, "learning_rate", 0, open_low=True)
         if self.base_learning_rate is not None:
@@ -260,30 +261,13 @@ class RunArguments(TrainingArguments):
         )
 
 
-def yaml_mapping(path: str, flag: str, holds: str) -> dict:
-    """What a YAML file of options holds.
-
-    Raises:
-        InputError: it cannot be read, or it is no mapping; ``flag`` named it, ``holds`` says what it must hold.
-    """
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag} {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict) or not found:
-        raise InputError(f"{flag} {path} must hold {holds}")
-    return found
-
-
 def parsed_mapping(text: str | dict | None, flag: str) -> dict:
     """A JSON object given on the command line, or the dict a recipe holds."""
     if text is None or isinstance(text, dict):
         return text or {}
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--{flag} is not JSON ({error}): write it as '{{\"stem_width\": 8}}'") from None
     if not isinstance(value, dict):
         raise InputError(f"--{flag} must be a JSON object such as '{{\"stem_width\": 8}}', got {text!r}")
@@ -292,4 +276,4 @@ def parsed_mapping(text: str | dict | None, flag: str) -> dict:
 
 def unknown_option(name: str, known: list[str]) -> InputError:
     """The error for a key or flag that no dataclass has."""
-    return InputError(f"unknown option {name!r}: {nearest(name, known)}")
+    return InputError(f"unknown option {name[:80]!r}: {nearest(name[:80], known)}")

@@ -57,7 +57,7 @@ class PretrainArguments(TeacherArguments):
     patch_scale: list[float] = option([0.05, 0.14], "seed: area of a small view [2006.09882].")
     contrast: str = option("simclr", "dogo: each peer's own loss, simclr or moco.")
     peer_backbone: str | None = option(None, "dogo: the other network; None: the same as --backbone.")
-    peer_backbone_args: str | None = option(
+    peer_backbone_args: dict | str | None = option(
         None, "dogo: JSON of arguments of the other network; None: --backbone_args where the network is the same."
     )
     peer_learning_rate: float | None = option(None, "dogo: learning rate of the other network; None: the same.")

@@ -12,8 +12,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import optuna
 
 from ..errors import InputError
-from .arguments import RunArguments, unknown_option, yaml_mapping
+from .arguments import RunArguments, unknown_option
 from .student_arguments import StudentArguments
+from .yaml_files import yaml_mapping
 
 # They say what is compared, or what is written and shown: no search may change them.
 FIXED = {

@@ -46,7 +46,7 @@ class StudentArguments(RunArguments):
         "supervised and fixmatch the teacher where the network is the same, else scratch.",
     )
     backbone: str | None = option(None, "Any timm network; None: the teacher's, or resnet18 without a teacher.")
-    backbone_args: str | None = option(
+    backbone_args: dict | str | None = option(
         None, "JSON of arguments for timm.create_model; None: the teacher's where the network is the same."
     )
     image_size: int | None = option(None, "Side of an image in pixels; None: the teacher's, or 64. May be larger.")

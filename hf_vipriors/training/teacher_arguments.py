@@ -28,7 +28,9 @@ class TeacherArguments(RunArguments):
 
     method: str = option("moco", "moco (momentum encoder, queue, margin) or simclr (in-batch negatives).")
     backbone: str = option("resnet18", "Any timm network.")
-    backbone_args: str | None = option(None, "JSON of arguments for timm.create_model, e.g. '{\"stem_width\": 8}'.")
+    backbone_args: dict | str | None = option(
+        None, "JSON of arguments for timm.create_model, e.g. '{\"stem_width\": 8}'."
+    )
     image_size: int = option(64, "Side of a view in pixels; small images are enlarged to it.")
     crop_pct: float = option(0.875, "Evaluation resizes to image_size / crop_pct, then crops the centre; 1: no crop.")
     projector_dim: int = option(128, "Width of the projection the loss sees [2008.00261].")
