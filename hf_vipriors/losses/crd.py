@@ -69,7 +69,8 @@ def crd(
     """
     scores = _scores(anchor, positive, negatives, images, temperature)
     level = torch.as_tensor(normaliser, dtype=torch.float32, device=scores.device).detach()
-    if level.numel() != 1 or not (level > 0).all() or not torch.isfinite(level).all():
+    usable = not _checks.readable(level) or bool((level > 0).all() and torch.isfinite(level).all())
+    if level.numel() != 1 or not usable:
         raise ValueError(f"normaliser must be one positive finite number, got {normaliser}")
     logits = scores - level.reshape(()).log() - math.log(negatives.shape[1] / images)
     return -(F.logsigmoid(logits[:, 0]) + F.logsigmoid(-logits[:, 1:]).sum(dim=1)).mean()
@@ -101,7 +102,7 @@ def crd_normaliser(
         tensor(27.1828)
     """
     level = images * _scores(anchor, positive, negatives, images, temperature).exp().mean()
-    if not torch.isfinite(level):
+    if _checks.readable(level) and not torch.isfinite(level):
         raise ValueError(f"exp(cosine / T) overflows float32 at temperature {temperature}: take one above 0.0113")
     return level
 

@@ -23,7 +23,10 @@ ROTATIONS = 4
 
 
 class SskdLosses(NamedTuple):
-    """What :func:`sskd` returns: the parts unweighted, and which of the 3B rotated rows taught (in rising order)."""
+    """What :func:`sskd` returns: the parts unweighted, and which of the 3B rotated rows taught.
+
+    As row numbers in rising order; of :func:`masked_sskd` as ``(3B,)`` booleans.
+    """
 
     total: Tensor
     ce: Tensor
@@ -115,6 +118,27 @@ def sskd(
         >>> losses.kept_tf  # the teacher is right on all six rotated rows
         tensor([0, 1, 2, 3, 4, 5])
     """
+    options = {"weights": weights, "temperatures": temperatures, "keep": keep}
+    found = masked_sskd(student_logits, student_projection, teacher_logits, teacher_projection, labels, **options)
+    return found._replace(**{name: getattr(found, name).nonzero().squeeze(1) for name in ("kept_tf", "kept_ss")})
+
+
+@_checks.in_float32
+def masked_sskd(
+    student_logits: Tensor,
+    student_projection: Tensor,
+    teacher_logits: Tensor,
+    teacher_projection: Tensor,
+    labels: Tensor,
+    *,
+    weights: Sequence[float] = (0.1, 0.9, 2.7, 10.0),
+    temperatures: Sequence[float] = (4.0, 4.0, 0.5),
+    keep: Sequence[float] = (1.0, 0.75),
+) -> SskdLosses:
+    """:func:`sskd`, whose ``kept_tf`` and ``kept_ss`` are ``(3B,)`` booleans.
+
+    No shape here depends on a value: a training step does not wait until the device knows how many rows are kept.
+    """
     _check_options(weights, temperatures, keep)
     _checks.logits(student_logits, teacher_logits)
     _checks.finite(teacher_projection, "teacher_projection")
@@ -133,8 +157,8 @@ def sskd(
     kept_ss = _selected(teacher_similarity, _own_image(teacher_similarity), keep[1])
     ce = F.cross_entropy(student_upright, labels.long())
     kd = _distilled(student_upright, teacher_upright, temperatures[0])
-    tf = _distilled(student_rotated[kept_tf], teacher_rotated[kept_tf], temperatures[1])
-    ss = _distilled(student_similarity[kept_ss], teacher_similarity[kept_ss], temperatures[2])
+    tf = _distilled(student_rotated, teacher_rotated, temperatures[1], kept_tf)
+    ss = _distilled(student_similarity, teacher_similarity, temperatures[2], kept_ss)
     total = weights[0] * ce + weights[1] * kd + weights[2] * tf + weights[3] * ss
     return SskdLosses(total, ce, kd, tf, ss, kept_tf, kept_ss)
 
@@ -178,11 +202,15 @@ def _selected(scores: Tensor, answer: Tensor, share: float) -> Tensor:
     earlier = torch.arange(scores.shape[1], device=scores.device) < answer[:, None]
     # Equal scores rank by column: a teacher that answers everything alike is then not right everywhere.
     rank = ((scores > right) | ((scores == right) & earlier)).sum(dim=1)
-    wrong = int((rank > 0).sum())
-    by_rank = torch.argsort(rank, stable=True)
-    return by_rank[: len(rank) - wrong + int(wrong * share)].sort().values
+    wrong = (rank > 0).sum()
+    # In float64 the product rounds as Python's does; Apple's devices have none.
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    kept = len(rank) - wrong + (wrong.to(exact) * share).long()
+    place = torch.argsort(torch.argsort(rank, stable=True))
+    return place < kept
 
 
-def _distilled(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean over the rows; 0, with a gradient of zeros, when there is none."""
-    return temperature**2 * row_divergence(student, teacher, temperature).sum() / max(len(student), 1)
+def _distilled(student: Tensor, teacher: Tensor, temperature: float, kept: Tensor | None = None) -> Tensor:
+    """Mean over the rows kept; 0, with a gradient of zeros, when there is none."""
+    rows = temperature**2 * row_divergence(student, teacher, temperature)
+    return rows.mean() if kept is None else (rows * kept).sum() / kept.sum().clamp(min=1)

@@ -46,13 +46,15 @@ class Method(nn.Module):
     see it. ``state_dict()`` is all that a checkpoint needs to resume; :meth:`deployable` is what a person downloads.
     """
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         """One step.
 
         Args:
             views: float ``(B, 3, h, w)`` each, normalised, row for row the same images.
             labels: ``(B,)`` class numbers, -1 where unlabelled.
             index: ``(B,)`` number of each image in the data set.
+            labelled: how many images have a label, where these come first, as whoever loads the images knows. None:
+                the labels are looked at, which on an accelerator waits for all that it has still to do.
         """
         raise TypeError(f"{type(self).__name__} must define forward()")
 
@@ -77,6 +79,17 @@ class Method(nn.Module):
     def chance_level(self, global_batch: int) -> float | None:
         """The loss of a network that has learnt nothing, where the method has such a number."""
         return None
+
+
+def labelled_first(views: list[Tensor], labels: Tensor, labelled: int | None = None) -> tuple[list[Tensor], Tensor]:
+    """The views with the labelled images first, and the ``(L,)`` labels of these; ``labelled`` as in a step."""
+    if labelled is None:
+        unknown = labels < 0
+        labelled = len(labels) - int(unknown.sum())
+        if labelled < len(labels):
+            order = unknown.int().argsort(stable=True)
+            views, labels = [view[order] for view in views], labels[order]
+    return views, labels[:labelled]
 
 
 class Renormalise(nn.Module):

@@ -6,6 +6,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributed import all_reduce
@@ -14,7 +17,7 @@ from torch.nn import functional as F
 from .. import losses
 from ..backbones import feature_dim
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import MethodOutput, pooled_and_logits
+from .base import MethodOutput, labelled_first, pooled_and_logits
 from .distributed import gather, world
 from .kd import KnowledgeDistillation
 
@@ -67,13 +70,16 @@ class Crd(KnowledgeDistillation):
         self.register_buffer("labels", labels.clone(), persistent=False)
         for name in ("student_memory", "teacher_memory"):
             self.register_buffer(name, F.normalize(torch.randn(len(labels), embedding_dim), dim=1))
-        # Estimated on the first batch and kept; 0: not yet.
+        # Estimated on the first batch and kept; 0: not yet. Asked once whether they are: asking waits for the device.
         self.register_buffer("normalisers", torch.zeros(2))
+        self.normalised = False
+        self.register_load_state_dict_post_hook(_ask_again)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        if labels.min() < 0:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        (images,), labels = labelled_first(views[:1], labels, labelled)
+        if len(labels) < len(images):
             raise ValueError("CRD draws its negatives by class, and met an image without a label")
-        images, targets = self.mixed(views[0], labels)
+        images, targets = self._mixed(images, labels)
         student_features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
         student = losses.unit_rows(self.student_embedding(student_features))
@@ -89,29 +95,33 @@ class Crd(KnowledgeDistillation):
     def _others(self, index: Tensor) -> Tensor:
         """Numbers ``(B, K)`` of images of other classes than each image's own, drawn without replacement."""
         other = self.labels[None, :] != self.labels[index][:, None]
-        # One number from the CPU's generator, which a checkpoint keeps; the draw itself where the memories are, and
-        # another one on each process, although all share their seed.
-        seed = int(torch.randint(2**48, (1,))) + world()[0]
-        generator = torch.Generator(other.device).manual_seed(seed)
-        draw = torch.rand(other.shape, generator=generator, device=other.device).masked_fill(~other, -1.0)
+        # Drawn where the memories are. The processes share their seed: turned by its rank, each has another draw.
+        draw = torch.rand(other.shape, device=other.device).roll(world()[0], dims=1).masked_fill(~other, -1.0)
         return draw.topk(self.negatives, dim=1, sorted=False).indices
 
     def _contrast(self, student: Tensor, teacher: Tensor, others: Tensor) -> Tensor:
         """Sum of the two directions: the student's embedding as anchor, and the teacher's."""
         options = {"images": len(self.labels), "temperature": self.temperature}
-        directions = ((student, teacher, self.teacher_memory), (teacher, student, self.student_memory))
-        total = 0.0
-        for number, (anchor, positive, memory) in enumerate(directions):
-            negatives = memory[others]
-            # A copy: backward keeps it, while the other direction may still write into the buffer.
-            normaliser = self.normalisers[number].clone()
-            if normaliser == 0:
-                estimate = losses.crd_normaliser(anchor, positive, negatives, **options)
-                normaliser = _mean_over_processes(estimate)
-                if self.training:
-                    self.normalisers[number] = normaliser
-            total = total + losses.crd(anchor, positive, negatives, **options, normaliser=normaliser)
-        return total
+        directions = (
+            (student, teacher, self.teacher_memory[others]),
+            (teacher, student, self.student_memory[others]),
+        )
+        normalisers = self._normalisers(directions, options)
+        return sum(
+            losses.crd(*direction, **options, normaliser=normaliser)
+            for direction, normaliser in zip(directions, normalisers, strict=True)
+        )
+
+    def _normalisers(self, directions: Sequence[tuple[Tensor, ...]], options: dict[str, Any]) -> Tensor:
+        """``(2,)``, estimated on the first batch that trains."""
+        if not self.normalised and not (self.normalisers > 0).all():
+            estimates = torch.stack([losses.crd_normaliser(*direction, **options) for direction in directions])
+            estimates = _mean_over_processes(estimates)
+            if not self.training:
+                return estimates
+            self.normalisers.copy_(estimates)
+        self.normalised = True
+        return self.normalisers.clone()  # backward keeps it, and a checkpoint may be loaded into the buffer
 
     @torch.no_grad()
     def _remember(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
@@ -120,6 +130,10 @@ class Crd(KnowledgeDistillation):
         for memory, embedding in ((self.student_memory, gather(student)), (self.teacher_memory, gather(teacher))):
             moved = self.memory_momentum * memory[index] + (1 - self.memory_momentum) * embedding
             memory[index] = F.normalize(moved, dim=1)
+
+
+def _ask_again(method: Crd, incompatible: Any) -> None:
+    method.normalised = False
 
 
 def _mean_over_processes(value: Tensor) -> Tensor:

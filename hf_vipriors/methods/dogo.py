@@ -50,7 +50,7 @@ class DoGo(Method):
         size = theirs.config.image_size if theirs.fixed_size else None
         self.prepared = Renormalise(ours.config.image_mean, ours.config.image_std, theirs.config, size)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         """``views``: two for peer a, then two for peer b."""
         if len(views) != 4:
             raise ValueError(f"DoGo takes four views, two for each peer, got {len(views)}")

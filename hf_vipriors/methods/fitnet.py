@@ -54,8 +54,8 @@ class FitNet(KnowledgeDistillation):
         ours, theirs = self.stages.pairs[self.hint]
         self.regressor = connector(ours.channels, theirs.channels)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        images, targets = self.mixed(views[0], labels)
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels, labelled)
         student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
         maps = [

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models import VipriorsForImageClassification
-from .base import MethodOutput, Progress
+from .base import MethodOutput, Progress, labelled_first
 from .supervised import Supervised
 
 
@@ -53,27 +53,28 @@ class FixMatch(Supervised):
         if self.ema is None:
             raise ValueError("FixMatch answers with the moving average of the weights: ema_decay must be > 0")
         self.consistency_weight, self.confidence = consistency_weight, confidence
-        self.ramped = 0.0
+        # A tensor: a number that changes every step would be compiled anew every step.
+        self.register_buffer("ramped", torch.zeros(()), persistent=False)
 
     def begin_step(self, progress: Progress) -> None:
-        self.ramped = min(1.0, progress.share / self.ramp)
+        self.ramped.fill_(min(1.0, progress.share / self.ramp))
 
     @torch.no_grad()
     def answers(self, images: Tensor) -> Tensor:
         """``(B, K)`` probabilities of the moving average."""
         return self.ema.module(images).logits.float().softmax(dim=1)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        weak, strong = views
-        known = labels >= 0
-        images, targets = self.mixed(weak[known], labels[known])
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        (weak, strong), labels = labelled_first(views, labels, labelled)
+        count = len(labels)
+        images, targets = self._mixed(weak[:count], labels)
         # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
-        logits = self.student(torch.cat([images, strong[~known]])).logits
-        labelled, unlabelled = logits[: len(images)], logits[len(images) :]
-        classification = self.classification_loss(labelled, targets)
-        probability, answer = self.answers(weak[~known]).max(dim=1)
+        logits = self.student(torch.cat([images, strong[count:]])).logits
+        answered, unlabelled = logits[:count], logits[count:]
+        classification = self.classification_loss(answered, targets)
+        probability, answer = self.answers(weak[count:]).max(dim=1)
         confident = (probability >= self.confidence).float()
         consistency = (confident * F.cross_entropy(unlabelled.float(), answer, reduction="none")).mean()
         loss = classification + self.consistency_weight * self.ramped * consistency
         parts = {"classification": classification, "consistency": consistency, "confident": confident.mean()}
-        return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)
+        return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=answered)

@@ -66,8 +66,8 @@ class KnowledgeDistillation(Supervised):
             if one.num_classes != self.num_classes:
                 raise ValueError(f"the teacher answers for {one.num_classes} classes, not {self.num_classes}")
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        images, targets = self.mixed(views[0], labels)
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels, labelled)
         logits = self.student(images).logits
         loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))
         return MethodOutput(loss=loss, parts=parts, logits=logits)

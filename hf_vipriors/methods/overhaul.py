@@ -60,8 +60,8 @@ class OverhaulDistillation(KnowledgeDistillation):
             margin = None if stage.norm is None else overhaul.bn_margin(stage.norm.weight, stage.norm.bias)
             self.register_buffer(f"margin{number}", margin, persistent=False)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        images, targets = self.mixed(views[0], labels)
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        images, targets = self.mixed(views[0], labels, labelled)
         if not self.distils:
             logits = self.student(images).logits
             loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))

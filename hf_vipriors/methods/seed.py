@@ -58,7 +58,7 @@ class Seed(Method):
         self.queue = KeyQueue(queue_length, width)
         self.patch_queue = None if patch_queue_length is None else KeyQueue(patch_queue_length, width)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         side = views[0].shape[-1]
         groups = [(self.queue, [v for v in views if v.shape[-1] == side])]
         patches = [v for v in views if v.shape[-1] != side]

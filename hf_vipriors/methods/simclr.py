@@ -34,7 +34,7 @@ class SimCLR(Method):
             raise ValueError("SimCLR needs a model with a projector (projector_dim)")
         self.model, self.temperature, self.margin = model, temperature, margin
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         return self.contrast(views, index)[0]
 
     def contrast(self, views: list[Tensor], index: Tensor) -> tuple[MethodOutput, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..backbones import feature_dim
 from ..losses import sskd
 from ..models import VipriorsForImageClassification
-from .base import FrozenTeacher, Method, MethodOutput, pooled_and_logits
+from .base import FrozenTeacher, Method, MethodOutput, labelled_first, pooled_and_logits
 from .supervised import Supervised
 
 
@@ -33,7 +33,7 @@ class SskdPretext(Method):
         self.teacher = FrozenTeacher(teacher, teacher.config.image_mean, teacher.config.image_std)
         self.head = head.requires_grad_(True).train()
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         projection = self.head(self.teacher.embedding(views[0]))
         loss = sskd.pretext(projection)
         return MethodOutput(loss=loss, parts={"pretext": loss.detach()})
@@ -87,25 +87,24 @@ class Sskd(Supervised):
         self._held_head[0]._apply(fn, recurse)
         return self
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         """``views``: one, ``(4B, 3, h, w)``, rows 4i to 4i + 3 the four rotations of image i."""
         images = views[0]
         if len(images) != 4 * len(labels):
             raise ValueError(f"SSKD takes four rotations of each image: {len(images)} rows for {len(labels)} labels")
-        if labels.min() < 0:
+        if len(labelled_first([], labels, labelled)[1]) < len(labels):
             raise ValueError("supervised training met an image without a label")
         features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
-        result = sskd.sskd(
+        result = sskd.masked_sskd(
             logits, self.head(features), teacher_logits, self._held_head[0](teacher_features), labels, **self.options
         )
-        rotated = 3 * len(labels)
         parts = {
             "classification": result.ce.detach(),
             "kd": result.kd.detach(),
             "transfer": result.tf.detach(),
             "similarity": result.ss.detach(),
-            "kept_transfer": result.total.new_tensor(len(result.kept_tf) / rotated),
-            "kept_similarity": result.total.new_tensor(len(result.kept_ss) / rotated),
+            "kept_transfer": result.kept_tf.float().mean(),
+            "kept_similarity": result.kept_ss.float().mean(),
         }
         return MethodOutput(loss=result.total, parts=parts, logits=logits[::4])

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models import VipriorsForImageClassification
-from .base import Method, MethodOutput, Progress
+from .base import Method, MethodOutput, Progress, labelled_first
 
 
 class Supervised(Method):
@@ -66,16 +66,20 @@ class Supervised(Method):
         factors = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
         return {f"student.backbone.{name}": factors[id(p)] for name, p in backbone.named_parameters()}
 
-    def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed(self, images: Tensor, labels: Tensor, labelled: int | None = None) -> tuple[Tensor, Tensor]:
         """Images, mixed where asked, and the soft targets ``(L, K)`` of the L labelled ones, which come first.
 
         Images without a label (-1) follow, mixed among themselves. timm mixes pairs: an odd image stays as it is.
         """
-        known = labels >= 0
-        if not known.all():
-            ours, targets = self.mixed(images[known], labels[known])
-            others, _ = self.mixed(images[~known], torch.zeros_like(labels[~known]))
-            return torch.cat([ours, others]), targets
+        (images,), labels = labelled_first([images], labels, labelled)
+        others = len(images) - len(labels)
+        if others and self.mixer is not None:
+            ours, targets = self._mixed(images[:-others], labels)
+            theirs, _ = self._mixed(images[-others:], labels.new_zeros(others))
+            return torch.cat([ours, theirs]), targets
+        return self._mixed(images, labels)
+
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         targets = mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
         even = len(images) // 2 * 2
         if self.mixer is not None and even:
@@ -87,10 +91,11 @@ class Supervised(Method):
         """Cross-entropy of the labelled rows, which come first."""
         return F.cross_entropy(logits[: len(targets)].float(), targets, weight=self.class_weights)
 
-    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> MethodOutput:
-        if labels.min() < 0:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
+        (images,), labels = labelled_first(views[:1], labels, labelled)
+        if len(labels) < len(images):
             raise ValueError("supervised training met an image without a label")
-        images, targets = self.mixed(views[0], labels)
+        images, targets = self._mixed(images, labels)
         logits = self.student(images).logits
         loss = self.classification_loss(logits, targets)
         return MethodOutput(loss=loss, parts={"classification": loss.detach()}, logits=logits)

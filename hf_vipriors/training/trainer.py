@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..data import PairedSampler, PairedStore, collate
+from ..data.image_store import Batch
 from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import features, probabilities
@@ -76,7 +77,7 @@ class MethodTrainer(Trainer):
             # As the views are: convolutions then reorder no kernel in each pass.
             model=method.to(memory_format=torch.channels_last),
             args=args,
-            data_collator=collate,
+            data_collator=counted,
             train_dataset=train_store,
             eval_dataset=evaluation_store,
             callbacks=[StepHooks(self._begin_training, self._begin_step)],
@@ -94,7 +95,7 @@ class MethodTrainer(Trainer):
         generator = torch.Generator().manual_seed(self._view_seed())
         self._micro_step += 1
         images = inputs.pop("pixel_values")
-        return {"views": self.views(images, generator), "labels": inputs["labels"], "index": inputs["index"]}
+        return {"views": self.views(images, generator), **inputs}
 
     def _begin_training(self) -> None:
         self._window = (time.perf_counter(), self.state.global_step)
@@ -291,6 +292,13 @@ class StudentTrainer(MethodTrainer):
         result = score(answers.values, answers.labels, self.class_names)
         loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
         return {"loss": loss, "top1": result.top1}
+
+
+def counted(batch: Batch) -> dict[str, Any]:
+    """The batch, and how many images have a label, where these come first: counted while the labels lie in memory."""
+    known = batch["labels"] >= 0
+    labelled = int(known.sum())
+    return {**collate(batch), "labelled": labelled if known[:labelled].all() else None}
 
 
 def read_method_state(method: nn.Module, checkpoint: str) -> None:
