@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import FullyShardedDataParallelPlugin
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.distributed.fsdp import StateDictType
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
@@ -59,10 +59,15 @@ def full(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """``module.state_dict()`` as it would be without sharding; every process must ask for it."""
+    return {name: full(tensor) for name, tensor in module.state_dict().items()}
+
+
 @torch.no_grad()
 def whole(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of a model that is sharded; every process must ask for it."""
-    state = {name: full(tensor) for name, tensor in model.state_dict().items()}
+    state = whole_state(model)
     copy = type(model)(model.config)
     copy.load_state_dict(state)
     return copy.to(next(iter(state.values())).device).train(model.training)
@@ -98,6 +103,11 @@ class ShardedTrainer(Trainer):
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 if not isinstance(tensor, DTensor):
                     broadcast(tensor.data, src=0)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self.is_fsdp_enabled:
+            return super().save_model(output_dir, _internal_call)
+        self._save(output_dir, state_dict=whole_state(self.model))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
