@@ -142,8 +142,8 @@ def pretrain(
         "chance_level": method.chance_level(args.step_images),
         "seconds": wiring.training_seconds(trainer, resume),
     }
-    results = {}
-    for prefix, model in method.evaluated().items():
+    results, models = {}, trainer.evaluated()
+    for prefix, model in models.items():
         results[prefix] = dict(shared)
         if bank is not None:
             results[prefix] |= frozen_scores(model, splits, bank, validation, data, args)
@@ -151,11 +151,11 @@ def pretrain(
     metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}
     if args.should_save:
         trainer.state.save_to_json(str(directory / "trainer_state.json"))
-        for prefix, model in reversed(method.evaluated().items()):  # what finishes the folder comes last
+        for prefix, model in reversed(models.items()):  # what finishes the folder comes last
             save(model, directory / prefix.rstrip("_"), data, args, splits, metrics if not prefix else results[prefix])
     publishing.push_result(args)
     trainer.accelerator.wait_for_everyone()
-    return PretrainingResult(method.deployable(), trainer.state.log_history, metrics, directory)
+    return PretrainingResult(models[""], trainer.state.log_history, metrics, directory)
 
 
 def save(

@@ -16,6 +16,7 @@ from ..hub.teachers import load_teacher
 from ..methods import Method
 from ..models import ExternalForImageClassification, ExternalModel, VipriorsConfig, VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments
+from ..training.sharding import is_sharded
 from ..views import VIEW_INTERPOLATION
 from . import wiring
 from .sskd_head import fit_head, new_head
@@ -123,6 +124,8 @@ def set_up_student(
     wiring.check_alone_in_batch(args, len(store))
     if args.method == "sskd" and args.per_device_train_batch_size < 2:
         raise InputError("--method sskd compares the images of a batch: give --per_device_train_batch_size 2 or more")
+    if args.method == "sskd" and is_sharded(args):
+        raise InputError("--method sskd fits a head before the student, which FSDP would shard: run it without FSDP")
     logger.info(args.settle_learning_rate(args.default_base_learning_rate))
     head = new_head(teacher) if args.method == "sskd" else None
     method = build_method(student, teacher, head, args, store.labels, more_teachers)

@@ -75,7 +75,7 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     trainer = StudentTrainer(**setup.trainer_options())
     trainer.train(resume_from_checkpoint=resume)
     seconds = wiring.training_seconds(trainer, resume)
-    result = finish(setup.method.deployable(), setup.images.test, data, run, splits, trainer, seconds, found)
+    result = finish(trainer.evaluated()[""], setup.images.test, data, run, splits, trainer, seconds, found)
     publishing.push_result(args)
     return result
 

@@ -13,6 +13,7 @@ from timm.data.mixup import mixup_target
 from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from ..models import VipriorsForImageClassification
@@ -103,6 +104,8 @@ class Supervised(Method):
     @torch.no_grad()
     def end_step(self, progress: Progress) -> None:
         if self.ema is not None:
+            # Sharded weights and whole batch-norm statistics do not go into one call.
+            self.ema.foreach = not isinstance(next(self.student.parameters()), DTensor)
             self.ema.update(self.student, step=progress.step)
 
     def deployable(self) -> VipriorsForImageClassification:

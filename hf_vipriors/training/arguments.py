@@ -19,6 +19,7 @@ from transformers.training_args import OptimizerNames
 
 from ..data import TrainProtocol
 from ..errors import InputError, check_choice, check_range, nearest
+from .sharding import check_sharding
 
 logger = logging.getLogger(__name__)
 _MOST_WORKERS = 8
@@ -180,6 +181,7 @@ class RunArguments(TrainingArguments):
                 "--accelerator_config: even_batches must stay true and split_batches false; in-batch negatives and "
                 "queues need as many images on every process"
             )
+        check_sharding(self)
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
         for tracker in self.report_to:

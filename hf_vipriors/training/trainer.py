@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -32,13 +32,14 @@ from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
 from .optimizer import follow_layout, optimizer_class, split_by_rate
+from .sharding import ShardedTrainer, whole
 
 logger = logging.getLogger(__name__)
 METHOD_STATE = "model.safetensors"
 ARGUMENTS = "training_args.json"
 
 
-class MethodTrainer(Trainer):
+class MethodTrainer(ShardedTrainer):
     """Trains a :class:`hf_vipriors.methods.Method` on an image store.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
@@ -205,7 +206,8 @@ class MethodTrainer(Trainer):
         (folder / ARGUMENTS).write_text(json.dumps(told, indent=2, default=str) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        read_method_state(model or self.model, resume_from_checkpoint)
+        if not self.is_fsdp_enabled:  # else it was read before it was sharded
+            read_method_state(model or self.model, resume_from_checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
         if resume_from_checkpoint is True:
@@ -214,6 +216,9 @@ class MethodTrainer(Trainer):
                 raise InputError(f"nothing to resume: {self.args.output_dir} holds no checkpoint-N folder")
         if resume_from_checkpoint:
             self._compare_batch(Path(resume_from_checkpoint))
+            if self.is_fsdp_enabled:
+                read_method_state(self.model, resume_from_checkpoint)
+        self.start_alike()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _compare_batch(self, checkpoint: Path) -> None:
@@ -246,6 +251,11 @@ class MethodTrainer(Trainer):
         self._window = (self._window[0] + time.perf_counter() - start, self._window[1])
         return metrics
 
+    def evaluated(self) -> dict[str, PreTrainedModel]:
+        """The method's ``evaluated()``, whole where they are sharded. Every process must call it."""
+        models = self.model.evaluated()
+        return {prefix: whole(model) for prefix, model in models.items()} if self.is_fsdp_enabled else models
+
     def measure(self, store: Dataset) -> dict[str, float]:
         """The figures of one evaluation, by name."""
         raise TypeError(f"{type(self).__name__} must define measure()")
@@ -273,7 +283,7 @@ class TeacherTrainer(MethodTrainer):
 
     def measure(self, store: Dataset) -> dict[str, float]:
         figures = {}
-        for prefix, model in self.model.evaluated().items():
+        for prefix, model in self.evaluated().items():
             bank = features(model, self.bank_store, **self._pass_options())
             queries = features(model, store, **self._pass_options())
             knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
@@ -288,7 +298,7 @@ class StudentTrainer(MethodTrainer):
     """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation."""
 
     def measure(self, store: Dataset) -> dict[str, float]:
-        answers = probabilities(self.model.deployable(), store, **self._pass_options())
+        answers = probabilities(self.evaluated()[""], store, **self._pass_options())
         result = score(answers.values, answers.labels, self.class_names)
         loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
         return {"loss": loss, "top1": result.top1}

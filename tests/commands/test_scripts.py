@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hf_vipriors.commands import train_teacher
+
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 # accelerate starts several processes on accelerators only; on a CPU its processes are torchrun's.
@@ -28,7 +30,7 @@ def run(*command, code=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["moco", "simclr"])
-def test_teacher_on_two_processes(teacher_options, tmp_path, method):
+def test_teacher_on_two_processes(teacher_options, tmp_path, capsys, method):
     options = [*teacher_options, "--method", method, "--per_device_train_batch_size", "4", "--disable_tqdm", "false"]
     options += ["--eval_steps", "0.5"]
     done = run(*PAIR, "scripts/train_teacher.py", *options, "--output_dir", str(tmp_path / "teacher"))
@@ -40,6 +42,13 @@ def test_teacher_on_two_processes(teacher_options, tmp_path, method):
         newest = max((tmp_path / "teacher").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
         index = load_file(newest / "model.safetensors")["queue.index"]
         assert len(set(index.tolist())) == len(index), "keys of both processes, none twice within an epoch"
+        options[options.index("4")] = "8"  # one process goes on with what two left, and their global batch
+        more = ["--num_train_epochs", "4", "--resume_from_checkpoint", "true"]
+        train_teacher.main([*options, *more, "--output_dir", str(tmp_path / "teacher")])
+        logs = json.loads((tmp_path / "teacher" / "trainer_state.json").read_text())["log_history"]
+        steps = [log["step"] for log in logs if "loss" in log]
+        assert steps == sorted(set(steps)) and steps[0] == 1 and steps[-1] > 2 * int(newest.name.split("-")[1]) - 2
+        assert "took steps of" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from hf_vipriors.commands import sskd_head
+from hf_vipriors.commands import sskd_head, student_setup
 from hf_vipriors.commands.train_student import main
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.models import VipriorsForImageClassification
@@ -308,3 +308,12 @@ def test_a_teachers_label_smoothing_is_pointed_out(
     ]
     main([*student_options, *options])
     assert ("trained with label smoothing 0.1" in capsys.readouterr().err) == warned
+
+
+def test_fsdp_and_the_head_of_sskd_do_not_go_together(options, teacher, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(student_setup, "is_sharded", lambda args: True)
+    folder = tmp_path / "student"
+    with pytest.raises(SystemExit) as stop:
+        main([*options, "--method", "sskd", "--teacher", str(teacher), "--output_dir", str(folder)])
+    assert stop.value.code == 2 and "run it without FSDP" in capsys.readouterr().err
+    assert not folder.exists()

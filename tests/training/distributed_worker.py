@@ -1,23 +1,36 @@
 """Run by test_distributed_training.py: the real Trainer in worlds of 2, 1 and 4 processes, everything saved."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from worlds import in_world
 
 from hf_vipriors.data import ImageStore
-from hf_vipriors.methods import Method, MoCo, SimCLR, Supervised
+from hf_vipriors.methods import MoCo, SimCLR, Supervised
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from hf_vipriors.training import MethodTrainer, StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
+from hf_vipriors.training import (
+    MethodTrainer,
+    StudentArguments,
+    StudentTrainer,
+    TeacherArguments,
+    TeacherTrainer,
+    arguments,
+)
+from hf_vipriors.training.sharding import full
 
 GLOBAL_BATCH = 8
 NAMES = ["a", "b", "c", "d"]
+SAVING = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
 
 
 class FixedViews(nn.Module):
@@ -37,7 +50,9 @@ def store(count: int) -> ImageStore:
 def trainer_for(method: str, folder: Path, *, images: int = 24, backbone: str = "test_convnext", **options):
     """A tiny run; the network of the default has no batch norm, so that its batch does not matter."""
     torch.manual_seed(0)
-    config = VipriorsConfig.for_backbone(backbone, image_size=32, class_names=NAMES, projector_dim=8)
+    small = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4} if backbone == "resnet18" else {}
+    shape = {"image_size": 32, "class_names": NAMES, "projector_dim": 8, "backbone_args": small}
+    config = VipriorsConfig.for_backbone(backbone, **shape)
     shared = {"output_dir": str(folder), "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 2}
     shared |= {"optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0, "logging_steps": 1, "report_to": "none"}
     shared |= {"eval_strategy": "no", "save_strategy": "no", "method": method} | options
@@ -65,17 +80,15 @@ class Run:
 
         trainer.compute_loss = spy
         trainer.train(**options)
-        state = {name: tensor.clone().contiguous() for name, tensor in self.state(trainer.model).items()}
+        state = {name: full(tensor).clone() for name, tensor in trainer.model.state_dict().items()}
+        deployable = trainer.evaluated()[""].state_dict()
+        state |= {f"deployable {name}": tensor.clone() for name, tensor in deployable.items()}
         rank, world = trainer.args.process_index, trainer.args.world_size
         file = self.folder / f"{name}_{world}_{rank}"
         state["lengths"] = torch.tensor([len(batch) for batch in seen])
         state["seen"] = nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=-1)
         save_file(state, file.with_suffix(".safetensors"))
         file.with_suffix(".json").write_text(json.dumps(trainer.state.log_history))
-
-    @staticmethod
-    def state(method: Method) -> dict[str, Tensor]:
-        return method.state_dict()
 
 
 def work(folder: Path, world: int) -> None:
@@ -86,15 +99,44 @@ def work(folder: Path, world: int) -> None:
     if world == 2:
         accumulated = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
         run("accumulated", trainer_for("supervised", folder / "any", **accumulated))
-        saving = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
-        run("saved", trainer_for("moco", folder / "saved", **saving, **batch))
+        run("saved", trainer_for("moco", folder / "saved", **SAVING, **batch))
+        run("norms", trainer_for("supervised", folder / "any", backbone="resnet18", **batch))
     run("uneven", trainer_for("simclr", folder / "any", images=21, dataloader_drop_last=False, **batch))
     checkpoint = str(folder / "saved" / "checkpoint-3")
     run("resumed", trainer_for("moco", folder / "any", **batch), resume_from_checkpoint=checkpoint)
+    if world == 1:
+        checkpoint = str(folder / "sharded" / "checkpoint-3")
+        run("unsharded", trainer_for("moco", folder / "any", **batch), resume_from_checkpoint=checkpoint)
+
+
+def shard_on_cpu() -> None:
+    """accelerate shards over accelerators alone; torch does on a CPU too: let accelerate take this world for GPUs."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    start = AcceleratorState.__init__
+
+    def as_if_on_gpus(self, *args, **kwargs):
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        start(self, *args, **kwargs)
+
+    AcceleratorState.__init__ = as_if_on_gpus
+    arguments.check_sharding = lambda args: None
+
+
+def sharded_work(folder: Path) -> None:
+    """The same runs under FSDP2."""
+    shard_on_cpu()
+    run, batch = Run(folder), {"per_device_train_batch_size": GLOBAL_BATCH // 2}
+    run("sharded_supervised", trainer_for("supervised", folder / "any", **batch))
+    run("sharded_norms", trainer_for("supervised", folder / "any", backbone="resnet18", **batch))
+    run("sharded_saved", trainer_for("moco", folder / "sharded", **SAVING, **batch))
+    checkpoint = str(folder / "saved" / "checkpoint-3")
+    run("sharded_resumed", trainer_for("moco", folder / "any", **batch), resume_from_checkpoint=checkpoint)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out = Path(sys.argv[1])
-    for processes in (2, 1, 4):
+    in_world(2, lambda: work(out, 2))
+    in_world(2, lambda: sharded_work(out))
+    for processes in (1, 4):
         in_world(processes, lambda world=processes: work(out, world))

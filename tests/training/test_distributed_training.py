@@ -1,4 +1,4 @@
-"""The Trainer on two and four processes: the same steps as on one, uneven epochs, resumption on another number."""
+"""The Trainer on two and four processes, and under FSDP2: the steps of one, uneven epochs, resumption elsewhere."""
 
 import json
 import os
@@ -113,3 +113,30 @@ def test_evaluation_on_two_processes_counts_each_image_once(history):
     assert [log["eval_knn_top1"] * 6 % 1 for log in history("saved", 2) if "eval_knn_top1" in log] == pytest.approx(
         [0, 0], abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("case", "same", "processes"), [("sharded_supervised", "supervised", 1), ("sharded_norms", "norms", 2)]
+)
+def test_fsdp2_takes_the_same_steps(ranks, case, same, processes):
+    """Weights, moving averages and the model that is deployed, whole on both processes. Batch norms have statistics of
+    their own on each process, as with DDP."""
+    expected = ranks(same, processes)
+    assert any(name.startswith("deployable") for name in expected[0])
+    for rank, found in enumerate(ranks(case, 2)):
+        assert_same_state(found, expected[rank % processes], **CLOSE)
+
+
+def test_fsdp2_moves_the_momentum_encoder_and_fills_the_queue(ranks):
+    for found in ranks("sharded_saved", 2):
+        assert_same_state(found, ranks("moco", 1)[0], **CLOSE)
+
+
+@pytest.mark.parametrize(("case", "processes"), [("sharded_resumed", 2), ("unsharded", 1)])
+def test_a_checkpoint_goes_on_with_and_without_fsdp2(folder, ranks, history, case, processes):
+    """One of DDP under FSDP2, and the other way round; both have the same files."""
+    for found in ranks(case, processes):
+        assert_same_state(found, ranks("saved", 2)[0], **CLOSE)
+    assert [log["step"] for log in history(case, processes) if "loss" in log] == [1, 2, 3, 4, 5, 6]
+    files = [{file.name for file in (folder / name / "checkpoint-3").iterdir()} for name in ("saved", "sharded")]
+    assert files[0] == files[1]
