@@ -13,7 +13,8 @@ method, optimizer, precision and batch in a plain loop, fed with views that alre
 --vs somebody else, take turns round by round, so that what else the machine does meets all of them; the figures are
 medians over rounds, and a ratio is taken within each round. A training of its own, alone, tells the parts of a step
 and the peak memory: bytes allocated on a GPU; on a CPU what the process held, libraries included. In several processes
-the figures are for the global batch. The images are noise: none of it looks at what is in them.
+the figures are for the global batch, the memory is the main process's. The images are noise: nothing that is timed
+looks at what is in them.
 
 OUTPUT_DIR gets benchmark.json (all rounds, machine, versions, command) and benchmark.png. (--help lists the options)
 """

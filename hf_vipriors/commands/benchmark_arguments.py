@@ -62,7 +62,10 @@ class BenchmarkArguments:
     vs_workers: int | None = option(None, "DataLoader workers of --vs; not given: one a core.")
     scaling: list[int] = field(
         default_factory=list,
-        metadata={"help": "Also train on stores of so many images, e.g. 500 5000 50000 500000, at the first size."},
+        metadata={
+            "help": "Also train on stores of so many images, e.g. 500 5000 50000 500000, at the first size; a queue "
+            "grows with them, as in real runs, unless --options sets it."
+        },
     )
     estimate: bool = option(
         False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,10 @@ class Ceiling:
         self.module: nn.Module = self.method
         if args.world_size > 1:
             ids = None if self.device.type == "cpu" else [self.device.index]
-            self.module = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                # torch 2.15 renames the option; the new name is unknown to the oldest torch we support.
+                warnings.simplefilter("ignore", FutureWarning)
+                self.module = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
         if args.torch_compile:
             self.module = torch.compile(self.module)
 

@@ -8,6 +8,7 @@ import torch
 from hf_vipriors.commands import benchmark_rivals
 from hf_vipriors.commands.benchmark import main
 from hf_vipriors.commands.benchmark_arguments import METHODS, RIVALS, BenchmarkArguments
+from hf_vipriors.commands.benchmark_report import case_figures
 from hf_vipriors.commands.benchmark_rivals import rival
 from hf_vipriors.commands.benchmark_runs import PARTS, Plan, split
 from hf_vipriors.commands.benchmark_setup import build_case, synthetic_images
@@ -102,15 +103,21 @@ def test_lightly_where_it_is_not_installed(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_benchmarks_are_added_or_replaced_but_never_lost(tmp_path, capsys):
-    first = measured(tmp_path, "--rounds", "1")
+def test_benchmarks_are_added_or_replaced_but_never_lost(tmp_path, capsys, monkeypatch):
+    case = {"image_size": 16, **case_figures({"end_to_end": [2.0], "ceiling": [1.0]}, 8, dict.fromkeys(PARTS, 1.0), 9)}
+    machine = {"device": "CPU", "cpu": "Chip", "cores": 2, "versions": {"torch": "2.15.0"}}
+    rest = {"machine": machine, "settings": {"processes": 1, "torch_compile": False}, "scaling": [], "estimate": []}
+    monkeypatch.setattr(
+        "hf_vipriors.commands.benchmark.benchmark", lambda wish, argv: {"title": wish.method, "cases": [case], **rest}
+    )
+    first = measured(tmp_path)
     with pytest.raises(SystemExit):
         main([*SMALL, "--output_dir", str(tmp_path)])
     assert "--append" in capsys.readouterr().err
-    both = measured(tmp_path, "--rounds", "1", "--method", "simclr", "--append")
-    assert both[0] == first[0] and both[1]["title"].startswith("simclr")
+    both = measured(tmp_path, "--method", "simclr", "--append")
+    assert both[0] == first[0] and [one["title"] for one in both] == ["moco", "simclr"]
     assert (tmp_path / "benchmark-2.png").is_file()
-    assert len(measured(tmp_path, "--rounds", "1", "--overwrite_output_dir")) == 1
+    assert len(measured(tmp_path, "--overwrite_output_dir")) == 1
 
 
 def test_options_of_the_training_reach_it(tmp_path):
