@@ -162,14 +162,15 @@ class RunArguments(TrainingArguments):
         self.workers_are_automatic = self.dataloader_num_workers is None
         if self.workers_are_automatic:
             self.dataloader_num_workers = 0
-        if self.accelerator_config is None:
-            self.accelerator_config = {"non_blocking": self.dataloader_pin_memory}
+        copies_are_automatic = self.accelerator_config is None
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
         for name in ("logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) is not None:
                 check_range(getattr(self, name), name, 0, 1e9)
         super().__post_init__()
+        if copies_are_automatic:
+            self.accelerator_config.non_blocking = self.dataloader_pin_memory
         if self.n_gpu > 1:
             # Several GPUs in one process would become nn.DataParallel, whose replicas have no queue of their own.
             logger.warning("one process uses one GPU; for all of them: accelerate launch --multi_gpu")
