@@ -3,11 +3,11 @@
     accelerate launch scripts/quickstart.py            one seed, about twelve minutes on two cores
     accelerate launch scripts/quickstart.py --full     three seeds, three times as long: mean and interval
 
-500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the strongest
-recipe we know at this length (CutMix, mixup, EMA; --full trains three times as long), a self-supervised teacher (phase 1),
-fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation; fine-tuning from the
-teacher that ships with the package (a long phase 1), and FixMatch from it, which sees the images without labels too;
-then a table, a page with pictures and a student folder that `pipeline()` loads.
+500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the
+strongest recipe we know at this length (CutMix, mixup, EMA; --full trains three times as long), a self-supervised
+teacher (phase 1), fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation;
+fine-tuning from the teacher that ships with the package (a long phase 1), and FixMatch from it, which sees the images
+without labels too; then a table, a page with pictures and a student folder that `pipeline()` loads.
 """
 
 from __future__ import annotations
