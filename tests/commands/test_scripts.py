@@ -54,15 +54,11 @@ def test_teacher_on_two_processes(teacher_options, tmp_path, capsys, method):
 @pytest.mark.slow
 def test_benchmark_on_two_processes(common, tmp_path):
     options = [*common[-4:], "--image_sizes", "16", "--batch", "4", "--images", "32", "--use_cpu"]
-    options += ["--steps", "2", "--warmup", "1", "--rounds", "2", "--output_dir", str(tmp_path)]
+    options += ["--steps", "1", "--warmup", "1", "--rounds", "2", "--output_dir", str(tmp_path)]
     run(*PAIR, "scripts/benchmark.py", *options)
     (found,) = json.loads((tmp_path / "benchmark.json").read_text())["benchmarks"]
     assert found["settings"]["processes"] == 2 and found["settings"]["global_batch"] == 8
     assert found["cases"][0]["images_per_step"] == 8 and len(found["cases"][0]["ratios"]["ceiling"]["rounds"]) == 2
-    refused = run(
-        *PAIR, "scripts/benchmark.py", *options[:-1], str(tmp_path / "b"), "--method", "kd", "--vs", "loop", code=1
-    )
-    assert refused.stderr.count("error: --vs loop runs in one process") == 1
 
 
 @pytest.mark.slow
