@@ -9,6 +9,7 @@ import logging
 import os
 import reprlib
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ COMMON = {
     "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
     "use_cpu",
 }  # fmt: skip
+
+MAIN_SPEAKS_FIRST = 10.0  # seconds
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -171,16 +174,22 @@ def _json(value: dict, where: str) -> str:
 
 
 def run(job: Callable[[], None]) -> None:
-    """Run a command: a user's mistake becomes one line on stderr and exit code 2."""
+    """Run a command: a user's mistake becomes one line on stderr and exit code 2.
+
+    Of several processes that fail alike the main one speaks. The others let it go first, for a launcher ends all as
+    soon as one has ended; what is still there after that has met something of its own, and says so.
+    """
     configure_logging()
     use_all_cores()
     try:
         job()
     except InputError as error:
-        if is_main_process():
-            # From a data worker the message comes with the worker's traceback: the last line is ours.
-            message = str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: ")
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
+        # From a data worker the message comes with the worker's traceback: the last line is ours.
+        message = str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: ")
+        if not is_main_process():
+            time.sleep(MAIN_SPEAKS_FIRST)
+            message = f"process {os.environ['RANK']}: {message}"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
         raise SystemExit(2) from None
 
 
@@ -208,6 +217,8 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     # Pinning memory without an accelerator is merely useless; torch warns at every loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    # accelerate's call of DDP, not ours.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
     if not is_main_process():
         warnings.simplefilter("ignore")  # the main process says the same
 
