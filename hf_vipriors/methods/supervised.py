@@ -84,7 +84,7 @@ class Supervised(Method):
         targets = mixup_target(labels, self.num_classes, smoothing=self.label_smoothing)
         even = len(images) // 2 * 2
         if self.mixer is not None and even:
-            mixed, soft = self.mixer(images[:even], labels[:even])
+            mixed, soft = _drawn_and_mixed(self.mixer, images[:even], labels[:even])
             images, targets = torch.cat([mixed, images[even:]]), torch.cat([soft, targets[even:]])
         return images, targets
 
@@ -110,3 +110,9 @@ class Supervised(Method):
 
     def deployable(self) -> VipriorsForImageClassification:
         return self.student if self.ema is None else self.ema.module
+
+
+@torch.compiler.disable
+def _drawn_and_mixed(mixer: Mixup, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """timm draws with NumPy: inside a compiled graph each draw would be a constant, compiled anew every step."""
+    return mixer(images, labels)
