@@ -89,10 +89,11 @@ class Parser(HfArgumentParser):
             self.print_help_and_exit(everything=first.help_all)
         if first.config:
             argv = self.recipe_arguments(first.config) + argv
+        _, rest = self.parse_known_args(argv)
+        if rest:  # before the settings are checked: a misspelt option may be the one that they lack
+            raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
         try:
-            *parsed, _, rest = self.parse_args_into_dataclasses(
-                argv, return_remaining_strings=True, look_for_args_file=False
-            )
+            *parsed, _ = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         except InputError:
             raise
         except ValueError as error:  # transformers' own checks of its options
@@ -104,8 +105,6 @@ class Parser(HfArgumentParser):
             ImportError,
         ) as error:  # options that name files or programs
             raise InputError(f"an option cannot work: {type(error).__name__} {' '.join(str(error).split())}") from None
-        if rest:
-            raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
         return tuple(parsed)
 
     def recipe_arguments(self, path: str) -> list[str]:

@@ -121,9 +121,16 @@ def _read_config(folder: Path, flag: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # no JSON, no UTF-8, or a nest without end
         config = None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not _names_its_kind(config):
         raise InputError(f"{path} is damaged (--{flag}): train or download it again")
     return config
+
+
+def _names_its_kind(config: dict[str, Any]) -> bool:
+    """Whether what a loader is chosen by has the types it must have."""
+    classes = config.get("architectures")
+    named = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+    return named and isinstance(config.get("model_type"), str | None)
 
 
 def _load_vipriors(folder: str, name: str, config: dict[str, Any], flag: str) -> Teacher:

@@ -89,5 +89,5 @@ def _written_out(node: yaml.Node, sizes: dict[int, int], above: set[int]) -> int
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         sizes[id(node)] = 1 + sum(_written_out(part, sizes, above | {id(node)}) for part in parts)
     if sizes[id(node)] > MOST_VALUES:
-        raise InputError(f"stands for more than {MOST_VALUES:,} values: write fewer aliases")
+        raise InputError(f"stands for more than {MOST_VALUES:,} values, aliases written out: is it a file of options?")
     return sizes[id(node)]

@@ -13,6 +13,8 @@ from torchvision.models import resnet18, resnet50
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.import_checkpoint import import_checkpoint
 
+# torch warns of what it meets on its way to a refusal.
+pytestmark = pytest.mark.filterwarnings("ignore")
 KEPT = "module.encoder_q."
 
 
@@ -94,7 +96,6 @@ def small(request):
     return stream.getvalue()
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @given(data=st.data())
 def test_damaged_files(small, tmp_path, data):
     """Cut, or a few bits turned. It is no ResNet, so that a file which is read in spite of that is refused later."""
