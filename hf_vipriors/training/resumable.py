@@ -103,19 +103,24 @@ class ResumableTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             staged = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        except (OSError, SafetensorError) as error:
+            self._staging = False
+            self._seal(staged, Path(self._get_output_dir(trial)) / staged.name)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # what torch.save writes with
+                raise
             self._discard()
             raise InputError(
                 f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: "
-                f"{' '.join(str(error).split())}; {self.way_back()}"
+                f"{' '.join(str(error).split())[:200]}; {self.way_back()}"
             ) from None
         finally:
             self._staging = False
-        final = Path(self.args.output_dir) / staged.name
+
+    def _seal(self, staged: Path, final: Path) -> None:
         if self.state.best_global_step:
             best = final.with_name(f"checkpoint-{self.state.best_global_step}")
-            known = best == final or best.exists()
-            self.state.best_model_checkpoint = str(best) if known else self.state.best_model_checkpoint
+            if best == final or best.exists():
+                self.state.best_model_checkpoint = str(best)
         self.accelerator.wait_for_everyone()
         wrong = first_not_finite(staged / METHOD_STATE) if self.args.should_save else None
         if self._anywhere(wrong is not None):
@@ -125,7 +130,7 @@ class ResumableTrainer(Trainer):
                 f"lower --learning_rate ({self.args.learning_rate:g}); {self.way_back()}"
             )
         if self.args.should_save:
-            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))  # the best one is known by its final name now
             seal(staged, final)
             rotate_checkpoints(
                 str(final.parent),

@@ -26,7 +26,7 @@ from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
 from .checkpoints import METHOD_STATE, newest_checkpoint, read_method_state
-from .optimizer import follow_layout, optimizer_class, split_by_rate
+from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
 from .resumable import ResumableTrainer
 
 logger = logging.getLogger(__name__)
@@ -134,6 +134,8 @@ class MethodTrainer(ResumableTrainer):
         optimizer = super().create_optimizer(model)
         split_by_rate(optimizer, self.model)
         optimizer.register_load_state_dict_post_hook(follow_layout)
+        if isinstance(optimizer, torch.optim.SGD):
+            optimizer.register_step_pre_hook(begin_momentum)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):

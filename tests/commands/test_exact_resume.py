@@ -1,0 +1,102 @@
+"""A run that was killed with SIGKILL at any moment and resumed ends, bit by bit, as the run that was never killed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers.trainer_pt_utils import safe_globals
+
+WORKER = Path(__file__).with_name("resume_worker.py")
+SPEEDS = {"images_per_second", "seconds"}  # and what ends in _runtime or _per_second
+
+
+def figures(found):
+    """Without times and speeds."""
+    if isinstance(found, list):
+        return [figures(one) for one in found]
+    if not isinstance(found, dict):
+        return found
+    speeds = {name for name in found if name.endswith(("_runtime", "_per_second"))} | SPEEDS
+    return {name: figures(value) for name, value in found.items() if name not in speeds}
+
+
+def assert_equal(found, expected, where):
+    assert type(found) is type(expected), where
+    if isinstance(found, torch.Tensor):
+        assert found.dtype == expected.dtype and torch.equal(found, expected), where
+    elif isinstance(found, np.ndarray):
+        assert np.array_equal(found, expected), where
+    elif isinstance(found, dict):
+        assert found.keys() == expected.keys(), where
+        for name, value in found.items():
+            assert_equal(value, expected[name], f"{where}: {name}")
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(expected), where
+        for number, value in enumerate(found):
+            assert_equal(value, expected[number], f"{where}: {number}")
+    else:
+        assert found == expected, where
+
+
+def assert_same_run(folder, whole):
+    """Weights, queues, averages, optimizer, schedule, random numbers, sums for the next log; logs and metrics."""
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    compared = set()
+    for name in names:
+        ours, theirs = folder / name, whole / name
+        if name.suffix == ".safetensors":
+            assert_equal(load_file(ours), load_file(theirs), str(name))
+        elif name.suffix in (".pt", ".pth"):
+            with safe_globals():  # for numpy's random state
+                states = [torch.load(file, weights_only=True) for file in (ours, theirs)]
+            assert_equal(*states, str(name))
+        elif name.name in ("trainer_state.json", "metrics.json"):
+            history = [json.loads(file.read_text()) for file in (ours, theirs)]
+            if name.name == "trainer_state.json":
+                history = [each["log_history"] for each in history]
+            assert_equal(*map(figures, history), str(name))
+        else:
+            continue
+        compared.add(name.name)
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "metrics.json"} <= compared
+    assert any(name.startswith("rng_state") for name in compared)
+    assert any(name.startswith("log_window") for name in compared)
+
+
+def assert_exact(folder, photos, kills, *cases):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, WORKER, folder, photos, str(kills), *cases]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for case in cases:
+        for told in json.loads((folder / case / "story.json").read_text()):
+            log = folder / case / f"{told['run']}.log"
+            assert told["resumed"] == 0, (case, told, log.read_text()[-2000:])
+            # A run that the clock was to kill may have ended before.
+            assert told["killed"] == -9 or told["run"] == "clock", (case, told)
+            try:
+                assert_same_run(folder / case / told["run"], folder / case / "whole")
+            except AssertionError as error:
+                raise AssertionError(f"{case}, killed at {told['at']}: {error}") from None
+
+
+def test_killed_while_saving_and_by_the_clock(photos, tmp_path):
+    assert_exact(tmp_path, photos, 1, "supervised")
+
+
+def test_two_processes(photos, tmp_path):
+    assert_exact(tmp_path, photos, 1, "two")
+
+
+@pytest.mark.slow
+def test_every_method_killed_anywhere(photos, tmp_path):
+    """Also streamed with two workers, evaluated by epochs, and with accumulation: 24 seeded kills, 12 by the clock."""
+    cases = ("moco", "simclr", "streamed", "seed", "dogo", "supervised", "epochs", "overhaul", "kd", "fixmatch")
+    assert_exact(tmp_path, photos, 2, *cases, "sskd", "crd")
