@@ -1,7 +1,10 @@
 """A run that was killed with SIGKILL at any moment and resumed ends, bit by bit, as the run that was never killed."""
 
+import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers.trainer_pt_utils import safe_globals
+
+from hf_vipriors.commands import train_teacher
+from hf_vipriors.training.callbacks import StepHooks
+from hf_vipriors.training.output_folder import LOCK_FILE
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 SPEEDS = {"images_per_second", "seconds"}  # and what ends in _runtime or _per_second
@@ -100,3 +107,43 @@ def test_every_method_killed_anywhere(photos, tmp_path):
     """Also streamed with two workers, evaluated by epochs, and with accumulation: 24 seeded kills, 12 by the clock."""
     cases = ("moco", "simclr", "streamed", "seed", "dogo", "supervised", "epochs", "overhaul", "kd", "fixmatch")
     assert_exact(tmp_path, photos, 2, *cases, "sskd", "crd")
+
+
+def test_signal_ends_a_command_with_the_line_that_goes_on(teacher_options, tmp_path, capsys, monkeypatch):
+    begin = StepHooks.on_step_begin
+
+    def interrupted(self, args, state, control, **options):
+        begin(self, args, state, control, **options)
+        if state.global_step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(StepHooks, "on_step_begin", interrupted)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "scripts/train_teacher.py", "--output_dir", "my run"])
+    with pytest.raises(SystemExit) as stop:
+        train_teacher.main([*teacher_options, "--output_dir", str(tmp_path / "run"), "--save_steps", "3"])
+    assert stop.value.code == 143
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped by")]
+    assert f"SIGTERM at step 5: saved in {tmp_path / 'run' / 'checkpoint-5'}; go on with: " in line
+    assert line.endswith("scripts/train_teacher.py --output_dir 'my run' --resume_from_checkpoint true")
+    assert not (tmp_path / "run" / LOCK_FILE).exists(), "the folder is free again"
+    monkeypatch.setattr(StepHooks, "on_step_begin", begin)
+    more = ["--resume_from_checkpoint", "true", "--save_steps", "3"]
+    train_teacher.main([*teacher_options, "--output_dir", str(tmp_path / "run"), *more])
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_second_run_is_refused_before_it_writes(teacher_options, teacher_folder, contents, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(teacher_folder, run)
+    descriptor = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # of another open file, which is as good as of another process
+    before = contents(run)
+    for wish in (["--overwrite_output_dir"], ["--resume_from_checkpoint", "true"]):
+        with pytest.raises(SystemExit) as stop:
+            train_teacher.main([*teacher_options, "--output_dir", str(run), *wish])
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert stop.value.code == 2 and "another run" in line and "is writing there" in line
+        assert contents(run) == before
+    os.close(descriptor)
+    train_teacher.main([*teacher_options, "--output_dir", str(run), "--overwrite_output_dir"])
+    assert not (run / LOCK_FILE).exists()

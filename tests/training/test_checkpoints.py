@@ -232,11 +232,8 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(trainer, tmp_path):
     with pytest.raises(InputError, match=r"student.* is not finite at step 6.*checkpoint-4 is the last good"):
         made.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-4"]
-    assert (
-        load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")["student.classifier.weight"]
-        .isfinite()
-        .all()
-    )
+    kept = load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in kept.values())
 
 
 def test_loss_that_is_no_number_names_step_parts_and_the_way_back(trainer, tmp_path):
