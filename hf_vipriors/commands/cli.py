@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import reprlib
+import shlex
+import signal
 import sys
 import time
 import warnings
@@ -23,6 +25,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError
 from ..training.arguments import unknown_option
+from ..training.signals import Stopped
 from ..training.yaml_files import yaml_mapping
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
@@ -172,11 +175,17 @@ def _json(value: dict, where: str) -> str:
         raise InputError(f"{where} is no JSON: {error}") from None
 
 
-def run(job: Callable[[], None]) -> None:
+def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None:
     """Run a command: a user's mistake becomes one line on stderr and exit code 2.
+
+    A signal becomes one line and exit code 128 + signal.
 
     Of several processes that fail alike the main one speaks. The others let it go first, for a launcher ends all as
     soon as one has ended; what is still there after that has met something of its own, and says so.
+
+    Args:
+        job: what the command does.
+        resume: the options with which the same command goes on after a signal, or None where it only starts anew.
     """
     configure_logging()
     use_all_cores()
@@ -190,6 +199,37 @@ def run(job: Callable[[], None]) -> None:
             message = f"process {os.environ['RANK']}: {message}"
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
         raise SystemExit(2) from None
+    except Stopped as stop:
+        if is_main_process():
+            goes_on = resume is not None and (stop.goes_on or not resume)
+            line = f"{stop}; go on with: {resume_command(sys.orig_argv, resume)}" if goes_on else str(stop)
+            Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
+        raise SystemExit(stop.code) from None
+    except KeyboardInterrupt:
+        if is_main_process():
+            Console(stderr=True, soft_wrap=True, highlight=False).print("interrupted: nothing is written half")
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def resume_command(argv: Sequence[str], options: Sequence[str]) -> str:
+    """The command line of this process with ``options``, under the launcher that it was started by.
+
+    Example:
+        >>> started = ["python", "scripts/train_teacher.py", "--resume_from_checkpoint", "latest", "--seed", "1"]
+        >>> resume_command(started, ["--resume_from_checkpoint", "true"])
+        'python scripts/train_teacher.py --seed 1 --resume_from_checkpoint true'
+    """
+    words = [word for place, word in enumerate(argv) if (place, word) != (1, "-u")]  # torchrun's own
+    for option in options[::2]:
+        for spelling in (option, option.replace("_", "-")):
+            while spelling in words:
+                at = words.index(spelling)
+                del words[at : at + 2]
+            words = [word for word in words if not word.startswith(f"{spelling}=")]
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if "ACCELERATE_MIXED_PRECISION" in os.environ or processes != "1":
+        words[:2] = ["accelerate", "launch", *(["--num_processes", processes] if processes != "1" else []), words[1]]
+    return shlex.join([*words, *options])
 
 
 def use_all_cores() -> None:

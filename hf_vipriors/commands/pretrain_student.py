@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data, args = cli.Parser([DataArguments, PretrainArguments], __doc__).parse(argv)
         pretrain_student(data, args)
 
-    cli.run(job)
+    cli.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

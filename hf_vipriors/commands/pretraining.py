@@ -88,6 +88,7 @@ def contrastive_views(args: TeacherArguments, config: VipriorsConfig, **options:
     )
 
 
+@wiring.holding_output_dir
 def pretrain(
     command: str,
     data: DataArguments,

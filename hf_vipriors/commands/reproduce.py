@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None
             transformers_logging.disable_progress_bar()
             reproduce(args, console)
 
-    cli.run(job)
+    cli.run(job, resume=[])  # what is finished is not run again
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from ..data import ImageSplits
 from ..errors import InputError
 from ..training import DataArguments, StudentArguments
+from ..training.checkpoints import complete_checkpoint
 from ..training.search import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 from ..training.search_space import SearchSpace, check_searchable
 from . import cli, wiring
@@ -197,7 +198,7 @@ def resume_point(data: DataArguments, args: StudentArguments) -> str | None:
     folder = Path(args.output_dir)
     wish = str(args.resume_from_checkpoint).lower() in ("true", "latest", "yes")
     begun = (folder / SEARCH / JOURNAL).is_file() and not (folder / "metrics.json").is_file()
-    if not (args.trials and wish and begun) or any(map(wiring.complete_checkpoint, folder.glob("checkpoint-*"))):
+    if not (args.trials and wish and begun) or any(map(complete_checkpoint, folder.glob("checkpoint-*"))):
         return wiring.resume_point(args)
     if other_search(folder / SEARCH, search_identity(SearchSpace.read(args.search_space), data, args)):
         raise InputError(

@@ -52,6 +52,7 @@ class StudentResult:
     facts: CardFacts
 
 
+@wiring.holding_output_dir
 def train_student(data: DataArguments, args: StudentArguments, splits: ImageSplits | None = None) -> StudentResult:
     """Run phase 2 from data and teacher to a native checkpoint with its card.
 
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_not_given(sys.argv[1:] if argv is None else argv, args)
         train_student(data, args)
 
-    cli.run(job)
+    cli.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data, args = cli.Parser([DataArguments, TeacherArguments], __doc__).parse(argv)
         train_teacher(data, args)
 
-    cli.run(job)
+    cli.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

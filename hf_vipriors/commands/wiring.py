@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import transformers
 from datasets import Dataset
@@ -33,7 +35,8 @@ from ..hub.card_facts import FACTS_FILE
 from ..methods import Method
 from ..models import VipriorsConfig
 from ..training import DataArguments, MethodTrainer, RunArguments, guard_output_dir
-from ..training.trainer import METHOD_STATE, read_method_state
+from ..training.checkpoints import STAGING, damage, newest_checkpoint, read_method_state
+from ..training.output_folder import lock_folder, locked_folders, unlock_folders
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
@@ -54,6 +57,7 @@ PARTS = ("native", "peer")
 # A teacher's self-supervision head lies beside it, with what it was fitted on in its name.
 HEAD = "sskd_head"
 TEN_CROP_PCT = 0.875
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 def load_data(data: DataArguments) -> ImageSplits:
@@ -135,12 +139,6 @@ def check_alone_in_batch(args: RunArguments, images: int) -> None:
         logger.info("the last batch of an epoch would hold a single image: it is left out")
 
 
-def complete_checkpoint(folder: Path) -> bool:
-    """Whether all that an exact resumption needs lies there: a run killed while saving leaves less."""
-    names = (METHOD_STATE, "optimizer.pt", "scheduler.pt", "trainer_state.json")
-    return all((folder / name).is_file() for name in names) and any(folder.glob("rng_state*.pth"))
-
-
 def resume_point(args: RunArguments) -> str | None:
     """The checkpoint to go on from: 'true' or 'latest' for the newest whole one in the output folder, or a folder.
 
@@ -153,15 +151,13 @@ def resume_point(args: RunArguments) -> str | None:
     if str(wish).lower() not in ("true", "latest", "yes"):
         if not Path(wish).is_dir():
             raise InputError(f"no such checkpoint folder {wish} (--resume_from_checkpoint)")
-        if not complete_checkpoint(Path(wish)):
-            raise InputError(f"checkpoint {wish} is not whole: give another, or --resume_from_checkpoint true")
+        wrong = damage(Path(wish))
+        if wrong is not None:
+            raise InputError(
+                f"checkpoint {wish} is not whole ({wrong}): give another, or --resume_from_checkpoint true"
+            )
         return str(wish)
-    folders = [f for f in Path(args.output_dir).glob("checkpoint-*") if f.name.removeprefix("checkpoint-").isdigit()]
-    for folder in sorted(folders, key=lambda f: int(f.name.removeprefix("checkpoint-")), reverse=True):
-        if complete_checkpoint(folder):
-            return str(folder)
-        logger.warning("%s is not whole (killed while saving?): the one before it is used", folder)
-    raise InputError(f"nothing to resume: {args.output_dir} holds no whole checkpoint-N folder")
+    return newest_checkpoint(args.output_dir)
 
 
 def resumes_in_place(args: RunArguments, resume: str | None) -> bool:
@@ -181,13 +177,18 @@ def load_method_state(method: Method, resume: str | None) -> None:
 def claim_output_dir(args: RunArguments, data: DataArguments, command: str, resume: str | None) -> None:
     """Write what is about to run into the output folder, after clearing the run it replaces (main process only).
 
-    Of an old run only files that runs write are removed; anything else in the folder stays.
+    Of an old run only files that runs write are removed; anything else in the folder stays. The folder is locked
+    until the run ends, see :func:`holding_output_dir`.
+
+    Raises:
+        InputError: another run is writing there.
     """
     if not args.should_save:
         return
     folder = Path(args.output_dir)
+    lock_folder(args.output_dir)
     if args.overwrite_output_dir and not resumes_in_place(args, resume) and folder.is_dir():
-        for checkpoint in folder.glob("checkpoint-*"):
+        for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob(STAGING)):
             shutil.rmtree(checkpoint)
         for part in (folder, *(folder / name for name in PARTS)):
             for name in (*OURS, RUN_FILE):
@@ -197,9 +198,22 @@ def claim_output_dir(args: RunArguments, data: DataArguments, command: str, resu
                 part.rmdir()
         for head in folder.glob(f"{HEAD}-*.safetensors"):
             head.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {"command": command, "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
     write_json(folder / RUN_FILE, settings)
+
+
+def holding_output_dir(run: Callable[P, R]) -> Callable[P, R]:
+    """For a function that is a whole run: when it ends, the folder it claimed is free again."""
+
+    @functools.wraps(run)
+    def held(*args: P.args, **options: P.kwargs) -> R:
+        before = locked_folders()
+        try:
+            return run(*args, **options)
+        finally:
+            unlock_folders(locked_folders() - before)
+
+    return held
 
 
 def training_seconds(trainer: MethodTrainer, resume: str | None) -> float | None:

@@ -1,10 +1,11 @@
 """Training: arguments, the trainers that add contrastive and distillation losses to ``transformers.Trainer``."""
 
 from .arguments import DataArguments, RunArguments
+from .output_folder import guard_output_dir
 from .pretrain_arguments import PretrainArguments
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
-from .trainer import MethodTrainer, StudentTrainer, TeacherTrainer, guard_output_dir
+from .trainer import MethodTrainer, StudentTrainer, TeacherTrainer
 
 __all__ = [
     "DataArguments",

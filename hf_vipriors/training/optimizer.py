@@ -53,3 +53,15 @@ def follow_layout(optimizer: Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def begin_momentum(optimizer: Optimizer, *step: Any) -> None:
+    """Before a step of SGD: what gets its first gradient now, later than others, begins with no momentum.
+
+    The fused kernel takes momentum of all parameters or of none, and connectors of a distillation that begins at a
+    later epoch would have none. From zero the first momentum is the gradient itself, as without the kernel.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -100,6 +100,9 @@ class SearchTrainer(StudentTrainer):
         self._parts.clear()
         return options["method"].to(memory_format=torch.channels_last)
 
+    def kept_without_checkpoints(self) -> str:
+        return "the trials that were finished are kept"
+
     def diverged(self, loss: float) -> None:
         """The trial ends, and has what it is worth."""
         self.control.should_training_stop = True

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
@@ -31,15 +27,16 @@ from ..evaluation.frozen import knn_score
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
-from .optimizer import follow_layout, optimizer_class, split_by_rate
+from .checkpoints import METHOD_STATE, newest_checkpoint, read_method_state
+from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
+from .resumable import ResumableTrainer
 from .sharding import ShardedTrainer, whole
 
 logger = logging.getLogger(__name__)
-METHOD_STATE = "model.safetensors"
 ARGUMENTS = "training_args.json"
 
 
-class MethodTrainer(ShardedTrainer):
+class MethodTrainer(ResumableTrainer, ShardedTrainer):
     """Trains a :class:`hf_vipriors.methods.Method` on an image store.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
@@ -71,7 +68,6 @@ class MethodTrainer(ShardedTrainer):
         self.class_names = class_names
         if args.learning_rate is None:
             logger.info(args.settle_learning_rate(args.default_base_learning_rate))
-        self._parts: dict[str, list[Tensor]] = defaultdict(list)
         self._micro_step = 0
         self._window = (time.perf_counter(), 0)
         super().__init__(
@@ -141,6 +137,8 @@ class MethodTrainer(ShardedTrainer):
         optimizer = super().create_optimizer(model)
         split_by_rate(optimizer, self.model)
         optimizer.register_load_state_dict_post_hook(follow_layout)
+        if isinstance(optimizer, torch.optim.SGD):
+            optimizer.register_step_pre_hook(begin_momentum)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
@@ -174,9 +172,11 @@ class MethodTrainer(ShardedTrainer):
         Raises:
             InputError: always.
         """
+        wrong = sorted(name for name, values in self._parts.items() if not torch.stack(values).isfinite().all())
         raise InputError(
-            f"the loss is {loss} at step {self.state.global_step}: the training has diverged; lower --learning_rate "
-            f"({self.args.learning_rate:g}), or look for NaN in the teacher"
+            f"the loss is {loss} at step {self.state.global_step} (not finite: {', '.join(wrong) or 'none here'}): "
+            f"the training has diverged; lower --learning_rate ({self.args.learning_rate:g}), or look for NaN in the "
+            f"teacher; {self.way_back()}"
         )
 
     def _window_parts(self) -> dict[str, float]:
@@ -211,9 +211,7 @@ class MethodTrainer(ShardedTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
-            if resume_from_checkpoint is None:
-                raise InputError(f"nothing to resume: {self.args.output_dir} holds no checkpoint-N folder")
+            resume_from_checkpoint = newest_checkpoint(self.args.output_dir)
         if resume_from_checkpoint:
             self._compare_batch(Path(resume_from_checkpoint))
             if self.is_fsdp_enabled:
@@ -309,47 +307,3 @@ def counted(batch: Batch) -> dict[str, Any]:
     known = batch["labels"] >= 0
     labelled = int(known.sum())
     return {**collate(batch), "labelled": labelled if known[:labelled].all() else None}
-
-
-def read_method_state(method: nn.Module, checkpoint: str) -> None:
-    """Load a checkpoint's tensors. Every one must be there and fit: a queue left at random would pass unnoticed.
-
-    Raises:
-        InputError: when the checkpoint is missing, damaged or of another run.
-    """
-    file = Path(checkpoint) / METHOD_STATE
-    if not file.is_file():
-        raise InputError(f"no checkpoint of ours in {checkpoint}: {METHOD_STATE} is missing")
-    try:
-        method.load_state_dict(load_file(file))
-    except SafetensorError as error:
-        raise InputError(f"checkpoint {checkpoint} is damaged: {' '.join(str(error).split())[:200]}") from None
-    except RuntimeError as error:
-        raise InputError(f"checkpoint {checkpoint} is of another run: {' '.join(str(error).split())[:300]}") from None
-
-
-def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
-    """Refuse a folder that holds something, unless the run in it is to be resumed or replaced.
-
-    Raises:
-        InputError: naming the folder and the flag that mends it.
-    """
-    folder = Path(directory)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output_dir {directory} is a file: give a folder")
-    parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"--output_dir {directory} cannot be written: no rights on {parent}")
-    if not folder.exists() or not any(folder.iterdir()) or resume:
-        return
-    ours = (folder / "run.json").is_file()
-    if overwrite and ours:
-        return
-    if overwrite:
-        raise InputError(f"--output_dir {directory} holds files that no run of ours made: choose another folder")
-    if ours:
-        raise InputError(
-            f"--output_dir {directory} holds another run: add --overwrite_output_dir to replace it, "
-            "--resume_from_checkpoint true to go on with it, or choose another folder"
-        )
-    raise InputError(f"--output_dir {directory} is not empty: choose another folder")

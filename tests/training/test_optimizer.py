@@ -13,7 +13,7 @@ from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.methods import KnowledgeDistillation, MoCo, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer
-from hf_vipriors.training.optimizer import follow_layout, optimizer_class
+from hf_vipriors.training.optimizer import begin_momentum, follow_layout, optimizer_class
 from hf_vipriors.views import ClassificationViews
 
 LAST = torch.channels_last
@@ -158,3 +158,19 @@ def test_a_loss_that_is_no_number_ends_the_training_at_the_next_log(tiny_config,
     with pytest.raises(InputError, match="nan at step 4.*--learning_rate"):
         trainer.train()
     assert trainer.state.global_step == 4
+
+
+def test_a_first_gradient_that_comes_late_steps_as_without_the_fused_kernel():
+    """As a connector's of a distillation that begins at a later epoch."""
+    found = {}
+    for fused in (True, False):
+        early, late = (torch.nn.Parameter(torch.ones(3, 2)) for _ in range(2))
+        optimizer = torch.optim.SGD([early, late], lr=0.1, momentum=0.9, nesterov=True, fused=fused)
+        optimizer.register_step_pre_hook(begin_momentum)
+        for step in range(4):
+            early.grad = torch.full_like(early, step + 1.0)
+            late.grad = torch.full_like(late, 2.0) if step >= 2 else None
+            optimizer.step()
+        found[fused] = torch.stack([early.detach(), late.detach()])
+    torch.testing.assert_close(found[True], found[False])
+    assert (found[True][1] < 0.6).all(), "it moved"
