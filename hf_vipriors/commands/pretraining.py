@@ -20,6 +20,7 @@ from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments, TeacherArguments, TeacherTrainer
 from ..views import VIEW_INTERPOLATION, ContrastiveViews
 from . import cards, publishing, wiring
+from .leaks import look_for_leaks
 
 logger = logging.getLogger(__name__)
 
@@ -136,11 +137,14 @@ def pretrain(
         evaluation_store=validation,
         class_names=splits.class_names,
     )
+    if args.guards:
+        look_for_leaks(trainer.guards, splits, ("train", "unlabelled"))
     trainer.train(resume_from_checkpoint=resume)
     shared = {
         "images": len(stores[0]),
         "chance_level": method.chance_level(args.step_images),
         "seconds": wiring.training_seconds(trainer, resume),
+        "warnings": trainer.guards.found(),
     }
     results = {}
     for prefix, model in method.evaluated().items():

@@ -34,6 +34,7 @@ from ..hub.teachers import load_teacher
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
 from . import cards, cli, publishing, search, wiring
+from .leaks import look_for_leaks
 from .search_checks import check_not_given
 from .student_setup import fit_teacher_head, set_up_student, student_config
 
@@ -73,6 +74,8 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
         wiring.claim_output_dir(args, data, "train_student", resume)
     fit_teacher_head(setup, data, splits, teacher)
     trainer = StudentTrainer(**setup.trainer_options())
+    if run.guards:
+        look_for_leaks(trainer.guards, splits, ("train", "unlabelled") if run.unlabelled_ratio else ("train",))
     trainer.train(resume_from_checkpoint=resume)
     seconds = wiring.training_seconds(trainer, resume)
     result = finish(setup.method.deployable(), setup.images.test, data, run, splits, trainer, seconds, found)
@@ -95,6 +98,7 @@ def finish(
     answers = probabilities(student, test_store, batch_size=batch, device=args.device)
     result = score(answers.values, answers.labels, splits.class_names)
     metrics = {"test": result.to_dict(), "seconds": seconds, "test_is_validation": splits.test_is_validation}
+    metrics["warnings"] = trainer.guards.found()
     if found is not None:
         metrics["search"] = found
     if args.corruptions:
