@@ -152,8 +152,8 @@ def test_few_images(student):
 
 def by_heart():
     """What is right in training is wrong in validation: it falls from what guessing gives."""
-    data = coloured(40), coloured(48, seed=1, wrong=1.0)
-    return data, {"max_steps": 40, "eval_strategy": "steps", "eval_steps": 2, "learning_rate": 0.05}
+    data = coloured(40, noise=5), coloured(48, noise=5, seed=1, wrong=1.0)
+    return data, {"max_steps": 60, "eval_strategy": "steps", "eval_steps": 3, "learning_rate": 0.05}
 
 
 def test_learnt_by_heart_while_validation_falls(student):
