@@ -82,9 +82,9 @@ def settings_read(args: TeacherArguments | StudentArguments) -> tuple[str, ...]:
 
 
 def common_facts(
-    data: DataArguments, args: TeacherArguments | StudentArguments, splits: ImageSplits, seconds: float | None
+    data: DataArguments, args: TeacherArguments | StudentArguments, splits: ImageSplits, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """What every card says: data, settings, time, versions."""
+    """What every card says: data, settings, time, versions, what the guards said."""
     ours = data.dataset_name == FASHION_VIPRIORS
     name = "Fashion-VIPriors" if ours else dataset_title(data)
     per_class = data.images_per_class or (50 if ours else None)
@@ -108,11 +108,18 @@ def common_facts(
         "split": "validation" if splits.test_is_validation else "test",
         "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
         "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
-        "seconds": seconds,
+        "seconds": metrics.get("seconds"),
         "emissions": emissions(Path(args.output_dir)),
         "hardware": hardware(),
         "versions": wiring.versions(),
+        "fingerprint": metrics.get("fingerprint", {}),
+        "warnings": warning_lines(metrics),
     }
+
+
+def warning_lines(metrics: dict[str, Any]) -> list[str]:
+    """What the guards said, with its step; none of a run that had no guards."""
+    return [f"at step {each['step']}: {each['text']}" for each in metrics.get("warnings", [])]
 
 
 def protocol_words(data: DataArguments) -> list[str]:
@@ -202,7 +209,7 @@ def teacher_facts(
         teacher=[teacher_name(args.teacher)] if isinstance(args, PretrainArguments) and args.teacher else [],
         base_models=base_models([args.teacher]) if isinstance(args, PretrainArguments) and args.teacher else [],
         papers=PAPERS[args.method],
-        **common_facts(data, args, splits, metrics.get("seconds")),
+        **common_facts(data, args, splits, metrics),
     )
 
 
@@ -213,7 +220,7 @@ def student_facts(
     splits: ImageSplits,
     metrics: dict[str, Any],
 ) -> CardFacts:
-    common = common_facts(data, args, splits, metrics.get("seconds"))
+    common = common_facts(data, args, splits, metrics)
     if "search" in metrics:
         common["settings"]["settings chosen on validation, of trials"] = metrics["search"]["trials"]
     return CardFacts(

@@ -29,7 +29,7 @@ from ..evaluation.report_text import interval, percent
 from ..evaluation.saliency import overlaid, saliency, saliency_figure
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
-from . import cards, wiring
+from . import cards, fingerprint, wiring
 from .quickstart_report import worst_indices, worst_mistakes
 
 Model = VipriorsModel | VipriorsForImageClassification
@@ -267,8 +267,21 @@ def sections_of(
     if curves is not None:
         training.how = "From the run's own log. A dashed line is what guessing would give."
         training.cards = [drawing(curves, "learning", "Training loss and validation accuracy over the epochs")]
+    if (told := run_table(measured)) is not None:
+        training.cards.append(told)
     scores = Section("Every measurement", cards=[measurements(measured)], wide=True)
     return [sure, *more, training, scores]
+
+
+def run_table(measured: Measured) -> Any:
+    """Fingerprints and warnings of the models whose folder tells how they were trained; None where none does."""
+    body = []
+    for name in measured.models:
+        file = Path(name) / "metrics.json"
+        found = wiring.read_json(file) if file.is_file() else {}
+        told = [fingerprint.words(found["fingerprint"])] if found.get("fingerprint") else []
+        body += [[measured.label(name), line] for line in told + cards.warning_lines(found)]
+    return table(["model", "fingerprint, and what was warned of while it trained"], body) if body else None
 
 
 def measurements(measured: Measured) -> Any:

@@ -20,6 +20,8 @@ from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments, TeacherArguments, TeacherTrainer
 from ..views import VIEW_INTERPOLATION, ContrastiveViews
 from . import cards, publishing, wiring
+from .fingerprint import fingerprint, record
+from .leaks import look_for_leaks
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +127,12 @@ def pretrain(
     method, views = build(splits.class_names, images_for)
     config = method.deployable().config
     bank, validation = evaluation_stores(splits, config, data, args)
+    used = {"train": stores[0], "bank": bank, "validation": validation}
+    sums = fingerprint(used, method, args) if args.should_save else {}
     wiring.load_method_state(method, resume)
     publishing.check_push(args, config, "teacher")
     wiring.claim_output_dir(args, data, command, resume)
+    record(args, sums)
     trainer = TeacherTrainer(
         method,
         args,
@@ -137,11 +142,15 @@ def pretrain(
         evaluation_store=validation,
         class_names=splits.class_names,
     )
+    if args.guards:
+        look_for_leaks(trainer.guards, splits, ("train", "unlabelled"))
     trainer.train(resume_from_checkpoint=resume)
     shared = {
         "images": len(stores[0]),
         "chance_level": method.chance_level(args.step_images),
         "seconds": wiring.training_seconds(trainer, resume),
+        "warnings": trainer.guards.found(),
+        "fingerprint": sums,
     }
     results, models = {}, trainer.evaluated()
     for prefix, model in models.items():

@@ -17,6 +17,7 @@ from ..evaluation.knn import nearest_neighbours
 from ..evaluation.report import Curve, Report, RunRow, feature_map_2d
 from ..training import DataArguments
 from . import cards, wiring
+from .fingerprint import words
 from .pretraining import PretrainingResult
 from .train_student import StudentResult
 
@@ -220,4 +221,7 @@ def settings(seed: Seed) -> dict[str, Any]:
     for name, run in runs:
         arguments = wiring.read_json(run.directory / wiring.RUN_FILE)["arguments"]
         chosen[name] = ", ".join(f"{k} {arguments[k]}" for k in keys if arguments.get(k) is not None)
+        chosen[f"{name}, fingerprint"] = words(run.metrics["fingerprint"])
+        if run.metrics["warnings"]:
+            chosen[f"{name}, warned"] = "; ".join(cards.warning_lines(run.metrics))
     return chosen

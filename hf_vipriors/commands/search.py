@@ -27,7 +27,7 @@ SETTINGS = "settings.json"
 NO_INFLUENCE = {
     "trials", "search_space", "settings_of", "output_dir", "overwrite_output_dir", "resume_from_checkpoint",
     "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval", "dataloader_num_workers", "eval_strategy",
-    "eval_steps", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "corruptions",
+    "eval_steps", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "corruptions", "guards",
 }  # fmt: skip
 
 

@@ -134,6 +134,7 @@ def head_arguments(args: StudentArguments, folder: str) -> RunArguments:
         seed=args.seed,
         bf16=args.bf16,
         use_cpu=args.use_cpu,
+        guards=False,  # the run itself says what there is to say of the images
     )
 
 

@@ -35,6 +35,9 @@ class StudentImages:
     validation: Dataset
     test: Dataset
 
+    def by_split(self) -> dict[str, Dataset]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
 
 @dataclass
 class StudentSetup:

@@ -34,6 +34,8 @@ from ..hub.teachers import load_teacher
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
 from . import cards, cli, publishing, search, wiring
+from .fingerprint import fingerprint, record
+from .leaks import look_for_leaks
 from .search_checks import check_not_given
 from .student_setup import fit_teacher_head, set_up_student, student_config
 
@@ -69,14 +71,18 @@ def train_student(data: DataArguments, args: StudentArguments, splits: ImageSpli
     tuned = search.tune(data, args, splits, teacher, resume) if args.trials or args.settings_of else None
     run, found, images = (args, None, None) if tuned is None else (tuned.args, tuned.found, tuned.images)
     setup = set_up_student(data, run, splits, teacher, images)
+    sums = fingerprint(setup.images.by_split(), setup.method, run) if run.should_save else {}
     wiring.load_method_state(setup.method, resume)
     if not args.trials or resume is not None:  # trials have claimed the folder
         wiring.claim_output_dir(args, data, "train_student", resume)
+    record(run, sums)
     fit_teacher_head(setup, data, splits, teacher)
     trainer = StudentTrainer(**setup.trainer_options())
+    if run.guards:
+        look_for_leaks(trainer.guards, splits, ("train", "unlabelled") if run.unlabelled_ratio else ("train",))
     trainer.train(resume_from_checkpoint=resume)
     seconds = wiring.training_seconds(trainer, resume)
-    result = finish(trainer.evaluated()[""], setup.images.test, data, run, splits, trainer, seconds, found)
+    result = finish(trainer.evaluated()[""], setup.images.test, data, run, splits, trainer, seconds, found, sums)
     publishing.push_result(args)
     return result
 
@@ -90,12 +96,20 @@ def finish(
     trainer: StudentTrainer,
     seconds: float | None,
     found: dict[str, Any] | None,
+    sums: dict[str, str],
 ) -> StudentResult:
-    """Score once on test, export, write the card; ``found`` is what a search says of its settings."""
+    """Score once on test, export, write the card.
+
+    Args:
+        found: what a search says of its settings.
+        sums: the fingerprint.
+        others: of the run.
+    """
     batch = args.per_device_eval_batch_size
     answers = probabilities(student, test_store, batch_size=batch, device=args.device)
     result = score(answers.values, answers.labels, splits.class_names)
     metrics = {"test": result.to_dict(), "seconds": seconds, "test_is_validation": splits.test_is_validation}
+    metrics |= {"warnings": trainer.guards.found(), "fingerprint": sums}
     if found is not None:
         metrics["search"] = found
     if args.corruptions:

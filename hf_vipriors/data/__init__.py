@@ -14,6 +14,7 @@ from hf_vipriors.data.paired_store import PairedSampler, PairedStore
 from hf_vipriors.data.protocol import apply_protocol
 from hf_vipriors.data.sources import ImageSplits, load_splits
 from hf_vipriors.data.train_protocol import TrainProtocol
+from hf_vipriors.data.training_sample import TrainingSample
 
 __all__ = [
     "FASHION_VIPRIORS",
@@ -24,6 +25,7 @@ __all__ = [
     "PairedStore",
     "StreamedStore",
     "TrainProtocol",
+    "TrainingSample",
     "apply_protocol",
     "build_store",
     "collate",

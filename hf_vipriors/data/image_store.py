@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -66,6 +67,13 @@ class ImageStore(torch.utils.data.Dataset):
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, S, S)."""
         return tuple(self.images.shape)
+
+    def checksum(self) -> bytes:
+        """SHA-256 of shape, pixels and labels."""
+        whole = hashlib.sha256(str(self.shape).encode())
+        whole.update(self.images.contiguous().numpy())
+        whole.update(self.labels.contiguous().numpy())
+        return whole.digest()
 
     @property
     def nbytes(self) -> int:

@@ -47,6 +47,10 @@ class PairedStore(Dataset):
     def __len__(self) -> int:
         return len(self.labelled)
 
+    def checksum(self) -> bytes:
+        """Of the store of all its images."""
+        return self.store.checksum()
+
     def __getitems__(self, pairs: Sequence[tuple[int, ...]]) -> Batch:
         """Labelled images first, then all their companions: B (1 + companions) rows."""
         rows = torch.tensor(pairs, dtype=torch.int64)

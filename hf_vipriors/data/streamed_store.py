@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hf_vipriors.data.image_records import Records, decoding_threads
 from hf_vipriors.errors import InputError
 
 Batch = dict[str, Tensor]
+_READ_AHEAD = 256  # encoded pictures held at once while they are summed
 
 
 class StreamedStore(torch.utils.data.Dataset):
@@ -81,6 +84,17 @@ class StreamedStore(torch.utils.data.Dataset):
             raise InputError(
                 f"{self._records.complaint(row, reason)}; mend or remove it (a streamed store cannot skip it here)"
             ) from error
+
+    def checksum(self) -> bytes:
+        """SHA-256 of geometry, encoded pictures and labels; every file is read once."""
+        whole = hashlib.sha256(f"{self.shape} {self.geometry} {self._reduced}".encode())
+        for start in range(0, len(self), _READ_AHEAD):
+            for record in self._records.read([int(row) for row in self._rows[start : start + _READ_AHEAD]]):
+                encoded = Path(record["path"]).read_bytes() if record["bytes"] is None else record["bytes"]
+                whole.update(len(encoded).to_bytes(8, "little"))
+                whole.update(encoded)
+        whole.update(self.labels.contiguous().numpy())
+        return whole.digest()
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import collate
@@ -43,6 +44,7 @@ def probabilities(
     store: Dataset,
     *,
     ten_crop: bool = False,
+    resize: int | None = None,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
@@ -53,6 +55,7 @@ def probabilities(
     Args:
         store: images cropped as evaluation wants them, or larger ones with ``ten_crop``.
         ten_crop: average the probabilities of ten crops of ``config.image_size``.
+        resize: side that the images are brought to, for a network that takes one size alone; None: as they are.
     """
     mean, std = model.config.image_mean, model.config.image_std
     if ten_crop:
@@ -64,7 +67,10 @@ def probabilities(
         view = EvaluationView(mean, std).to(device)
 
         def answer(images: Tensor) -> Tensor:
-            return model(view(images)).logits.float().softmax(dim=1)
+            images = view(images)
+            if resize is not None and images.shape[-1] != resize:
+                images = F.interpolate(images, size=resize, mode="bilinear", antialias=True, align_corners=False)
+            return model(images).logits.float().softmax(dim=1)
 
     return _run(model, store, answer, batch_size, device, accelerator, workers)
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from .classification import ClassificationScore, score
 from .features import Pass
 from .knn import weighted_knn
 from .linear_probe import linear_probe
+
+_RANK_ROWS = 1000  # singular values of more rows cost a CPU seconds, and hardly move
 
 
 def knn_score(bank: Pass, target: Pass, class_names: Sequence[str], *, neighbours: int = 20) -> ClassificationScore:
@@ -23,3 +29,38 @@ def linear_score(
     """A linear classifier fitted on ``train``, its strength chosen on ``validation``; with the strength chosen."""
     probe = linear_probe(train.values, train.labels, validation.values, validation.labels)
     return score(probe.predict_proba(target.values), target.labels, class_names), probe.cost
+
+
+def feature_spread(values: Tensor) -> float:
+    r"""Standard deviation of unit features, times :math:`\sqrt{D}`: 1 when even on the sphere, 0 when alike.
+
+    Example:
+        >>> round(feature_spread(torch.eye(8) - 1 / 8), 2), feature_spread(torch.ones(5, 8))
+        (1.07, 0.0)
+    """
+    return F.normalize(values, dim=1).std(dim=0).mean().item() * values.shape[1] ** 0.5
+
+
+def effective_rank(values: Tensor) -> float:
+    r"""In how many directions features differ: the exponential of the entropy of their singular values [0].
+
+    .. math:: \exp(-\sum_i p_i \ln p_i), \quad p_i = \sigma_i / \sum_j \sigma_j
+
+    Args:
+        values: ``(N, D)``; rows are brought to unit length first; of more than 1,000 as many are taken, evenly.
+
+    Returns:
+        1 (all rows on one line) to min(N, D).
+
+    Reference:
+        [0] RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised Representations by Their Rank,
+            https://arxiv.org/abs/2210.02885
+
+    Example:
+        >>> round(effective_rank(torch.eye(8)), 4), round(effective_rank(torch.ones(5, 8)), 4)
+        (8.0, 1.0)
+    """
+    rows = torch.linspace(0, len(values) - 1, min(len(values), _RANK_ROWS)).long()
+    sigma = torch.linalg.svdvals(F.normalize(values[rows].double(), dim=1))
+    shares = sigma / sigma.sum()
+    return torch.special.entr(shares).sum().exp().item()

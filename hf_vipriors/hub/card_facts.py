@@ -110,6 +110,8 @@ class CardFacts:
         per_class: class -> accuracy (None: no image of the class).
         seconds: training time; hardware: what it ran on.
         versions: library -> version.
+        fingerprint: what decided the run -> a short sum of it.
+        warnings: what the guards said while it trained, a line each.
         teacher: the models this one came from, nearest first.
         papers: whose methods were used.
         native: the folder ``native`` in the model's own holds its backbone for other programs.
@@ -144,6 +146,8 @@ class CardFacts:
     seconds: float | None = None
     hardware: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     teacher: list[str] = field(default_factory=list)
     papers: list[Paper] = field(default_factory=list)
     native: bool = False

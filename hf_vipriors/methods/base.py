@@ -72,6 +72,10 @@ class Method(nn.Module):
         """The models that an evaluation measures, by the prefix of their figures."""
         return {"": self.deployable()}
 
+    def teachers(self) -> list[FrozenTeacher]:
+        """The frozen networks that it learns from."""
+        return [module for module in self.modules() if isinstance(module, FrozenTeacher)]
+
     def learning_rate_factors(self) -> dict[str, float]:
         """Prefix of parameter names -> factor on the learning rate, where parts of the method have their own."""
         return {}

@@ -132,6 +132,9 @@ class RunArguments(TrainingArguments):
         [], "Divide the learning rate by 10 at these epochs instead of --lr_scheduler_type (30 60 90)."
     )
     overwrite_output_dir: bool = option(False, "Replace the run that --output_dir holds.")
+    guards: bool = option(
+        True, "Say in one line what goes wrong: collapse, a loss at chance, a leak, too few images, overfitting."
+    )
 
     default_batch: ClassVar[int] = 64
 

@@ -29,7 +29,7 @@ from .trainer import StudentTrainer
 
 JOURNAL = "journal.log"
 STUDY = "search"
-# A trial leaves nothing behind but its score: no checkpoints, no trackers, no bar; one validation, at its end.
+# A trial leaves nothing behind but its score: no checkpoints, trackers, bar or remarks; one validation, at its end.
 TRIAL_OPTIONS = {
     "eval_strategy": "no",
     "save_strategy": "no",
@@ -37,6 +37,7 @@ TRIAL_OPTIONS = {
     "disable_tqdm": True,
     "push_to_hub": False,
     "resume_from_checkpoint": None,
+    "guards": False,
 }
 
 

@@ -21,7 +21,7 @@ FIXED = {
     "method", "teacher", "more_teachers", "teacher_revision", "student_init", "backbone", "backbone_args", "crop_pct",
     "trials", "search_space", "settings_of", "output_dir", "overwrite_output_dir", "corruptions",
     "logging_steps", "eval_strategy", "eval_steps", "save_steps", "save_total_limit", "per_device_eval_batch_size",
-    "remove_unused_columns", "ddp_broadcast_buffers",
+    "remove_unused_columns", "ddp_broadcast_buffers", "guards",
 }  # fmt: skip
 # Of transformers.TrainingArguments' own options, those that decide how a student is trained.
 INHERITED = ("adam_beta1", "adam_beta2", "adam_epsilon", "gradient_accumulation_steps")

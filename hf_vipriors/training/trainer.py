@@ -18,16 +18,17 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..data import PairedSampler, PairedStore, collate
+from ..data import PairedSampler, PairedStore, TrainingSample, collate
 from ..data.image_store import Batch
 from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import features, probabilities
-from ..evaluation.frozen import knn_score
+from ..evaluation.frozen import effective_rank, feature_spread, knn_score
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
 from .checkpoints import METHOD_STATE, newest_checkpoint, read_method_state
+from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
 from .resumable import ResumableTrainer
 from .sharding import ShardedTrainer, whole
@@ -84,6 +85,14 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         self.remove_callback(PrinterCallback)
         if not args.disable_tqdm:
             self.add_callback(ProgressBar(method.chance_level(args.step_images)))
+        self.guards = Guards(
+            args,
+            classes=max(1, len(class_names)),
+            validation_images=0 if evaluation_store is None else len(evaluation_store),
+            chance=method.chance_level(args.step_images),
+        )
+        if args.guards:
+            self.add_callback(self.guards)
 
     # One step
 
@@ -95,7 +104,15 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         return {"views": self.views(images, generator), **inputs}
 
     def _begin_training(self) -> None:
+        if self.args.guards:
+            with torch.random.fork_rng(devices=[]):  # what is looked at changes nothing that is drawn
+                self.look_at_data()
         self._window = (time.perf_counter(), self.state.global_step)
+
+    def look_at_data(self) -> None:
+        """What the guards want to know before the first step."""
+        validation = None if self.eval_dataset is None else self.eval_dataset.labels
+        self.guards.count_images(None, validation, self.class_names)
 
     def _begin_step(self) -> None:
         self._micro_step = 0
@@ -285,21 +302,41 @@ class TeacherTrainer(MethodTrainer):
             bank = features(model, self.bank_store, **self._pass_options())
             queries = features(model, store, **self._pass_options())
             knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
-            # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
-            spread = nn.functional.normalize(queries.values, dim=1).std(dim=0).mean().item()
             figures[f"{prefix}knn_top1"] = knn.top1
-            figures[f"{prefix}feature_std"] = spread * queries.values.shape[1] ** 0.5
+            # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
+            figures[f"{prefix}feature_std"] = feature_spread(queries.values)
+            figures[f"{prefix}effective_rank"] = effective_rank(queries.values)
         return figures
 
 
 class StudentTrainer(MethodTrainer):
-    """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation."""
+    """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation.
+
+    Where validation has fallen, the guards look at some training images too (``train_top1``).
+    """
+
+    def look_at_data(self) -> None:
+        self.guards.count_images(self.train_dataset.labels, None, self.class_names)
+        super().look_at_data()
+        if self.eval_dataset is not None and self.args.needs_answers:
+            for teacher in self.model.teachers():
+                self.guards.judge_teacher(self._top1(teacher.model, self.eval_dataset, resize=teacher.prepared.size))
+
+    def _top1(self, model: nn.Module, store: Dataset, **options: Any) -> float:
+        answers = probabilities(model, store, **options, **self._pass_options())
+        return score(answers.values, answers.labels, self.class_names).top1
 
     def measure(self, store: Dataset) -> dict[str, float]:
         answers = probabilities(self.evaluated()[""], store, **self._pass_options())
         result = score(answers.values, answers.labels, self.class_names)
         loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
-        return {"loss": loss, "top1": result.top1}
+        figures = {"loss": loss, "top1": result.top1}
+        if self.args.guards and self.guards.has_fallen(result.top1):
+            model = self.evaluated()[""]
+            with torch.random.fork_rng(devices=[]):
+                sample = TrainingSample(self.train_dataset, model.config.image_size, model.config.crop_pct)
+                figures["train_top1"] = self._top1(model, sample)
+        return figures
 
 
 def counted(batch: Batch) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""Some training images as evaluation sees validation images, to ask whether a student knows them by heart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from hf_vipriors.data.image_store import Batch, ImageStore, StreamedStore
+from hf_vipriors.data.paired_store import PairedStore
+
+
+class TrainingSample(Dataset):
+    """Labelled images of a training store, evenly chosen, resized and cropped at the centre.
+
+    Args:
+        store: squares as they are kept for training.
+        size: side of an image of evaluation, pixels.
+        crop_pct: share of the resized square that the crop keeps.
+        count: how many images at most. Default 256.
+
+    Example:
+        >>> store = ImageStore(torch.zeros(9, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, -1] * 3))
+        >>> sample = TrainingSample(store, 48, 0.875, count=3)
+        >>> sample.__getitems__([0, 2])["pixel_values"].shape, sample.rows.tolist()
+        (torch.Size([2, 1, 48, 48]), [0, 3, 7])
+    """
+
+    def __init__(
+        self, store: ImageStore | StreamedStore | PairedStore, size: int, crop_pct: float, count: int = 256
+    ) -> None:
+        self.store = store.store if isinstance(store, PairedStore) else store
+        self.size, self.side = size, math.floor(size / crop_pct)
+        labelled = (self.store.labels >= 0).nonzero().squeeze(1)
+        self.rows = labelled[torch.linspace(0, len(labelled) - 1, min(count, len(labelled))).long()]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        batch = self.store.__getitems__(self.rows[torch.as_tensor(indices)].tolist())
+        images = F.resize(batch["pixel_values"], [self.side, self.side], InterpolationMode.BICUBIC, antialias=True)
+        return {**batch, "pixel_values": F.center_crop(images, [self.size, self.size])}
