@@ -164,14 +164,16 @@ class Case:
 
 
 def kill_and_resume(case: Case, kills: int) -> list[dict]:
-    """As many kills, every other one while a checkpoint is saved; one when all steps are taken; one by the clock."""
+    """As many kills, every other one while a checkpoint is saved.
+
+    Of the baseline one more when all steps are taken, and one by the clock, at any moment indeed.
+    """
     names, draw, told = case.whole(), random.Random(case.name), []
     first = names.index("event on_step_end")
     saving = [at for at, name in enumerate(names) if name in SAVING and at > first]
-    moments = [
-        draw.choice(saving) if number % 2 == 0 else draw.randrange(first, len(names)) for number in range(kills)
-    ]
-    moments.append(len(names) - 1 - names[::-1].index("event on_train_end"))
+    moments = [draw.choice((saving, range(first, len(names)))[number % 2]) for number in range(kills)]
+    if case.name == "supervised":
+        moments.append(len(names) - 1 - names[::-1].index("event on_train_end"))
     for number, deadly in enumerate(moments):
         run = f"killed{number}"
         for head in case.teacher.glob("sskd_head-*"):
@@ -179,10 +181,11 @@ def kill_and_resume(case: Case, kills: int) -> list[dict]:
         code = case.run(run, deadly=deadly)
         told.append({"run": run, "at": f"{deadly} of {len(names)}: {names[deadly]}", "killed": code})
         told[-1]["resumed"] = case.resume(run)
-    process = case.start("clock")
-    time.sleep(draw.random() * case.seconds)
-    os.kill(process, signal.SIGKILL)
-    told.append({"run": "clock", "at": "any", "killed": end(process), "resumed": case.resume("clock")})
+    if case.name == "supervised":
+        process = case.start("clock")
+        time.sleep(draw.random() * case.seconds)
+        os.kill(process, signal.SIGKILL)
+        told.append({"run": "clock", "at": "any", "killed": end(process), "resumed": case.resume("clock")})
     return told
 
 

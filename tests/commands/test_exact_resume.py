@@ -106,7 +106,7 @@ def test_two_processes(photos, tmp_path):
 
 @pytest.mark.slow
 def test_every_method_killed_anywhere(photos, tmp_path):
-    """Also streamed with two workers, evaluated by epochs, and with accumulation: 24 seeded kills, 12 by the clock."""
+    """Also streamed with two workers, evaluated by epochs, and with accumulation: 26 kills."""
     cases = ("moco", "simclr", "streamed", "seed", "dogo", "supervised", "epochs", "overhaul", "kd", "fixmatch")
     assert_exact(tmp_path, photos, 2, *cases, "sskd", "crd")
 
