@@ -87,6 +87,13 @@ class ResumableTrainer(Trainer):
             self.signals.stop_if_asked(self.state.global_step)
         return found
 
+    def _run_epoch(self, **options: Any) -> None:
+        """Nothing where all steps were taken: the Trainer would take one more first."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**options)
+
     # Checkpoints
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -178,7 +185,8 @@ class ResumableTrainer(Trainer):
         self._summed_since = self.state.global_step
         if self._resumed is None or not self._window_file(self._resumed).is_file():
             return
-        found = load_file(self._window_file(self._resumed), device=str(self.args.device))
+        found = load_file(self._window_file(self._resumed))
+        found = {name: value.to(self.args.device) for name, value in found.items()}
         self._tr_loss = found["loss"]
         self._total_loss_scalar = found["total"].item()
         self._globalstep_last_logged, self._summed_since = int(found["last_logged"]), int(found["summed_since"])

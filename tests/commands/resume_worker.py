@@ -64,8 +64,8 @@ SAVING = ("save", "fsync", "hash", "rename", "remove")
 class Moments:
     """Counts the moments of this process, and kills it at one of them."""
 
-    def __init__(self, deadly: int | None):
-        self.deadly, self.names, self.process = deadly, [], os.getpid()
+    def __init__(self, deadly: int | None, how: signal.Signals = signal.SIGKILL):
+        self.deadly, self.how, self.names, self.process = deadly, how, [], os.getpid()
         for where, what, name in (
             (CallbackHandler, "call_event", "event"),
             (_BaseDataLoaderIter, "__next__", "batch"),
@@ -90,7 +90,7 @@ class Moments:
                 if name == "save":
                     function(*args, **options)
                     os.truncate(args[1], os.path.getsize(args[1]) // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.how)
             return function(*args, **options)
 
         return wrapper
@@ -128,7 +128,11 @@ class Case:
         self.command, options, teacher = CASES[name]
         self.name, self.folder = name, folder
         options = [*options, "--data_dir", str(photos)]
-        self.options = options if teacher is None else [*options, "--teacher", str(folder / teacher / "whole")]
+        self.teacher = folder / name / "teacher"
+        if teacher is not None:  # a copy: a head may be fitted beside it
+            shutil.copytree(folder / teacher / "whole", self.teacher)
+            options += ["--teacher", str(self.teacher)]
+        self.options = options
 
     def start(self, run: str, *more: str, deadly: int | None = None, moments: Path | None = None) -> int:
         def work():
@@ -151,7 +155,7 @@ class Case:
 
     def whole(self) -> list[str]:
         """The run that nobody kills, and its moments."""
-        (self.folder / self.name).mkdir()
+        (self.folder / self.name).mkdir(exist_ok=True)
         moments = self.folder / self.name / "moments.json"
         started = time.perf_counter()
         assert self.run("whole", moments=moments) == 0, (self.folder / self.name / "whole.log").read_text()[-3000:]
@@ -160,41 +164,59 @@ class Case:
 
 
 def kill_and_resume(case: Case, kills: int) -> list[dict]:
-    """As many kills, half of them while a checkpoint is saved; then one by the clock, at any moment indeed."""
+    """As many kills, every other one while a checkpoint is saved.
+
+    Of the baseline one more when all steps are taken, and one by the clock, at any moment indeed.
+    """
     names, draw, told = case.whole(), random.Random(case.name), []
     first = names.index("event on_step_end")
     saving = [at for at, name in enumerate(names) if name in SAVING and at > first]
-    for number in range(kills):
-        deadly = draw.choice(saving) if number % 2 == 0 else draw.randrange(first, len(names))
+    moments = [draw.choice((saving, range(first, len(names)))[number % 2]) for number in range(kills)]
+    if case.name == "supervised":
+        moments.append(len(names) - 1 - names[::-1].index("event on_train_end"))
+    for number, deadly in enumerate(moments):
         run = f"killed{number}"
+        for head in case.teacher.glob("sskd_head-*"):
+            head.unlink()
         code = case.run(run, deadly=deadly)
         told.append({"run": run, "at": f"{deadly} of {len(names)}: {names[deadly]}", "killed": code})
         told[-1]["resumed"] = case.resume(run)
-    process = case.start("clock")
-    time.sleep(draw.random() * case.seconds)
-    os.kill(process, signal.SIGKILL)
-    told.append({"run": "clock", "at": "any", "killed": end(process), "resumed": case.resume("clock")})
+    if case.name == "supervised":
+        process = case.start("clock")
+        time.sleep(draw.random() * case.seconds)
+        os.kill(process, signal.SIGKILL)
+        told.append({"run": "clock", "at": "any", "killed": end(process), "resumed": case.resume("clock")})
     return told
 
 
 def several(folder: Path, photos: Path) -> list[dict]:
-    """Two processes, of which the second is killed at a step, then both are resumed."""
+    """Two processes, of which the second is killed at a step, or gets a signal; then both are resumed."""
     options = [*TEACHING, "--per_device_train_batch_size", "4", "--queue_length", "16", "--data_dir", str(photos)]
     (folder / "two").mkdir()
 
-    def work(run: str, *more: str, deadly: int | None = None):
-        if os.environ["RANK"] == "1":
-            Moments(deadly)
-        train_teacher.main([*options, "--output_dir", str(folder / "two" / run), *more])
+    def work(run: str, *more: str, deadly: int | None = None, how: signal.Signals = signal.SIGKILL):
+        second = os.environ["RANK"] == "1"
+        if second:
+            Moments(deadly, how)
+        try:
+            train_teacher.main([*options, "--output_dir", str(folder / "two" / run), *more])
+        except SystemExit as stop:
+            (folder / "two" / f"{run}.{second:d}.code").write_text(str(stop.code))
 
     in_world(2, lambda: work("whole"))
-    try:
-        in_world(2, lambda: work("killed", deadly=150))
-        code = 0
-    except RuntimeError:
-        code = -9
-    in_world(2, lambda: work("killed", "--resume_from_checkpoint", "true"))
-    return [{"run": "killed", "at": "150 of the second process", "killed": code, "resumed": 0}]
+    told = []
+    for run, how in (("killed", signal.SIGKILL), ("stopped", signal.SIGTERM)):
+        try:
+            in_world(2, lambda run=run, how=how: work(run, deadly=150, how=how))
+        except RuntimeError:
+            pass
+        codes = sorted((folder / "two").glob(f"{run}.*.code"))
+        killed = [int(code.read_text()) for code in codes] or -9
+        told.append({"run": run, "at": "150 of the second process", "killed": killed, "resumed": 0})
+        found = checkpoints.checkpoints_in(folder / "two" / run)
+        told[-1]["checkpoints"] = [checkpoints.checkpoint_step(one) for one in found]
+        in_world(2, lambda run=run: work(run, "--resume_from_checkpoint", "true"))
+    return told
 
 
 if __name__ == "__main__":

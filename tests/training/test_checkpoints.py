@@ -160,6 +160,16 @@ def test_what_a_kill_left_is_removed_when_the_run_starts_again(trainer, tmp_path
     assert not (tmp_path / "run" / "checkpoint-3" / "rng_state_7.pth").exists()
 
 
+def test_run_that_is_resumed_after_its_last_step_takes_no_other(trainer):
+    whole = trainer(max_steps=7)
+    whole.train()
+    again = trainer(max_steps=7)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 7
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
 def test_best_checkpoint_is_kept_under_its_own_name(trainer, tmp_path):
     options = {"load_best_model_at_end": True, "metric_for_best_model": "top1", "save_total_limit": 1}
     made = trainer(save_steps=2, eval_steps=2, **options)
