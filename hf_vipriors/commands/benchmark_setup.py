@@ -200,7 +200,7 @@ def batches(trainer: MethodTrainer, count: int, seed: int) -> list[dict[str, Any
     """
     generator, found = torch.Generator().manual_seed(seed), []
     for batch in trainer.get_train_dataloader():
-        batch = {name: value.to(trainer.args.device) for name, value in batch.items()}
+        batch = {n: v.to(trainer.args.device) if isinstance(v, Tensor) else v for n, v in batch.items()}
         views = trainer.views(batch.pop("pixel_values"), generator)
         found.append({"views": views, **batch})
         if len(found) == count:

@@ -141,8 +141,8 @@ class Parser(HfArgumentParser):
                 words.append(str(each))
             else:
                 raise InputError(f"{source}: {name} cannot be a {type(each).__name__}: {reprlib.repr(each)}")
-        if len(words) == 1:
-            return [f"--{name}={words[0]}"]  # so that a value which starts with a dash stays one
+        if len(words) == 1:  # a value which starts with a dash must stay one
+            return [f"--{name}={words[0]}"] if words[0].startswith("-") else [f"--{name}", words[0]]
         for word in words:
             if word.startswith("-") and not word[1:].replace(".", "", 1).isdigit():
                 raise InputError(f"{source}: {name} cannot hold {word!r}, which looks like an option")

@@ -80,9 +80,15 @@ class Run:
 
         trainer.compute_loss = spy
         trainer.train(**options)
-        state = {name: full(tensor).clone() for name, tensor in trainer.model.state_dict().items()}
+        state = {
+            name: full(tensor).clone(memory_format=torch.contiguous_format)
+            for name, tensor in trainer.model.state_dict().items()
+        }
         deployable = trainer.evaluated()[""].state_dict()
-        state |= {f"deployable {name}": tensor.clone() for name, tensor in deployable.items()}
+        state |= {
+            f"deployable {name}": tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in deployable.items()
+        }
         rank, world = trainer.args.process_index, trainer.args.world_size
         file = self.folder / f"{name}_{world}_{rank}"
         state["lengths"] = torch.tensor([len(batch) for batch in seen])

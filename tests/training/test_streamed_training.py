@@ -34,7 +34,7 @@ class Recorder(StudentTrainer):
     """Keeps what the loader gave, and draws a random number in each step, as a method with dropout does."""
 
     def _prepare_inputs(self, inputs):
-        self.seen.append({name: values.clone() for name, values in inputs.items()})
+        self.seen.append({name: torch.as_tensor(values).clone() for name, values in inputs.items()})
         self.drawn.append(torch.rand(()).item())
         return super()._prepare_inputs(inputs)
 
