@@ -138,7 +138,7 @@ def test_a_new_run_removes_the_old_answers_at_once(student_options, tmp_path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hf_vipriors.training.StudentTrainer.train", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         main([*options, "--overwrite_output_dir"])
     assert read_answers(folder) is None and not (folder / "metrics.json").exists()
 
