@@ -207,7 +207,9 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
         raise SystemExit(stop.code) from None
     except KeyboardInterrupt:
         if is_main_process():
-            Console(stderr=True, soft_wrap=True, highlight=False).print("interrupted: nothing is written half")
+            Console(stderr=True, soft_wrap=True, highlight=False).print(
+                "interrupted before its end: give the command again"
+            )
         raise SystemExit(128 + signal.SIGINT) from None
 
 

@@ -69,9 +69,8 @@ def test_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
     run = os.fork()
     if run == 0:
         lock_folder(str(tmp_path))
-        worker = os.fork()
-        if worker:
-            os.write(ready, str(worker).encode())
+        if os.fork() == 0:
+            os.write(ready, str(os.getpid()).encode())
         os.read(stay, 1)
         os._exit(0)
     worker = int(os.read(ready_to_read, 20))
@@ -81,7 +80,7 @@ def test_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
     try:
         lock_folder(str(tmp_path))
     finally:
-        os.write(release, b"x")
+        os.write(release, b"x")  # to the worker
 
 
 def test_lock_of_a_run_that_was_killed_before_it_wrote_is_no_content(tmp_path):
