@@ -100,6 +100,7 @@ class ShardedTrainer(Trainer):
     def start_alike(self) -> None:
         """Before anything is sharded, every process takes the main one's weights and queues, as DDP does by itself."""
         if self.is_fsdp_enabled:
+            self.model.to(memory_format=torch.contiguous_format)  # fully_shard takes no other layout
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 if not isinstance(tensor, DTensor):
                     broadcast(tensor.data, src=0)
