@@ -124,4 +124,6 @@ class ShardedTrainer(Trainer):
         options = {"map_location": "cpu", "weights_only": True}
         state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, **options)
         self.optimizer.load_state_dict(shard_optimizer_state(state, self.optimizer))
+        for group in self.optimizer.param_groups:
+            group["fused"] = False  # whatever the run had that wrote them
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, **options))
