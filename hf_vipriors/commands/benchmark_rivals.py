@@ -70,7 +70,7 @@ class Recipe(nn.Module):
 
     def forward(self, views: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """The loss; views ``(B, 3, H, W)``, several where the transform gives several."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define forward()")
 
     def after_step(self) -> None:
         """Once the optimizer has stepped."""

@@ -121,9 +121,9 @@ class ShardedTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not self.is_fsdp_enabled:
             return super()._load_optimizer_and_scheduler(checkpoint)
-        options = {"map_location": "cpu", "weights_only": True}
-        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, **options)
+        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
         self.optimizer.load_state_dict(shard_optimizer_state(state, self.optimizer))
         for group in self.optimizer.param_groups:
             group["fused"] = False  # whatever the run had that wrote them
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, **options))
+        schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
