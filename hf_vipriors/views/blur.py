@@ -14,7 +14,7 @@ from .sampling import chosen, uniform
 
 # Beyond this many widths from its centre a Gaussian is below float32's resolution (exp(-5.5^2 / 2) = 3e-7).
 _REACH = 5.5
-_SMALL = 48  # pixels: below, the calls for each image cost more than they save
+_SMALL = 96  # pixels: below, the calls for each image cost more than the taps that only some of them need
 
 
 def draw_blur(
@@ -28,8 +28,8 @@ def draw_blur(
 def blur(images: Tensor, widths: Tensor, side: int) -> Tensor:
     """Blur each image by its width, with a kernel of a tenth of the side and the border reflected.
 
-    By kornia; but on a CPU, where its convolution takes several times as long for all but small images, by adding up
-    symmetric taps, no more than an image's own Gaussian needs.
+    By kornia; but on a CPU, where its convolution takes several times as long, by adding up symmetric taps, no more
+    than the Gaussians need.
 
     Args:
         images: float ``(B, C, H, W)``.
@@ -44,29 +44,35 @@ def blur(images: Tensor, widths: Tensor, side: int) -> Tensor:
         return images
     # A kernel no wider than the image: its reflected border cannot be wider than the image itself.
     radius = max(1, min(int(0.1 * side), images.shape[-1] - 1) // 2)
-    if images.device.type != "cpu" or images.shape[-1] < _SMALL:
+    if images.device.type != "cpu":
         per_axis = widths[blurred].to(images.device)[:, None].expand(-1, 2)
         kernel, rows = (2 * radius + 1, 2 * radius + 1), blurred.to(images.device)
         return images.index_copy(0, rows, gaussian_blur2d(images[rows], kernel, per_axis))
+    taps = torch.exp(-0.5 * (torch.arange(radius + 1) / widths[blurred][:, None]) ** 2)
+    taps = taps / (2 * taps.sum(dim=1, keepdim=True) - taps[:, :1])
     images = images.clone()
-    for row, width in zip(blurred.tolist(), widths[blurred].tolist(), strict=True):
-        images[row] = _blurred(images[row], width, min(radius, math.ceil(_REACH * width)))
+    if images.shape[-1] < _SMALL:
+        images[blurred] = _summed(images[blurred], taps.view(*taps.shape, 1, 1, 1).unbind(dim=1))
+        return images
+    reaches = (widths[blurred] * _REACH).ceil().int().tolist()
+    for row, reach, numbers in zip(blurred.tolist(), reaches, taps.tolist(), strict=True):
+        images[row] = _summed(images[row], numbers[: reach + 1])
     return images
 
 
-def _blurred(image: Tensor, width: float, radius: int) -> Tensor:
-    """One image ``(C, H, W)``, along rows and then along columns, two taps at a time."""
-    taps = [math.exp(-0.5 * (step / width) ** 2) for step in range(radius + 1)]
-    whole = 2 * sum(taps) - taps[0]
-    image = F.pad(image, (radius,) * 4, mode="reflect")
+def _summed(images: Tensor, taps: Sequence[Tensor] | Sequence[float]) -> Tensor:
+    """``(..., H, W)`` along rows and then along columns, two taps at a time, from the centre outwards."""
+    radius = len(taps) - 1
+    images = F.pad(images, (radius,) * 4, mode="reflect")
     for axis in (-1, -2):
-        length = image.shape[axis] - 2 * radius
-        total = image.narrow(axis, radius, length) * (taps[0] / whole)
-        for step in range(1, radius + 1):
-            pair = image.narrow(axis, radius - step, length) + image.narrow(axis, radius + step, length)
-            total.add_(pair, alpha=taps[step] / whole)
-        image = total
-    return image
+        length = images.shape[axis] - 2 * radius
+        total = images.narrow(axis, radius, length) * taps[0]
+        for step, tap in enumerate(taps[1:], start=1):
+            pair = images.narrow(axis, radius - step, length) + images.narrow(axis, radius + step, length)
+            # A number for a tap saves a pass.
+            total.add_(pair, alpha=tap) if isinstance(tap, float) else total.add_(pair.mul_(tap))
+        images = total
+    return images
 
 
 def random_blur(
