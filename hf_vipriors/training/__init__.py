@@ -5,7 +5,8 @@ from .output_folder import guard_output_dir
 from .pretrain_arguments import PretrainArguments
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
-from .trainer import MethodTrainer, StudentTrainer, TeacherTrainer
+from .trainer import MethodTrainer
+from .trainers import StudentTrainer, TeacherTrainer
 
 __all__ = [
     "DataArguments",

@@ -71,6 +71,9 @@ class ResumableTrainer(Trainer):
         """What remains of a run that was stopped and saves nothing, in words."""
         return None
 
+    def begin(self, checkpoint: str | None) -> None:
+        """What a training does before its first step, or before it goes on from ``checkpoint``."""
+
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
         folder = Path(self.args.output_dir)
         if resume_from_checkpoint is True:
@@ -81,6 +84,7 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # of a run that was killed while saving
         self.accelerator.wait_for_everyone()
+        self.begin(self._resumed)
         with self.signals.listening():
             self.signals.saved = self._resumed
             found = super().train(resume_from_checkpoint=self._resumed, **options)

@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..methods import Method
 from .search_space import SearchSpace, tuned_arguments
 from .student_arguments import StudentArguments
-from .trainer import StudentTrainer
+from .trainers import StudentTrainer
 
 JOURNAL = "journal.log"
 STUDY = "search"

@@ -18,16 +18,13 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..data import PairedSampler, PairedStore, TrainingSample, collate
+from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
-from ..evaluation.classification import score
-from ..evaluation.features import features, probabilities
-from ..evaluation.frozen import effective_rank, feature_spread, knn_score
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
-from .checkpoints import METHOD_STATE, newest_checkpoint, read_method_state
+from .checkpoints import METHOD_STATE, read_method_state
 from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
 from .resumable import ResumableTrainer
@@ -131,6 +128,11 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
             self._parts[name].append(part.detach())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _get_grad_norm(self, model, grad_norm=None):
+        """None where this step is not logged: without clipping nobody else wants it, and it takes its time."""
+        unseen = self.args.logging_strategy == "steps" and (self.state.global_step + 1) % self.state.logging_steps
+        return None if grad_norm is None and unseen else super()._get_grad_norm(model, grad_norm)
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         store = self.train_dataset if train_dataset is None else train_dataset
         if isinstance(store, PairedStore):
@@ -226,15 +228,12 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         if not self.is_fsdp_enabled:  # else it was read before it was sharded
             read_method_state(model or self.model, resume_from_checkpoint)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = newest_checkpoint(self.args.output_dir)
-        if resume_from_checkpoint:
-            self._compare_batch(Path(resume_from_checkpoint))
+    def begin(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self._compare_batch(Path(checkpoint))
             if self.is_fsdp_enabled:
-                read_method_state(self.model, resume_from_checkpoint)
+                read_method_state(self.model, checkpoint)
         self.start_alike()
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _compare_batch(self, checkpoint: Path) -> None:
         """Say it when a checkpoint counts in steps of another size, as on another number of processes."""
@@ -282,61 +281,6 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
             "accelerator": self.accelerator if self.args.world_size > 1 else None,
             "workers": self.args.dataloader_num_workers,
         }
-
-
-class TeacherTrainer(MethodTrainer):
-    """Training without labels. Evaluation is an online weighted kNN: labelled images vote for each validation image.
-
-    Args:
-        bank_store: labelled training images, cropped as evaluation wants them.
-        others: as in :class:`MethodTrainer`.
-    """
-
-    def __init__(self, method: Method, args: RunArguments, *, bank_store: Dataset | None, **options: Any):
-        self.bank_store = bank_store
-        super().__init__(method, args, **options)
-
-    def measure(self, store: Dataset) -> dict[str, float]:
-        figures = {}
-        for prefix, model in self.evaluated().items():
-            bank = features(model, self.bank_store, **self._pass_options())
-            queries = features(model, store, **self._pass_options())
-            knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
-            figures[f"{prefix}knn_top1"] = knn.top1
-            # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
-            figures[f"{prefix}feature_std"] = feature_spread(queries.values)
-            figures[f"{prefix}effective_rank"] = effective_rank(queries.values)
-        return figures
-
-
-class StudentTrainer(MethodTrainer):
-    """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation.
-
-    Where validation has fallen, the guards look at some training images too (``train_top1``).
-    """
-
-    def look_at_data(self) -> None:
-        self.guards.count_images(self.train_dataset.labels, None, self.class_names)
-        super().look_at_data()
-        if self.eval_dataset is not None and self.args.needs_answers:
-            for teacher in self.model.teachers():
-                self.guards.judge_teacher(self._top1(teacher.model, self.eval_dataset, resize=teacher.prepared.size))
-
-    def _top1(self, model: nn.Module, store: Dataset, **options: Any) -> float:
-        answers = probabilities(model, store, **options, **self._pass_options())
-        return score(answers.values, answers.labels, self.class_names).top1
-
-    def measure(self, store: Dataset) -> dict[str, float]:
-        answers = probabilities(self.evaluated()[""], store, **self._pass_options())
-        result = score(answers.values, answers.labels, self.class_names)
-        loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
-        figures = {"loss": loss, "top1": result.top1}
-        if self.args.guards and self.guards.has_fallen(result.top1):
-            model = self.evaluated()[""]
-            with torch.random.fork_rng(devices=[]):
-                sample = TrainingSample(self.train_dataset, model.config.image_size, model.config.crop_pct)
-                figures["train_top1"] = self._top1(model, sample)
-        return figures
 
 
 def counted(batch: Batch) -> dict[str, Any]:
