@@ -4,7 +4,7 @@
     accelerate launch scripts/quickstart.py --full     three seeds, three times as long: mean and interval
 
 500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the
-strongest recipe we know at this length (mixup, EMA; --full trains three times as long), a self-supervised
+strongest recipe we know at this length (CutMix, mixup, EMA; --full trains three times as long), a self-supervised
 teacher (phase 1), fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation;
 fine-tuning from the teacher that ships with the package (a long phase 1), and FixMatch from it, which sees the images
 without labels too; then a table, a page with pictures and a student folder that `pipeline()` loads.
@@ -103,7 +103,7 @@ class Quickstart:
     def run_seed(self, seed: int) -> Seed:
         teacher_dir = str(self.folder_of("teacher", seed))
         prior = ["--teacher", FASHION_TEACHER]
-        self._title(seed, 1, "supervised baseline: from scratch, mixup, EMA")
+        self._title(seed, 1, "supervised baseline: from scratch, CutMix, mixup, EMA")
         baseline = self._student(seed, "baseline", ["--method", "supervised"])
         self._title(seed, 2, "phase 1: self-supervised teacher, no labels")
         data, settings = self._settings(TeacherArguments, TEACHER_RECIPE, "teacher", seed)

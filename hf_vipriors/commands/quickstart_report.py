@@ -104,7 +104,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
         )
 
     nothing = [0.0] * len(seeds)
-    tuned = student_row("supervised baseline", "from scratch: mixup, EMA, label smoothing",
+    tuned = student_row("supervised baseline", "from scratch: CutMix, mixup, EMA, label smoothing",
                         [s.baseline for s in seeds], nothing, baseline=True)  # fmt: skip
     fine = student_row("phase 1 + fine-tuning", "same recipe, started from the teacher",
                        [s.finetuned for s in seeds], teacher)  # fmt: skip
