@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import torch
 from rich.console import Console
@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..training.arguments import unknown_option
 from ..training.signals import Stopped
 from ..training.yaml_files import yaml_mapping
+from .machine_errors import worded
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
 COMMON = {
@@ -193,12 +194,7 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
         job()
     except InputError as error:
         # From a data worker the message comes with the worker's traceback: the last line is ours.
-        message = str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: ")
-        if not is_main_process():
-            time.sleep(MAIN_SPEAKS_FIRST)
-            message = f"process {os.environ['RANK']}: {message}"
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
-        raise SystemExit(2) from None
+        refuse(str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: "))
     except Stopped as stop:
         if is_main_process():
             goes_on = resume is not None and (stop.goes_on or not resume)
@@ -211,6 +207,19 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
                 "interrupted before its end: give the command again"
             )
         raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if (message := worded(error)) is None:
+            raise
+        refuse(message)
+
+
+def refuse(message: str) -> NoReturn:
+    """Print one line of error and leave with code 2."""
+    if not is_main_process():
+        time.sleep(MAIN_SPEAKS_FIRST)
+        message = f"process {os.environ['RANK']}: {message}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
+    raise SystemExit(2) from None
 
 
 def resume_command(argv: Sequence[str], options: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..evaluation.features import features
 from ..evaluation.frozen import knn_score, linear_score
 from ..hub.native_export import export_native
+from ..hub.whole_folder import whole_folder
 from ..methods import Method, MoCo, SimCLR, settled_queue_length
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments, TeacherArguments, TeacherTrainer
@@ -180,7 +181,8 @@ def save(
 
     The figures come last: a folder with ``metrics.json`` is a finished one.
     """
-    model.save_pretrained(directory)
+    with whole_folder(directory) as folder:
+        model.save_pretrained(folder)
     facts = cards.teacher_facts(model, data, args, splits, metrics)
     top = directory == Path(args.output_dir)
     name = directory.resolve().name if top else f"{directory.resolve().parent.name}-{directory.name}"

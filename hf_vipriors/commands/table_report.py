@@ -151,7 +151,7 @@ def _confusions(folders: dict[str, Path], name: str) -> list[Markup]:
     cards = []
     for number, (run, folder) in enumerate(folders.items()):
         score = wiring.read_json(folder / "metrics.json")["test"]
-        if "confusion" in score:
+        if score.get("confusion") is not None:
             figure = confusion_figure(np.asarray(score["confusion"]), list(score["per_class"]))
             title = Markup('<p class="how">{}</p>').format(run)
             cards.append(title + drawing(figure, f"{name}-{number}", f"Confusion matrix of {run}"))

@@ -27,7 +27,7 @@ LABEL_NAMES = (
     "y",
 )
 _WINDOW = 8192  # rows
-_LABEL_DTYPES = ("int", "uint", "string", "large_string", "bool")
+_LABEL_DTYPES = ("int", "uint", "float", "string", "large_string", "bool")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
         wanted: what the user asked for; it wins.
 
     Returns:
-        ``wanted``; else the :class:`datasets.ClassLabel` column; else a text or integer column with a usual name
+        ``wanted``; else the :class:`datasets.ClassLabel` column; else a column of text or numbers with a usual name
         (``label``, ``labels``, ``fine_label``, ``target``, ``class``, ...).
 
     Raises:
@@ -135,7 +135,7 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
         _check_exists(features, wanted, "--label_column")
         if not (isinstance(features[wanted], ClassLabel) or _has_dtype(features[wanted], *_LABEL_DTYPES)):
             raise InputError(
-                f"column {wanted!r} (--label_column) is no class label, text or integer (columns: {_listed(features)})"
+                f"column {wanted!r} (--label_column) is no class label, text or number (columns: {_listed(features)})"
             )
         return wanted
     candidates = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
@@ -147,20 +147,50 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
 def read_labels(dataset: Dataset, column: str) -> Labels:
     """Read a label column and number its classes.
 
-    A ``ClassLabel`` keeps its names and order; integers are numbered in numeric order, text in alphabetic order.
-    Missing labels and the -1 by which public data sets hide test labels become -1.
+    A ``ClassLabel`` keeps its names and order; numbers are in numeric order, text in alphabetic order, without the
+    spaces around it and with accents written in one way. Missing labels (also NaN and empty text) and the -1 by which
+    public data sets hide test labels become -1.
 
     Args:
         dataset: with ``column`` of a type that :func:`find_label_column` accepts.
         column: its name.
+
+    Raises:
+        InputError: a ``ClassLabel`` without a name for one of its labels, or numbers that are no integers.
     """
     values = dataset.select_columns([column]).with_format("arrow")[:][column]
     feature = dataset.features[column]
     if isinstance(feature, ClassLabel):
-        return Labels(list(feature.names), pc.fill_null(values, -1).to_numpy().astype(np.int64))
+        return Labels(list(feature.names), _declared(pc.fill_null(values, -1).to_numpy(), feature, column))
+    if pa.types.is_floating(values.type):  # as pandas keeps integers of which some are missing
+        values = _whole(values, column)
+    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = pc.utf8_normalize(pc.utf8_trim_whitespace(values), form="NFC")
+        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
     classes = sorted(value for value in pc.unique(values).to_pylist() if value is not None and value != -1)
     codes = pc.index_in(values, value_set=pa.array(classes, type=values.type))
     return Labels([str(value) for value in classes], pc.fill_null(codes, -1).to_numpy().astype(np.int64))
+
+
+def _declared(codes: np.ndarray, feature: ClassLabel, column: str) -> np.ndarray:
+    outside = codes[(codes < -1) | (codes >= len(feature.names))]
+    if len(outside):
+        raise InputError(
+            f"column {column!r} holds label {outside[0]} in {len(outside)} rows, but names {len(feature.names)} "
+            "classes, 0 and upwards: mend the column, or give its classes names"
+        )
+    return codes.astype(np.int64)
+
+
+def _whole(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    try:
+        return pc.cast(values, pa.int64())
+    except pa.ArrowInvalid:
+        raise InputError(
+            f"column {column!r} holds numbers that are no integers, and is taken for the label: name the classes by "
+            "text or integers, or choose another column by --label_column"
+        ) from None
 
 
 def as_image_column(dataset: Dataset, column: str) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torchvision.transforms import functional as F
 
 from hf_vipriors.errors import InputError, nearest
 
+# Times as long as wide: of what is longer, the middle is cut out before it is resized.
+_LONGEST = 64
 _INTERPOLATIONS = tuple(mode.value for mode in InterpolationMode)
 # Full scale of a wide grey image, by its brightest pixel: 8, 12 (cameras, scanners) or 16 bits.
 _FULL_SCALES = (255, 4095, 65535)
@@ -51,6 +54,10 @@ class ResizeCrop:
         return nearest(self.interpolation, _INTERPOLATIONS)
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        if max(width, height) > _LONGEST * min(width, height):  # resized, one pixel by 60,000 would fill the memory
+            side = _LONGEST * min(width, height)
+            image = F.center_crop(image, [min(height, side), min(width, side)])
         image = F.resize(image, self.resize, InterpolationMode(self.interpolation))
         return F.center_crop(image, self.crop)
 
@@ -88,6 +95,8 @@ def _open(record: Mapping[str, Any] | None) -> AbstractContextManager[Image.Imag
     """Open the picture of a record; the pixels are not read yet."""
     if record is None or (record["bytes"] is None and record["path"] is None):
         raise ValueError("the row holds no image")
+    if not (os.path.getsize(record["path"]) if record["bytes"] is None else len(record["bytes"])):
+        raise ValueError("the file is empty")
     return Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"]))
 
 
@@ -139,7 +148,7 @@ def why_unreadable(error: Exception) -> str:
         return "not a picture that Pillow knows"
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def decode(record_image: Mapping[str, Any]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _pictures(root: Path) -> Iterator[str]:
-    """Absolute paths of the pictures below ``root`` in sorted order; links to folders are followed."""
+    """Absolute paths of the pictures below ``root`` in sorted order; links to folders are followed, to each once."""
+    seen = set()
     for folder, subfolders, files in os.walk(os.path.abspath(root), followlinks=True):
+        if (place := os.path.realpath(folder)) in seen:  # a link back to a folder above would never end
+            subfolders.clear()
+            continue
+        seen.add(place)
         subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
         for name in sorted(files):
             if not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
@@ -48,25 +54,31 @@ def _dataset(paths: list[str], labels: list[int] | None, class_names: list[str])
 
 
 def _labelled(root: Path, class_folders: list[Path]) -> Dataset:
-    """One class a folder, in the folders' sorted order; the pictures may lie in deeper folders."""
+    """One class a folder, in the folders' sorted order; the pictures may lie in deeper folders.
+
+    A name is the same however its accents are written: file systems differ in that, and so do two copies of a folder.
+    """
     if not class_folders:
         raise InputError(
             f"no class folders in {str(root)!r}: put the pictures into {root.name}/CLASS/, or name the folder "
             "'unlabelled' when they have no classes"
         )
     paths, labels, empty = [], [], []
-    for label, folder in enumerate(class_folders):
+    named = [unicodedata.normalize("NFC", folder.name) for folder in class_folders]
+    names = sorted(set(named))
+    number = {name: label for label, name in enumerate(names)}
+    for name, folder in zip(named, class_folders, strict=True):
         found = list(_pictures(folder))
         if not found:
             empty.append(folder.name)
         paths += found
-        labels += [label] * len(found)
+        labels += [number[name]] * len(found)
     if empty:
         raise InputError(
             f"no picture in class folder {', '.join(map(repr, empty))} of {str(root)!r}: fill or remove it "
             f"(known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    return _dataset(paths, labels, [folder.name for folder in class_folders])
+    return _dataset(paths, labels, names)
 
 
 def _unlabelled(root: Path) -> Dataset:

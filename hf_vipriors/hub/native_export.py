@@ -13,9 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from hf_vipriors.backbones import has_fixed_size, is_ours
 from hf_vipriors.errors import InputError
+from hf_vipriors.hub.whole_folder import whole_folder
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.models.configuration_vipriors import label_maps
 
@@ -79,22 +78,16 @@ def export_native(
         raise InputError(f"cannot export to {str(directory)!r}: it is a file, give a folder")
     config = _native_config(model, class_names)
     state = {name: _saved(tensor) for name, tensor in model.backbone.state_dict().items()}
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.parent / f".{directory.name}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir()
-    try:
-        config.save_pretrained(temporary)
+    with whole_folder(directory) as folder:
+        config.save_pretrained(folder)
         processor = {
             "image_processor_type": "TimmWrapperImageProcessor",
             "architecture": config.architecture,
             "pretrained_cfg": config.pretrained_cfg,
         }
-        (temporary / IMAGE_PROCESSOR_NAME).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
-        safetensors.torch.save_file(state, temporary / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
-        _check_rebuild(temporary, state)
-        _move(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / IMAGE_PROCESSOR_NAME).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        safetensors.torch.save_file(state, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+        _check_rebuild(folder, state)
     return directory
 
 
@@ -224,15 +217,6 @@ def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
     shapes = {name: tensor.shape for name, tensor in rebuilt.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds another one")
-
-
-def _move(temporary: Path, directory: Path) -> None:
-    if not directory.exists():
-        temporary.rename(directory)
-        return
-    (directory / CONFIG_NAME).unlink(missing_ok=True)
-    for name in (SAFE_WEIGHTS_NAME, IMAGE_PROCESSOR_NAME, CONFIG_NAME):
-        os.replace(temporary / name, directory / name)
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def test_a_crop_larger_than_the_picture_is_padded_with_black():
     ("content", "reason"),
     [
         (b"no picture at all", "not a picture that Pillow knows"),
-        (b"", "not a picture that Pillow knows"),
+        (b"", "the file is empty"),
+        (b"no picture", "not a picture that Pillow knows"),
         (record(photo("RGB"), "JPEG")["bytes"][:-200], "truncated"),
         (record(photo("RGB"), "PNG")["bytes"][:60], "unreadable image"),
     ],

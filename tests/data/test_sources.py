@@ -240,8 +240,8 @@ def test_an_explicit_image_column_may_hold_bytes_or_paths(kind, tmp_path):
         ({"image_column": "imge"}, r"no column 'imge' \(--image_column\): did you mean 'image'"),
         ({"label_column": "lable"}, r"no column 'lable' \(--label_column\): did you mean 'label'"),
         ({"image_column": "label"}, "holds no pictures"),
-        ({"label_column": "image"}, "is no class label, text or integer"),
-        ({"label_column": "score"}, "is no class label, text or integer"),
+        ({"label_column": "image"}, "is no class label, text or number"),
+        ({"label_column": "score"}, "holds numbers that are no integers"),
     ],
 )
 def test_wrong_columns_suggest_the_nearest(options, message, tmp_path):

@@ -51,7 +51,7 @@ def test_the_numbers_agree_with_each_other_on_random_scores():
 
 def test_goes_through_the_metric_module(monkeypatch):
     class Fake:
-        def compute(self, *, predictions, references):
+        def _compute(self, *, predictions, references):
             return {"top1": 0.123, "top5": None, "balanced_accuracy": 0.4, "per_class_accuracy": [1.0, 0.0, None]}
 
     asked = []
@@ -66,6 +66,14 @@ def test_tensors_of_any_precision_are_taken():
     assert coarse.calibration_error == pytest.approx(found.calibration_error, abs=1e-2)
     assert dataclasses.replace(coarse, calibration_error=found.calibration_error) == found
     assert score(torch.tensor(ROWS, requires_grad=True), torch.tensor(LABELS, dtype=torch.int32), NAMES) == found
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_beyond_1000_classes_there_is_no_confusion_matrix(classes):
+    rows = np.eye(classes, dtype=np.float32)[[5, 7]]
+    found = score(rows, np.array([5, 6]), [str(number) for number in range(classes)])
+    assert found.top1 == 0.5 and found.interval == wilson_interval(1, 2)
+    assert (found.confusion is None) == (classes > 1000)
 
 
 def test_to_dict_is_plain_json():

@@ -1,0 +1,88 @@
+"""Labels that are missing, negative, fractions, untidy text or out of range, and parquet files that are damaged."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as Pillow
+
+from hf_vipriors.data import load_splits
+from hf_vipriors.errors import InputError
+
+
+def png():
+    buffer = io.BytesIO()
+    Pillow.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """``loaded(labels)``: what a parquet file with these labels becomes."""
+
+    def load(labels, **options):
+        rows = {"image": [{"bytes": png(), "path": None}] * len(labels), "label": labels}
+        Dataset.from_dict(rows).cast_column("image", Image()).to_parquet(str(tmp_path / "train.parquet"))
+        return load_splits("parquet", data_dir=str(tmp_path), **options)
+
+    return load
+
+
+def shape(found):
+    codes = list(found.splits["train"]["label"]) if "train" in found.splits else []
+    return codes, found.class_names, len(found.splits.get("unlabelled", ()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1, 0, None, 1], ([1, 0, 1], ["0", "1"], 1)),
+        ([1, 0, -1, 1], ([1, 0, 1], ["0", "1"], 1)),
+        ([-5, 3, -5, 2**62], ([0, 1, 0, 2], ["-5", "3", str(2**62)], 0)),
+        # What pandas makes of integers of which one is missing.
+        ([1.0, 0.0, float("nan"), 1.0], ([1, 0, 1], ["0", "1"], 1)),
+        ([1.0, None, -1.0, 0.0], ([1, 0], ["0", "1"], 2)),
+        (["b", "a", "", "b "], ([1, 0, 1], ["a", "b"], 1)),
+        (["caf\u00e9", "cafe\u0301", "a", "a"], ([1, 1, 0, 0], ["a", "caf\u00e9"], 0)),
+        ([True, False, True, True], ([1, 0, 1, 1], ["False", "True"], 0)),
+        ([None, None, None, None], ([], [], 4)),
+    ],
+)
+def test_what_labels_become(labels, expected, loaded):
+    assert shape(loaded(labels)) == expected
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], [float("inf"), 1.0]])
+@pytest.mark.parametrize("options", [{}, {"label_column": "label"}])
+def test_fractions_are_no_classes(labels, options, loaded):
+    with pytest.raises(InputError, match=r"column 'label' holds numbers that are no integers.*--label_column"):
+        loaded(labels, **options)
+
+
+def test_several_labels_an_image_are_none_and_said(loaded):
+    found = loaded([[0, 1], [1]])
+    assert shape(found) == ([], [], 2) and "no label column" in found.notes[0]
+
+
+def test_a_label_without_a_name_is_refused(tmp_path):
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+    rows = {"image": [{"bytes": png(), "path": None}] * 4, "label": [0, 1, 0, 1]}
+    file = tmp_path / "train.parquet"
+    Dataset.from_dict(rows, features=features).to_parquet(str(file))
+    for wrong in (2, -2):
+        table = pq.read_table(file)
+        pq.write_table(table.set_column(1, table.schema.field(1), pa.array([0, 1, wrong, 1])), file)
+        with pytest.raises(InputError, match=rf"column 'label' holds label {wrong} in 1 rows, but names 2 classes"):
+            load_splits("parquet", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"PAR1, not"])
+def test_damaged_parquet_is_one_line(damage, loaded, tmp_path):
+    loaded([0, 1])
+    file = tmp_path / "train.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match="cannot load train of .*must be readable") as raised:
+        load_splits("parquet", data_dir=str(tmp_path))
+    assert "\n" not in str(raised.value)
