@@ -62,7 +62,7 @@ def taken(tmp_path: Path, count: int) -> list[int]:
     folder = tmp_path / str(count)
     write(folder / "data", count)
     write(folder / "warm", 300)
-    process = multiprocessing.get_context("fork").Process(target=use, args=(folder, folder / "report.json"))
+    process = multiprocessing.get_context("spawn").Process(target=use, args=(folder, folder / "report.json"))
     process.start()
     process.join()
     assert process.exitcode == 0
