@@ -173,9 +173,11 @@ def emissions(directory: Path) -> float | None:
 
 
 def hardware() -> str:
+    """The accelerator's name, or on how many cores a run computes: as many as it has threads, which may not be all."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    cores = torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return f"{cores} CPU core{'s' * (cores != 1)} ({platform.machine()})"
 
 
 def parameters(model: torch.nn.Module) -> int:
