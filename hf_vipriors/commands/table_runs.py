@@ -100,7 +100,7 @@ class Reproduction:
         command = parser.recipe_arguments(str(self.wish.recipes / run.recipe)) if run.recipe else []
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
         command += parser.mapping_arguments(run.options_with(folders), f"{self.table.name}: {run.name}")
-        command += ["--seed", str(seed), "--output_dir", str(self.folder_of(seed, run.name))]
+        command += ["--seed", str(seed + run.seed_offset), "--output_dir", str(self.folder_of(seed, run.name))]
         try:
             *data, settings = parser.parse([*command, *(["--save_strategy", "no"] if trains else [])])
         except InputError as error:

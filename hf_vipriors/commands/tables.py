@@ -50,7 +50,7 @@ from ..evaluation.table_figures import check_plots
 from ..training.yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
 
-RUN_KEYS = ("job", "recipe", "options", "once", "matrix")
+RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "matrix")
 ROW_KEYS = ("name", "run", "score", "metric", "note", "baseline", "matrix")
 GROUP_KEYS = ("title", "about", "rows", "matrix")
 METRICS = ("top1", "balanced_accuracy")
@@ -63,6 +63,7 @@ class TableRun:
 
     Attributes:
         once: made for the first seed only, from that seed's runs, and of every seed.
+        seed_offset: added to its seed: runs of one recipe that differ in luck alone, to be averaged.
         values: of a cell of a matrix, the values of its axes.
         base: name of the matrix that it is a cell of, or its own.
     """
@@ -72,6 +73,7 @@ class TableRun:
     recipe: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     once: bool = False
+    seed_offset: int = 0
     values: Cell = field(default_factory=dict)
     base: str = ""
 
@@ -226,6 +228,8 @@ def _check(table: Table, jobs: Sequence[str]) -> None:
     for run in table.runs:
         if run.job not in jobs:
             raise InputError(f"run {run.name} has the job {run.job!r}: {nearest(str(run.job), jobs)}")
+        if not isinstance(run.seed_offset, int) or (run.seed_offset and run.once):
+            raise InputError(f"run {run.name}: seed_offset is a whole number, and none where a run is made once")
         for other in map(table.run, run.uses):
             if other.job == "evaluate":
                 raise InputError(f"run {run.name} uses {other.name!r}, which makes no model")
