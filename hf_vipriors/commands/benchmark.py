@@ -119,7 +119,8 @@ def _title(wish: BenchmarkArguments, first: Case) -> str:
     network = sum(p.numel() for p in first.method.deployable().backbone.parameters()) / 1e6
     taught = f" from {wish.teacher_backbone}" if first.teacher is not None else ""
     batch = f"batch {first.args.step_images}"
-    return f"{wish.method}, {wish.backbone} of {network:.2f} M{taught}, {batch}, {wish.precision}"
+    kind = "gray" if wish.channels == 1 else "colour"
+    return f"{wish.method}, {wish.backbone} of {network:.2f} M{taught}, {kind} images, {batch}, {wish.precision}"
 
 
 def _command(wish: BenchmarkArguments, argv: Sequence[str]) -> str:

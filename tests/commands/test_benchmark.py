@@ -34,7 +34,7 @@ def measured(folder, *options):
 def test_a_benchmark_writes_what_it_measured(tmp_path, capsys):
     folder = tmp_path / "private"
     (found,) = measured(folder, "--image_sizes", "8", "16", "--scaling", "64", "16")
-    assert found["title"] == "moco, resnet18 of 0.02 M, batch 8, fp32"
+    assert found["title"] == "moco, resnet18 of 0.02 M, colour images, batch 8, fp32"
     assert found["command"].startswith("python scripts/benchmark.py --backbone resnet18")
     assert "private" not in json.dumps(found), "no path of the machine"
     assert found["machine"]["device"] == "CPU" and found["machine"]["cores"] >= 1

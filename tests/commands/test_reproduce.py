@@ -385,6 +385,32 @@ def test_what_is_made_once_uses_the_first_seeds_runs(ensemble, jobs):
     assert jobs == ["seed2/teacher", "seed2/both"], "what was made with seed 3 stands for these too"
 
 
+def test_runs_that_differ_in_luck_alone(ensemble, jobs, refused):
+    ensemble.content["runs"]["tuned"] = {
+        **ensemble.content["runs"]["tuned"],
+        "matrix": {"flip": [0.5], "luck": [0, 100]},
+        "seed_offset": "$luck",
+    }
+    students = [f"{{tuned-flip0.5-luck{luck}}}" for luck in (0, 100)]
+    ensemble.content["runs"]["both"]["options"]["students"] = students
+    (row, both) = ensemble.content["groups"][0]["rows"]
+    ensemble.content["groups"][0]["rows"] = [row | {"matrix": {"flip": [0.5]}, "run": "tuned-flip0.5-luck0"}, both]
+    ensemble.content["groups"][0]["rows"][0]["baseline"] = True
+    ensemble.content.pop("plots")
+    ensemble.write()
+    main(ensemble.options(seeds=("3", "4")))
+    for seed in (3, 4):
+        for luck in (0, 100):
+            folder = ensemble.folder / f"seed{seed}" / f"tuned-flip0.5-luck{luck}"
+            assert json.loads((folder / "run.json").read_text())["arguments"]["seed"] == seed + luck
+    jobs.clear()
+    main(ensemble.options(seeds=("3", "4")))
+    assert not jobs
+    ensemble.content["runs"]["teacher"]["seed_offset"] = 1
+    ensemble.write()
+    assert "seed_offset" in refused(ensemble.options())
+
+
 def test_another_ensemble_is_refused(ensemble, jobs, refused):
     main(ensemble.options())
     ensemble.content["runs"]["both"]["options"]["students"].pop()
