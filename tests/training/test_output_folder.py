@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import subprocess
@@ -86,3 +87,24 @@ def test_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
 def test_lock_of_a_run_that_was_killed_before_it_wrote_is_no_content(tmp_path):
     (tmp_path / LOCK_FILE).touch()
     guard_output_dir(str(tmp_path), overwrite=False, resume=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no rights of this kind")
+@pytest.mark.parametrize("inside", ["", "new", "new/deeper"])
+def test_a_folder_without_rights_is_refused_before_anything_is_done(inside, tmp_path, monkeypatch):
+    # root may write anywhere: become nobody while it is asked, and let access() ask for whom we act.
+    monkeypatch.setattr(os, "access", functools.partial(os.access, effective_ids=True))
+    for folder in [tmp_path, *list(tmp_path.parents)[:2]]:
+        folder.chmod(0o755)
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match=r"--output_dir .* cannot be written: no rights on .*locked"):
+            guard_output_dir(str(locked / inside), overwrite=False, resume=False)
+    finally:
+        os.seteuid(before)
+    assert not list(locked.iterdir())
