@@ -24,13 +24,9 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from hf_vipriors.training.checkpoints import newest_checkpoint  # noqa: E402
-
 logger = logging.getLogger("soak")
 SAVING = ["--save_strategy", "steps", "--save_steps", "25", "--save_total_limit", "2", "--disable_tqdm", "true"]
-SHORT = {"teacher": "8", "student": "40"}  # epochs: a chain in some minutes
+SHORT = {"teacher": "4", "student": "20"}  # epochs: a chain in some minutes
 GROWTH = 1.1
 SAMPLE_SECONDS = 0.25
 
@@ -45,11 +41,10 @@ def command(name: str, folder: Path) -> list[str]:
                 *("--teacher", str(folder / "teacher")),
             ],
         ),
-        "evaluated": ("evaluate.py", ["--dataset_name", "fashion-vipriors", "--students", str(folder / "student")]),
+        "evaluated": ("evaluate.py", ["--model", str(folder / "student"), "--report", str(folder / "evaluated")]),
     }[name]
-    options = [*options, "--output_dir", str(folder / name)]
     if name in SHORT:
-        options += [*SAVING, "--num_train_epochs", SHORT[name]]
+        options = [*options, *SAVING, "--num_train_epochs", SHORT[name], "--output_dir", str(folder / name)]
     return [sys.executable, str(ROOT / "scripts" / script), *options]
 
 
@@ -87,8 +82,8 @@ def chain(folder: Path, random_seconds: random.Random | None) -> tuple[int, dict
         while not ended:
             words, place = command(name, folder), folder / name
             if place.exists():
-                found = newest_checkpoint(str(place))
-                words += ["--resume_from_checkpoint", "true"] if found else ["--overwrite_output_dir"]
+                saved = any(place.glob("checkpoint-*"))
+                words += ["--resume_from_checkpoint", "true"] if saved else ["--overwrite_output_dir"]
             patience = random_seconds.uniform(8, 45) if random_seconds and name in SHORT else float("inf")
             ended, most, opened = live(words, folder / "log", patience)
             kills += not ended
