@@ -6,13 +6,15 @@ import errno
 
 import torch
 
+_FULL = "free some space, or choose another --output_dir"
+_NO_RIGHTS = "choose files that you may read and an --output_dir that you may write to"
 _DISK = {
-    errno.ENOSPC: "free some space, or choose another --output_dir",
-    errno.EDQUOT: "free some space, or choose another --output_dir",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
     errno.EFBIG: "raise the limit on the size of files, or choose another --output_dir",
     errno.EROFS: "choose an --output_dir that can be written to",
-    errno.EACCES: "choose files that you may read and an --output_dir that you may write to",
-    errno.EPERM: "choose files that you may read and an --output_dir that you may write to",
+    errno.EACCES: _NO_RIGHTS,
+    errno.EPERM: _NO_RIGHTS,
     errno.EMFILE: "allow more open files (ulimit -n), or take fewer --dataloader_num_workers",
 }
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed")
@@ -43,5 +45,5 @@ def worded(error: BaseException) -> str | None:
         return f"{error.strerror}{where}; {_DISK[error.errno]}"
     # safetensors and torch.save have errors of their own for this.
     if any(words in text for words in _DISK_FULL):
-        return f"{text.rstrip('.')}; {_DISK[errno.ENOSPC]}"
+        return f"{text.rstrip('.')}; {_FULL}"
     return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,18 +91,26 @@ def _wide_to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint((values - offset) * 255.0 / full).astype(np.uint8))
 
 
-def _open(record: Mapping[str, Any] | None) -> AbstractContextManager[Image.Image]:
-    """Open the picture of a record; the pixels are not read yet."""
+def encoded(record: Mapping[str, Any]) -> bytes:
+    """The file of a record."""
+    return Path(record["path"]).read_bytes() if record["bytes"] is None else record["bytes"]
+
+
+def open_picture(record: Mapping[str, Any] | None) -> AbstractContextManager[Image.Image]:
+    """Open the picture of a record; the pixels are not read yet. Raises whatever Pillow raises."""
     if record is None or (record["bytes"] is None and record["path"] is None):
         raise ValueError("the row holds no image")
-    if not (os.path.getsize(record["path"]) if record["bytes"] is None else len(record["bytes"])):
-        raise ValueError("the file is empty")
-    return Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"]))
+    try:
+        return Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"]))
+    except UnidentifiedImageError:
+        if not encoded(record):
+            raise ValueError("the file is empty") from None
+        raise
 
 
 def read_header(record: Mapping[str, Any] | None) -> Header:
     """Read size and mode only; raises whatever Pillow raises."""
-    with _open(record) as image:
+    with open_picture(record) as image:
         return Header(min(image.size), _is_gray(image.mode))
 
 
@@ -114,7 +122,7 @@ def read_pixels(record: Mapping[str, Any] | None, at_least: int | None = None) -
         at_least: pixels of the shorter side that are enough: a JPEG comes at 1/2, 1/4 or 1/8 of its size where that
             leaves so many, in half the time or less. None: all pixels.
     """
-    with _open(record) as image:
+    with open_picture(record) as image:
         mode = image.mode
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from hf_vipriors.data.image_decoding import ResizeCrop, read_square, why_unreadable
+from hf_vipriors.data.image_decoding import ResizeCrop, encoded, read_square, why_unreadable
 from hf_vipriors.data.image_records import Records, decoding_threads
 from hf_vipriors.errors import InputError
 
@@ -90,9 +89,9 @@ class StreamedStore(torch.utils.data.Dataset):
         whole = hashlib.sha256(f"{self.shape} {self.geometry} {self._reduced}".encode())
         for start in range(0, len(self), _READ_AHEAD):
             for record in self._records.read([int(row) for row in self._rows[start : start + _READ_AHEAD]]):
-                encoded = Path(record["path"]).read_bytes() if record["bytes"] is None else record["bytes"]
-                whole.update(len(encoded).to_bytes(8, "little"))
-                whole.update(encoded)
+                file = encoded(record)
+                whole.update(len(file).to_bytes(8, "little"))
+                whole.update(file)
         whole.update(self.labels.contiguous().numpy())
         return whole.digest()
 

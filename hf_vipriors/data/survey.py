@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from datasets import Dataset
 from PIL import ExifTags, Image, ImageOps
 
 from hf_vipriors.data.duplicates import Fingerprint, fingerprint
-from hf_vipriors.data.image_decoding import read_pixels
+from hf_vipriors.data.image_decoding import open_picture, read_pixels
 from hf_vipriors.data.image_records import Records, Unreadable, map_rows
 
 # A JPEG is decoded at the smallest fraction (1/2, 1/4, 1/8) that leaves this many pixels a side: a photograph of 12
@@ -64,13 +63,12 @@ class _Look:
 
 def _read(record: Mapping[str, Any]) -> tuple[tuple[int, int], Image.Image]:
     """(upright size, pixels), a large JPEG at a fraction of its size; raises whatever Pillow raises."""
-    if record is not None and (record["bytes"] is not None or record["path"] is not None):
-        with Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"])) as image:
-            full = image.size
-            if image.format == "JPEG" and image.mode in ("L", "RGB"):
-                image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                return (full[::-1] if turned else full), ImageOps.exif_transpose(image)
+    with open_picture(record) as image:
+        full = image.size
+        if image.format == "JPEG" and image.mode in ("L", "RGB"):
+            image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (full[::-1] if turned else full), ImageOps.exif_transpose(image)
     pixels = read_pixels(record)
     return pixels.size, pixels
 

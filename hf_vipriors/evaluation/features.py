@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import collate
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..views import EvaluationView, TenCrop
+from ..views.sampling import resized
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,7 @@ def probabilities(
         view = EvaluationView(mean, std).to(device)
 
         def answer(images: Tensor) -> Tensor:
-            images = view(images)
-            if resize is not None and images.shape[-1] != resize:
-                images = F.interpolate(images, size=resize, mode="bilinear", antialias=True, align_corners=False)
-            return model(images).logits.float().softmax(dim=1)
+            return model(resized(view(images), resize)).logits.float().softmax(dim=1)
 
     return _run(model, store, answer, batch_size, device, accelerator, workers)
 

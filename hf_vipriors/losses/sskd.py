@@ -131,9 +131,9 @@ def masked_sskd(
     teacher_projection: Tensor,
     labels: Tensor,
     *,
-    weights: Sequence[float] = (0.1, 0.9, 2.7, 10.0),
-    temperatures: Sequence[float] = (4.0, 4.0, 0.5),
-    keep: Sequence[float] = (1.0, 0.75),
+    weights: Sequence[float],
+    temperatures: Sequence[float],
+    keep: Sequence[float],
 ) -> SskdLosses:
     """:func:`sskd`, whose ``kept_tf`` and ``kept_ss`` are ``(3B,)`` booleans.
 

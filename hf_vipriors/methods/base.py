@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..backbones import feature_dim
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..views.sampling import resized
 
 
 class Progress(NamedTuple):
@@ -118,9 +118,7 @@ class Renormalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if not self.same_statistics:
             images = images * self.scale + self.shift
-        if self.size is not None and images.shape[-1] != self.size:
-            images = F.interpolate(images, size=self.size, mode="bilinear", antialias=True, align_corners=False)
-        return images
+        return resized(images, self.size)
 
 
 class FrozenTeacher(nn.Module):

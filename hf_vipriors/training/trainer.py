@@ -80,13 +80,14 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         self.views = views.to(args.device)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
+        chance = method.chance_level(args.step_images)
         if not args.disable_tqdm:
-            self.add_callback(ProgressBar(method.chance_level(args.step_images)))
+            self.add_callback(ProgressBar(chance))
         self.guards = Guards(
             args,
             classes=max(1, len(class_names)),
             validation_images=0 if evaluation_store is None else len(evaluation_store),
-            chance=method.chance_level(args.step_images),
+            chance=chance,
         )
         if args.guards:
             self.add_callback(self.guards)

@@ -60,12 +60,12 @@ class StudentTrainer(MethodTrainer):
         return score(answers.values, answers.labels, self.class_names).top1
 
     def measure(self, store: Dataset) -> dict[str, float]:
-        answers = probabilities(self.evaluated()[""], store, **self._pass_options())
+        model = self.evaluated()[""]
+        answers = probabilities(model, store, **self._pass_options())
         result = score(answers.values, answers.labels, self.class_names)
         loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
         figures = {"loss": loss, "top1": result.top1}
         if self.args.guards and self.guards.has_fallen(result.top1):
-            model = self.evaluated()[""]
             with torch.random.fork_rng(devices=[]):
                 sample = TrainingSample(self.train_dataset, model.config.image_size, model.config.crop_pct)
                 figures["train_top1"] = self._top1(model, sample)

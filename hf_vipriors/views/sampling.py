@@ -91,6 +91,13 @@ def sample(images: Tensor, affine: Tensor, size: int, *, turned: bool = False) -
     return F.grid_sample(images, grid, mode=VIEW_INTERPOLATION, padding_mode="border", align_corners=False)
 
 
+def resized(images: Tensor, side: int | None) -> Tensor:
+    """``(B, C, H, W)`` brought to the one side that a network takes, antialiased; None, or that side: as they are."""
+    if side is None or images.shape[-1] == side:
+        return images
+    return F.interpolate(images, size=side, mode="bilinear", antialias=True, align_corners=False)
+
+
 def random_resized_crop(
     images: Tensor,
     size: int,

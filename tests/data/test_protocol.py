@@ -3,21 +3,10 @@
 from collections import Counter
 
 import pytest
-from datasets import Dataset, Features, Image, Value
+from missing_pictures import dataset
 
 from hf_vipriors.data import ImageSplits, TrainProtocol, apply_protocol
 from hf_vipriors.errors import InputError
-
-
-def dataset(labels, prefix):
-    """Pictures named by their row; labels a list, or a number of unlabelled pictures."""
-    features = Features({"image": Image(decode=False)})
-    count = labels if isinstance(labels, int) else len(labels)
-    columns = {"image": [{"bytes": None, "path": f"{prefix}{row}"} for row in range(count)]}
-    if not isinstance(labels, int):
-        features["label"] = Value("int64")
-        columns["label"] = labels
-    return Dataset.from_dict(columns, features=features)
 
 
 def splits(names=("a", "b", "c"), **labels):

@@ -3,9 +3,9 @@
 from collections import Counter
 
 import numpy as np
-from datasets import Dataset, Features, Image, Value
 from hypothesis import given
 from hypothesis import strategies as st
+from missing_pictures import dataset
 
 from hf_vipriors.data import ImageSplits, TrainProtocol, apply_protocol
 from hf_vipriors.data.imbalance import long_tail_sizes
@@ -28,17 +28,6 @@ def wholes(draw):
     if draw(st.booleans()):
         found["unlabelled"] = dataset(draw(st.integers(1, 4)), "unlabelled")
     return ImageSplits(found, names, [])
-
-
-def dataset(labels, prefix):
-    """Pictures named by their row, which do not exist; labels a list, or a number of unlabelled pictures."""
-    features = Features({"image": Image(decode=False)})
-    count = labels if isinstance(labels, int) else len(labels)
-    columns = {"image": [{"bytes": None, "path": f"{prefix}{row}"} for row in range(count)]}
-    if not isinstance(labels, int):
-        features["label"] = Value("int64")
-        columns["label"] = labels
-    return Dataset.from_dict(columns, features=features)
 
 
 def rows(data):
