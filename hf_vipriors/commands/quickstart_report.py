@@ -126,7 +126,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
                              [seeds[0].long_linear], [0.0])  # fmt: skip
     ten = row("FixMatch, ten-crop", "the student on ten crops of each image",
               [s.ten_crop[0].to_dict() for s in seeds], [s.ten_crop[1] for s in seeds], student.seconds)  # fmt: skip
-    fair = row("baseline, ten-crop", "ten-crop helps any network: the row to hold the student on ten crops against",
+    fair = row("baseline, ten-crop", "the row to hold the student on ten crops against",
                [s.baseline_ten_crop[0].to_dict() for s in seeds], [s.baseline_ten_crop[1] for s in seeds],
                tuned.seconds)  # fmt: skip
     return [tuned, linear, fine, distilled, long_linear, long_fine, student, fair, ten]
