@@ -1,4 +1,8 @@
-"""Gaussian blur of each image by a width of its own."""
+"""Gaussian blur of each image by a width of its own.
+
+References:
+    [0] A Simple Framework for Contrastive Learning of Visual Representations, https://arxiv.org/abs/2002.05709
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,11 @@ from collections.abc import Sequence
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
-from torch.nn import functional as F
 
 from .sampling import chosen, uniform
 
-# Beyond this many widths from its centre a Gaussian is below float32's resolution (exp(-5.5^2 / 2) = 3e-7).
-_REACH = 5.5
-_SMALL = 96  # pixels: below, the calls for each image cost more than the taps that only some of them need
+REACH = 5.5
+"""Beyond this many widths from its centre a Gaussian is below float32's resolution: exp(-5.5^2 / 2) = 3e-7."""
 
 
 def draw_blur(
@@ -24,11 +26,22 @@ def draw_blur(
     return torch.where(chosen(count, probability, generator), widths, torch.zeros(count))
 
 
+def kernel_radius(side: int, smallest: int) -> int:
+    """Pixels on each side of the kernel's centre: the kernel is a tenth of the view wide [0].
+
+    Args:
+        side: of the full view.
+        smallest: side of the images themselves; a reflected border cannot be wider.
+
+    Example:
+        >>> [kernel_radius(side, side) for side in (8, 32, 224)], kernel_radius(448, 8)
+        ([1, 1, 11], 3)
+    """
+    return max(1, min(int(0.1 * side), smallest - 1) // 2)
+
+
 def blur(images: Tensor, widths: Tensor, side: int) -> Tensor:
     """Blur each image by its width, with a kernel of a tenth of the side and the border reflected.
-
-    By kornia; but on a CPU, where its convolution takes several times as long, by adding up symmetric taps, no more
-    than the Gaussians need.
 
     Args:
         images: float ``(B, C, H, W)``.
@@ -41,58 +54,6 @@ def blur(images: Tensor, widths: Tensor, side: int) -> Tensor:
     blurred = widths.nonzero().squeeze(1)
     if not len(blurred):
         return images
-    # A kernel no wider than the image: its reflected border cannot be wider than the image itself.
-    radius = max(1, min(int(0.1 * side), images.shape[-1] - 1) // 2)
-    if images.device.type != "cpu":
-        per_axis = widths[blurred].to(images.device)[:, None].expand(-1, 2)
-        kernel, rows = (2 * radius + 1, 2 * radius + 1), blurred.to(images.device)
-        return images.index_copy(0, rows, gaussian_blur2d(images[rows], kernel, per_axis))
-    taps = torch.exp(-0.5 * (torch.arange(radius + 1) / widths[blurred][:, None]) ** 2)
-    taps = taps / (2 * taps.sum(dim=1, keepdim=True) - taps[:, :1])
-    images = images.clone()
-    if images.shape[-1] < _SMALL:
-        images[blurred] = _summed(images[blurred], taps.view(*taps.shape, 1, 1, 1).unbind(dim=1))
-        return images
-    reaches = (widths[blurred] * _REACH).ceil().int().tolist()
-    for row, reach, numbers in zip(blurred.tolist(), reaches, taps.tolist(), strict=True):
-        images[row] = _summed(images[row], numbers[: reach + 1])
-    return images
-
-
-def _summed(images: Tensor, taps: Sequence[Tensor] | Sequence[float]) -> Tensor:
-    """``(..., H, W)`` along rows and then along columns, two taps at a time, from the centre outwards."""
-    radius = len(taps) - 1
-    images = F.pad(images, (radius,) * 4, mode="reflect")
-    for axis in (-1, -2):
-        length = images.shape[axis] - 2 * radius
-        total = images.narrow(axis, radius, length) * taps[0]
-        for step, tap in enumerate(taps[1:], start=1):
-            pair = images.narrow(axis, radius - step, length) + images.narrow(axis, radius + step, length)
-            # A number for a tap saves a pass.
-            total.add_(pair, alpha=tap) if isinstance(tap, float) else total.add_(pair.mul_(tap))
-        images = total
-    return images
-
-
-def random_blur(
-    images: Tensor,
-    sigma: Sequence[float],
-    probability: float,
-    generator: torch.Generator,
-    *,
-    full_side: int | None = None,
-) -> Tensor:
-    """Gaussian blur of each image with ``probability``; sigma in pixels of a 224-pixel view, scaled to this one.
-
-    The published sigma, 0.1 to 2, belongs to 224 pixels; unscaled it would wipe out a 32-pixel picture.
-
-    Args:
-        images: float ``(B, C, H, W)``.
-        sigma: smallest and largest width at 224 pixels.
-        probability: an image is blurred at all with this probability.
-        generator: the only source of randomness.
-        full_side: side of the full view, which sets the scale, where ``images`` are patches of its magnification: they
-            are smaller because they show less, not because they are coarser. Default: the side of ``images``.
-    """
-    side = images.shape[-1] if full_side is None else full_side
-    return blur(images, draw_blur(len(images), sigma, probability, generator, side=side), side)
+    kernel = (2 * kernel_radius(side, images.shape[-1]) + 1,) * 2
+    per_axis, rows = widths[blurred].to(images.device)[:, None].expand(-1, 2), blurred.to(images.device)
+    return images.index_copy(0, rows, gaussian_blur2d(images[rows], kernel, per_axis))

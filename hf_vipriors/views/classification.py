@@ -8,7 +8,8 @@ import torch
 from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
-from .sampling import Normalise, random_resized_crop, to_float
+from .rendering import Draws, render
+from .sampling import Normalise, draw_crops
 
 AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet")
 
@@ -50,9 +51,10 @@ class ClassificationViews(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        images = to_float(images)
-        view = random_resized_crop(images, self.size, self.crop_scale, generator, flip=self.flip)
-        return [self.normalise(self.augmented(view, generator))]
+        draws = Draws(draw_crops(len(images), self.crop_scale, generator, flip=self.flip))
+        if self.auto_augment is None:
+            return [render(images, draws, self.size, self.normalise)]
+        return [self.normalise(self.augmented(render(images, draws, self.size), generator))]
 
     def augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
         """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1].

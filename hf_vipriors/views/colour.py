@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .sampling import chosen, on_device, uniform
+from .sampling import chosen, uniform
 
 _TINY = torch.finfo(torch.float32).tiny
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in gray, Rec. 601."""
 # The angle, in turns, from which each channel's distance is measured: half a turn from where it is strongest.
 _OPPOSITE = (3 / 6, 5 / 6, 1 / 6)
 
@@ -30,7 +31,7 @@ def draw_jitter(count: int, strength: Sequence[float], probability: float, gener
 def luma(images: Tensor) -> Tensor:
     """``(B, 3, H, W)`` -> ``(B, 1, H, W)``: Rec. 601."""
     red, green, blue = images.split(1, dim=1)
-    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def jitter_(images: Tensor, factors: Tensor, *, hue: bool = True) -> Tensor:
@@ -96,21 +97,6 @@ def _where_largest(channel: Tensor, largest: Tensor, values: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(values, channel - largest, -_TINY)
 
 
-def colour_jitter(images: Tensor, strength: Sequence[float], probability: float, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue of each image by its own random factors, in this order.
-
-    Gray images (one channel) have neither saturation nor hue: both are left out, as they would change nothing.
-
-    Args:
-        images: float ``(B, C, H, W)`` in [0, 1].
-        strength: ``(b, c, s, h)``: factors uniform in [1 - b, 1 + b] and so on, hue in turns in [-h, h].
-        probability: an image is changed at all with this probability.
-        generator: the only source of randomness.
-    """
-    (factors,) = on_device(images.device, draw_jitter(len(images), strength, probability, generator))
-    return jitter_(images.clone(), factors, hue=bool(strength[3]))
-
-
 def grayscale_(images: Tensor, colour: Tensor) -> Tensor:
     """Take the colour in place where ``colour`` ``(B,)`` is 0 and leave it where it is 1; gray images stay."""
     if images.shape[1] == 1:
@@ -118,9 +104,3 @@ def grayscale_(images: Tensor, colour: Tensor) -> Tensor:
     colour = colour.view(-1, 1, 1, 1)
     gray = luma(images)
     return images.mul_(colour).add_(gray.mul_(1 - colour))
-
-
-def random_grayscale(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Take the colour from each image with ``probability`` (Rec. 601 luma); gray images pass unchanged."""
-    (colour,) = on_device(images.device, ~chosen(len(images), probability, generator))
-    return grayscale_(images.clone(), colour)

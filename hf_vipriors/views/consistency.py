@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .blur import blur, draw_blur
+from .blur import draw_blur
 from .classification import ClassificationViews
-from .colour import draw_jitter, grayscale_, jitter_
-from .sampling import chosen, draw_crops, on_device, sample, uniform, view_in_blocks
+from .colour import draw_jitter
+from .rendering import Draws, render
+from .sampling import chosen, draw_crops, uniform
 
 
 def random_erasing(
@@ -88,19 +89,13 @@ class ConsistencyViews(ClassificationViews):
         return [weak, self.normalise(self._strong(images, generator))]
 
     def _strong(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        count, turned = len(images), bool(self.rotation or self.shear)
-        crops = draw_crops(
-            count, self.strong_scale, generator, flip=self.flip, rotation=self.rotation, shear=self.shear
+        count = len(images)
+        draws = Draws(
+            draw_crops(count, self.strong_scale, generator, flip=self.flip, rotation=self.rotation, shear=self.shear),
+            turned=bool(self.rotation or self.shear),
+            jitter=draw_jitter(count, self.jitter, 0.8, generator),
+            hue=bool(self.jitter[3]),
+            colour=~chosen(count, 0.2, generator),
+            widths=draw_blur(count, (0.1, 2.0), 0.3, generator, side=self.size),
         )
-        jitter = draw_jitter(count, self.jitter, 0.8, generator)
-        colour = ~chosen(count, 0.2, generator)
-        widths = draw_blur(count, (0.1, 2.0), 0.3, generator, side=self.size)
-        crops, jitter, colour = on_device(images.device, crops, jitter, colour)
-
-        def make(block: Tensor, rows: slice) -> Tensor:
-            block = sample(block, crops[rows], self.size, turned=turned)
-            block = grayscale_(jitter_(block, jitter[rows], hue=bool(self.jitter[3])), colour[rows])
-            return blur(block, widths[rows], self.size)
-
-        view = view_in_blocks(images, self.size, make)
-        return random_erasing(view, (0.2, 0.5), self.erase, self.gray, generator)
+        return random_erasing(render(images, draws, self.size), (0.2, 0.5), self.erase, self.gray, generator)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .blur import blur, draw_blur
-from .colour import draw_jitter, grayscale_, jitter_
-from .sampling import Normalise, chosen, draw_crops, on_device, sample, view_in_blocks
+from .blur import draw_blur
+from .colour import draw_jitter
+from .rendering import Draws, render
+from .sampling import Normalise, chosen, draw_crops
 
 
 def default_patch_size(size: int) -> int:
@@ -97,21 +98,18 @@ class ContrastiveViews(nn.Module):
         self.patch_size = default_patch_size(size) if patch_size is None else patch_size
         self.normalise = Normalise(mean, std)
 
-    @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         full = [self._view(images, self.size, self.crop_scale, generator) for _ in range(self.views)]
         return full + [self._view(images, self.patch_size, self.patch_scale, generator) for _ in range(self.patches)]
 
     def _view(self, images: Tensor, size: int, scale: Sequence[float], generator: torch.Generator) -> Tensor:
-        count, device = len(images), images.device
-        crops = draw_crops(count, scale, generator, flip=self.flip)
-        jitter = draw_jitter(count, self.jitter, self.jitter_probability, generator)
-        colour = ~chosen(count, self.grayscale, generator)
-        widths = draw_blur(count, self.blur_sigma, self.blur, generator, side=self.size)
-        crops, jitter, colour = on_device(device, crops, jitter, colour)
-
-        def make(block: Tensor, rows: slice) -> Tensor:
-            block = jitter_(sample(block, crops[rows], size), jitter[rows], hue=bool(self.jitter[3]))
-            return self.normalise.scaled(blur(grayscale_(block, colour[rows]), widths[rows], self.size))
-
-        return view_in_blocks(images, size, make)
+        count = len(images)
+        draws = Draws(
+            draw_crops(count, scale, generator, flip=self.flip),
+            jitter=draw_jitter(count, self.jitter, self.jitter_probability, generator),
+            hue=bool(self.jitter[3]),
+            colour=~chosen(count, self.grayscale, generator),
+            widths=draw_blur(count, self.blur_sigma, self.blur, generator, side=self.size),
+            side=self.size,
+        )
+        return render(images, draws, size, self.normalise)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .classification import ClassificationViews
-from .sampling import chosen, random_resized_crop, to_float
+from .rendering import Draws, render
+from .sampling import chosen, draw_crops
 
 ROTATIONS = 4
 
@@ -37,12 +38,10 @@ class RotationViews(ClassificationViews):
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        images = to_float(images)
         flipped = chosen(len(images), self.flip, generator)
         # Cropped in four passes rather than from four copies: the images are often far larger than their views.
-        crops = [
-            random_resized_crop(images, self.size, self.crop_scale, generator, flip=flipped) for _ in range(ROTATIONS)
-        ]
+        draws = [Draws(draw_crops(len(images), self.crop_scale, generator, flip=flipped)) for _ in range(ROTATIONS)]
+        crops = [render(images, draw, self.size) for draw in draws]
         rows = self.augmented(torch.stack(crops, dim=1).flatten(0, 1), generator)
         turned = [torch.rot90(rows[turn::ROTATIONS], turn, dims=(2, 3)) for turn in range(ROTATIONS)]
         return [self.normalise(torch.stack(turned, dim=1).flatten(0, 1))]

@@ -7,7 +7,7 @@ never from the global state, so a run resumed in the middle sees the views it wo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from torch.nn import functional as F
 # How views are sampled; evaluation resizes likewise, or the network meets pictures of another sharpness than it learnt
 # (small pictures enlarged bicubically cost 0.7 points of top-1).
 VIEW_INTERPOLATION = "bilinear"
-# For each thread, measured from 2^12 to 2^18: smaller blocks pay for calls, larger ones for memory.
-_BLOCK_PIXELS = 2**16
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -47,7 +45,22 @@ def draw_crops(
     rotation: float = 0.0,
     shear: float = 0.0,
 ) -> Tensor:
-    """``(count, 2, 3)``: where :func:`random_resized_crop` samples each image, in ``affine_grid``'s frame."""
+    """Draw a part of each image, flipped, turned and sheared: where :func:`sample` samples it.
+
+    The area is uniform in ``scale``, the aspect log-uniform in ``ratio``; a side longer than the image is cut to it.
+
+    Args:
+        count: how many images.
+        scale: smallest and largest area of the crop, as shares of the image.
+        generator: the only source of randomness.
+        ratio: smallest and largest width/height of the crop.
+        flip: probability of a left-right flip; or ``(count,)`` booleans, already drawn, so that crops can share them.
+        rotation: largest angle in degrees, uniform to both sides. Default 0: none, and no number is drawn.
+        shear: largest horizontal shear, uniform to both sides. Default 0: none, and no number is drawn.
+
+    Returns:
+        float ``(count, 2, 3)``, in ``affine_grid``'s frame.
+    """
     area = uniform(count, *scale, generator)
     aspect = torch.exp(uniform(count, math.log(ratio[0]), math.log(ratio[1]), generator))
     width = (area * aspect).sqrt().clamp(max=1)
@@ -98,39 +111,6 @@ def resized(images: Tensor, side: int | None) -> Tensor:
     return F.interpolate(images, size=side, mode="bilinear", antialias=True, align_corners=False)
 
 
-def random_resized_crop(
-    images: Tensor,
-    size: int,
-    scale: Sequence[float],
-    generator: torch.Generator,
-    *,
-    ratio: Sequence[float] = (3 / 4, 4 / 3),
-    flip: float | Tensor = 0.5,
-    rotation: float = 0.0,
-    shear: float = 0.0,
-) -> Tensor:
-    """Crop a random part of each image, flip, turn and shear it at random and resize it, all in one bilinear sampling.
-
-    The area is uniform in ``scale``, the aspect log-uniform in ``ratio``; a side longer than the image is cut to it.
-
-    Args:
-        images: float ``(B, C, H, W)``.
-        size: side of the square result in pixels.
-        scale: smallest and largest area of the crop, as shares of the image.
-        generator: the only source of randomness.
-        ratio: smallest and largest width/height of the crop.
-        flip: probability of a left-right flip; or ``(B,)`` booleans, already drawn, so that crops can share them.
-        rotation: largest angle in degrees, uniform to both sides. Default 0: none, and no number is drawn.
-        shear: largest horizontal shear, uniform to both sides. Default 0: none, and no number is drawn.
-
-    Returns:
-        float ``(B, C, size, size)``.
-    """
-    affine = draw_crops(len(images), scale, generator, ratio=ratio, flip=flip, rotation=rotation, shear=shear)
-    (affine,) = on_device(images.device, affine)
-    return sample(images, affine, size, turned=bool(rotation or shear))
-
-
 def on_device(device: torch.device, *draws: Tensor) -> list[Tensor]:
     """Random numbers ``(B, ...)``, drawn on the CPU, as floats where the images are: one copy, not waited for."""
     if device.type == "cpu":
@@ -140,30 +120,6 @@ def on_device(device: torch.device, *draws: Tensor) -> list[Tensor]:
         packed = packed.pin_memory()
     parts = packed.to(device, non_blocking=True).split([draw[0].numel() for draw in draws], dim=1)
     return [part.reshape(draw.shape) for part, draw in zip(parts, draws, strict=True)]
-
-
-def view_in_blocks(images: Tensor, size: int, make: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """Make a view of a batch, on a CPU as many images at once as its cache holds through all operations.
-
-    Args:
-        images: uint8 ``(B, C, H, W)``.
-        size: side of the view in pixels.
-        make: from float images in [0, 1], and which rows of the batch they are, to their view.
-
-    Returns:
-        float ``(B, channels, size, size)``, channels last.
-    """
-    if images.device.type != "cpu":
-        return make(to_float(images), slice(None)).contiguous(memory_format=torch.channels_last)
-    step, view = max(1, _BLOCK_PIXELS * torch.get_num_threads() // size**2), None
-    for first in range(0, len(images), step):
-        rows = slice(first, first + step)
-        block = make(to_float(images[rows]), rows)
-        if view is None:
-            shape = (len(images), *block.shape[1:])
-            view = torch.empty(shape, dtype=block.dtype, memory_format=torch.channels_last)
-        view[rows] = block
-    return view
 
 
 class Normalise(nn.Module):

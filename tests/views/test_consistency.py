@@ -3,7 +3,7 @@ import torch
 
 from hf_vipriors.views import ClassificationViews, ConsistencyViews
 from hf_vipriors.views.consistency import random_erasing
-from hf_vipriors.views.sampling import random_resized_crop
+from hf_vipriors.views.sampling import draw_crops, sample
 
 STATS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
@@ -52,9 +52,9 @@ def test_a_turned_crop_turns():
     cross = torch.zeros(64, 1, 21, 21)
     cross[:, :, 10, :] = 1
     options = {"ratio": (1.0, 1.0), "flip": 0.0}
-    still = random_resized_crop(cross, 21, (1.0, 1.0), seeded(), **options)
+    still = sample(cross, draw_crops(64, (1.0, 1.0), seeded(), **options), 21)
     torch.testing.assert_close(still, cross)
-    turned = random_resized_crop(cross, 21, (1.0, 1.0), seeded(), rotation=40.0, **options)
+    turned = sample(cross, draw_crops(64, (1.0, 1.0), seeded(), rotation=40.0, **options), 21, turned=True)
     assert turned[:, :, 10, 10].min() > 0.6
     heights = turned[:, 0, :, 16].argmax(dim=1)  # six columns right of the middle: 10 +- 6 tan(angle)
     assert heights.min() < 8 and heights.max() > 12 and heights.min() >= 4 and heights.max() <= 16
@@ -63,6 +63,7 @@ def test_a_turned_crop_turns():
 def test_shear_moves_rows_against_each_other_and_keeps_them_level():
     column = torch.zeros(64, 1, 21, 21)
     column[:, :, :, 10] = 1
-    sheared = random_resized_crop(column, 21, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0, shear=0.5)
+    crops = draw_crops(64, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0, shear=0.5)
+    sheared = sample(column, crops, 21, turned=True)
     top, middle = sheared[:, 0, 2].argmax(dim=1), sheared[:, 0, 10].argmax(dim=1)
     assert (middle == 10).all() and top.min() < 8 and top.max() > 12

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_vipriors.views import ContrastiveViews
-from hf_vipriors.views.blur import random_blur
+from hf_vipriors.views.blur import blur, draw_blur
 
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 GEOMETRY_ALONE = {"jitter_probability": 0.0, "grayscale": 0.0, "blur": 0.0}
@@ -72,12 +72,12 @@ def test_patches_get_the_colour_recipe_too():
 
 
 def test_a_patch_is_blurred_as_the_full_view_it_is_cut_from():
-    picture = images(3, side=224).float() / 255
-    options = {"sigma": (2.0, 2.0), "probability": 1.0}
-    full = random_blur(picture, **options, generator=seeded())
-    patch = random_blur(picture[..., :96, :96], **options, generator=seeded(), full_side=224)
+    picture, widths = images(3, side=224).float() / 255, torch.full((3,), 2.0)
+    full = blur(picture, widths, 224)
+    patch = blur(picture[..., :96, :96], widths, 224)
     torch.testing.assert_close(patch[..., :70, :70], full[..., :70, :70], rtol=0, atol=1e-5)
-    coarse = random_blur(picture[..., :96, :96], **options, generator=seeded())
+    own_scale = draw_blur(3, (2.0, 2.0), 1.0, seeded(), side=96)
+    coarse = blur(picture[..., :96, :96], own_scale, 96)
     assert (coarse - full[..., :96, :96])[..., :70, :70].abs().max() > 0.01
 
 
@@ -86,7 +86,7 @@ def test_the_patches_of_a_view_are_blurred_at_its_scale():
     sharp = ContrastiveViews(128, **PLAIN, **options)(images(2), seeded())
     blurred = ContrastiveViews(128, **PLAIN, **options | {"blur": 1.0})(images(2), seeded())
     for before, after in zip(sharp, blurred, strict=True):
-        want = random_blur(before, (2.0, 2.0), 1.0, seeded(), full_side=128)
+        want = blur(before, torch.full((2,), 2.0 * 128 / 224), 128)
         torch.testing.assert_close(after, want, rtol=0, atol=1e-5)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from hf_vipriors.views import ClassificationViews, RotationViews
+from hf_vipriors.views.sampling import to_float
 
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 SIDE = 40
@@ -69,7 +70,7 @@ def test_each_row_has_a_crop_of_its_own():
 
 
 def test_crops_aside_the_rows_are_exact_rotations_of_the_upright_view(monkeypatch):
-    monkeypatch.setattr("hf_vipriors.views.rotation.random_resized_crop", lambda images, *_, **__: images)
+    monkeypatch.setattr("hf_vipriors.views.rotation.render", lambda images, *_: to_float(images))
     raw = torch.randint(0, 256, (5, 3, 12, 12), generator=seeded(), dtype=torch.uint8)
     (rows,) = RotationViews(12, **PLAIN)(raw, seeded())
     for turn in range(4):

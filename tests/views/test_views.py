@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from hf_vipriors.views import ClassificationViews, ContrastiveViews, EvaluationView, TenCrop
-from hf_vipriors.views.blur import random_blur
-from hf_vipriors.views.colour import colour_jitter, random_grayscale
-from hf_vipriors.views.sampling import random_resized_crop
+from hf_vipriors.views.blur import blur, draw_blur
+from hf_vipriors.views.colour import draw_jitter, jitter_
+from hf_vipriors.views.sampling import draw_crops, sample
 
 STATS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
 
@@ -63,9 +63,9 @@ def test_each_sample_has_its_own_view():
 
 def test_crop_of_everything_without_flip_is_the_image():
     picture = images().float() / 255
-    got = random_resized_crop(picture, 24, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0)
+    got = sample(picture, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0), 24)
     torch.testing.assert_close(got, picture, rtol=0, atol=1e-5)
-    flipped = random_resized_crop(picture, 24, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=1.0)
+    flipped = sample(picture, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=1.0), 24)
     torch.testing.assert_close(flipped, picture.flip(-1), rtol=0, atol=1e-5)
 
 
@@ -73,7 +73,7 @@ def test_crops_stay_inside_and_cover_the_area_asked_for():
     side, count = 64, 400
     ramp = torch.linspace(0, 1, side)
     xy = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij")).expand(count, -1, -1, -1)
-    crops = random_resized_crop(xy, 32, (0.2, 0.6), seeded(), flip=0.5)
+    crops = sample(xy, draw_crops(count, (0.2, 0.6), seeded(), flip=0.5), 32)
     assert crops.min() >= 0 and crops.max() <= 1
     height, width = (crops[:, c].flatten(1).amax(1) - crops[:, c].flatten(1).amin(1) for c in (0, 1))
     area = height * width * (32 / 31 * 63 / 64) ** 2  # from pixel centres to edges
@@ -84,39 +84,47 @@ def test_crops_stay_inside_and_cover_the_area_asked_for():
     assert centre.min() < 0.4 and centre.max() > 0.6, "the crop moves about"
 
 
-def test_colour_jitter_changes_the_share_asked_for():
-    picture = (images(400, side=8).float() / 255).clamp(0.1, 0.9)
-    changed = (colour_jitter(picture, (0.4, 0.4, 0.4, 0.1), 0.8, seeded()) - picture).abs().amax(dim=(1, 2, 3)) > 1e-3
-    assert 0.7 < changed.float().mean() < 0.9
-    still = colour_jitter(picture, (0.4, 0.4, 0.4, 0.1), 0.0, seeded())
-    torch.testing.assert_close(still, picture, rtol=0, atol=1e-4)
+def changed(options):
+    """Which of 400 images one of the random operations changes by more than rounding, all others being off."""
+    still = {"crop_scale": (1.0, 1.0), "flip": 0.0, "jitter_probability": 0.0, "grayscale": 0.0, "blur": 0.0}
+    raw = (images(400, side=32).float() * 0.6 + 50).to(torch.uint8)
+    before, after = (ContrastiveViews(32, **STATS, views=1, **still | o)(raw, seeded())[0] for o in ({}, options))
+    difference = (after - before).abs().flatten(1).amax(dim=1)
+    assert torch.equal(after[difference < 1e-3], before[difference < 1e-3]), "what is not drawn stays, to the last bit"
+    return difference >= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({}, 0.0, 0.0),
+        ({"jitter_probability": 0.8}, 0.7, 0.9),
+        ({"jitter_probability": 1.0}, 1.0, 1.0),
+        ({"grayscale": 0.2}, 0.12, 0.28),
+        ({"blur": 0.5, "blur_sigma": (2.0, 2.0)}, 0.4, 0.6),
+        ({"flip": 0.5}, 0.4, 0.6),
+    ],
+)
+def test_each_operation_changes_the_share_asked_for(options, low, high):
+    assert low <= changed(options).float().mean() <= high
 
 
 def test_gray_jitter_is_colour_jitter_of_a_gray_image():
     gray = images(16, channels=1, side=8).float() / 255
-    one = colour_jitter(gray, (0.4, 0.4, 0.0, 0.0), 1.0, seeded())
-    three = colour_jitter(gray.expand(-1, 3, -1, -1).contiguous(), (0.4, 0.4, 0.0, 0.0), 1.0, seeded())
-    torch.testing.assert_close(three, one.expand(-1, 3, -1, -1), rtol=0, atol=1e-3)
+    factors = draw_jitter(16, (0.4, 0.4, 0.0, 0.0), 1.0, seeded())
+    three = jitter_(gray.expand(-1, 3, -1, -1).contiguous(), factors)
+    torch.testing.assert_close(three, jitter_(gray, factors).expand(-1, 3, -1, -1), rtol=0, atol=1e-5)
 
 
-def test_grayscale_takes_the_colour_from_some():
-    picture = images(400, side=4).float() / 255
-    gray = random_grayscale(picture, 0.2, seeded())
-    taken = (gray.amax(dim=1) - gray.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
-    assert 0.12 < taken.float().mean() < 0.28
-    assert torch.equal(gray[~taken], picture[~taken])
-
-
-def test_blur_smooths_the_share_asked_for():
-    picture = images(200, side=32).float() / 255
-    blurred = random_blur(picture, (2.0, 2.0), 0.5, seeded())
+def test_blur_smooths():
+    picture = images(20, side=32).float() / 255
+    widths = draw_blur(20, (2.0, 2.0), 1.0, seeded(), side=32)
+    smooth = blur(picture, widths, 32)
 
     def roughness(x):
         return (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
 
-    smoother = roughness(blurred) < 0.9 * roughness(picture)
-    assert 0.4 < smoother.float().mean() < 0.6
-    assert torch.equal(blurred[~smoother], picture[~smoother])
+    assert (roughness(smooth) < 0.9 * roughness(picture)).all()
 
 
 def test_evaluation_view_is_normalised_pixels():
