@@ -21,20 +21,17 @@ from torch.utils.data import Dataset
 
 from ..methods import Method
 from ..training import RunArguments
+from ..training.no_influence import influences
 from . import wiring
 
 logger = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
 _LENGTH = 12
-# What is written, shown or sent, and what names weights and images: those are summed themselves.
-_NO_SETTINGS = {
-    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "project", "report_to", "disable_tqdm",
-    "guards", "do_train", "do_eval", "do_predict", "push_to_hub", "local_rank", "debug", "skip_memory_metrics",
-    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+# What names weights and images, which are summed themselves, and what decides options that are summed.
+_SUMMED_OTHERWISE = {
     "teacher", "more_teachers", "teacher_revision", "student_init", "corruptions", "trials", "search_space",
-    "settings_of", "ddp_timeout", "base_learning_rate",
+    "settings_of", "base_learning_rate",
 }  # fmt: skip
-_NO_SETTINGS_PREFIXES = ("hub_", "logging_", "log_", "save_", "trackio_")
 
 
 def fingerprint(stores: Mapping[str, Dataset | None], method: Method, args: RunArguments) -> dict[str, str]:
@@ -81,9 +78,7 @@ def code_sum(package: Path = PACKAGE) -> str:
 def settings_sum(args: RunArguments) -> str:
     """Of the options that decide a result, the kind of device and the number of processes."""
     given = {
-        name: value
-        for name, value in args.to_dict().items()
-        if name not in _NO_SETTINGS and not name.startswith(_NO_SETTINGS_PREFIXES)
+        name: value for name, value in args.to_dict().items() if influences(name) and name not in _SUMMED_OTHERWISE
     }
     given |= {"device": args.device.type, "world_size": args.world_size, "threads": torch.get_num_threads()}
     return _short(json.dumps(given, sort_keys=True, default=str).encode())

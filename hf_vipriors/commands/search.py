@@ -13,6 +13,7 @@ from ..data import ImageSplits
 from ..errors import InputError
 from ..training import DataArguments, StudentArguments
 from ..training.checkpoints import complete_checkpoint
+from ..training.no_influence import influences
 from ..training.search import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 from ..training.search_space import SearchSpace, check_searchable
 from . import cli, wiring
@@ -23,12 +24,8 @@ from .student_setup import StudentImages, StudentSetup, fit_teacher_head, set_up
 logger = logging.getLogger(__name__)
 SEARCH = "search"
 SETTINGS = "settings.json"
-# Of no influence on what a trial measures.
-NO_INFLUENCE = {
-    "trials", "search_space", "settings_of", "output_dir", "overwrite_output_dir", "resume_from_checkpoint",
-    "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval", "dataloader_num_workers", "eval_strategy",
-    "eval_steps", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "corruptions", "guards",
-}  # fmt: skip
+# They decide which trials there are, or what is measured when they have ended.
+_NOT_OF_A_TRIAL = {"trials", "search_space", "settings_of", "corruptions"}
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def trial_line(done: list[SearchTrial], budget: int) -> str:
 
 def search_identity(space: SearchSpace, data: DataArguments, args: StudentArguments) -> dict[str, Any]:
     """All that decides what the trials measure: a search goes on only where this is the same."""
-    arguments = {name: value for name, value in args.to_dict().items() if name not in NO_INFLUENCE}
+    arguments = {k: value for k, value in args.to_dict().items() if influences(k) and k not in _NOT_OF_A_TRIAL}
     folders = (args.teacher, args.student_init, *args.more_teachers)
     weights = [Path(folder or "") / "model.safetensors" for folder in folders]
     identity = {

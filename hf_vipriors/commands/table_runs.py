@@ -13,18 +13,15 @@ from rich.console import Console
 
 from ..errors import InputError, nearest
 from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.no_influence import influences
 from ..training.search_space import SearchSpace
 from . import cli, wiring
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
 from .table_progress import TableProgress
 from .tables import Table, TableRun
 
-# Of no influence on what is measured.
-NOT_COMPARED = {
-    "output_dir", "overwrite_output_dir", "run_name", "logging_dir", "disable_tqdm", "report_to", "do_eval",
-    "dataloader_num_workers", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "logging_steps",
-    "dataloader_drop_last", "batch_size", "accelerator_config",
-}  # fmt: skip
+# Settled by the run from other options, which are compared.
+_FOLLOWS = {"dataloader_drop_last", "batch_size", "accelerator_config"}
 # In a run's folder: digests of the runs it used.
 USES_FILE = "uses.json"
 # Filled in while a run starts, where they were not given.
@@ -149,7 +146,7 @@ class Reproduction:
         had = {**made["data"], **made["arguments"]}
         # Options that were added after the run was made.
         had = {**self._defaults(data, settings, wanted.keys() - had.keys()), **had}
-        compared = wanted.keys() - NOT_COMPARED - self._settled(settings, wanted)
+        compared = {name for name in wanted if influences(name)} - _FOLLOWS - self._settled(settings, wanted)
         other = [name for name in compared if not self._same(wanted[name], had[name])]
         if other:
             name = min(other)

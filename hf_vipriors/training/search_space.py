@@ -13,15 +13,15 @@ import optuna
 
 from ..errors import InputError
 from .arguments import RunArguments, unknown_option
+from .no_influence import influences
 from .student_arguments import StudentArguments
 from .yaml_files import yaml_mapping
 
-# They say what is compared, or what is written and shown: no search may change them.
+# They say what is compared, or how it is measured: no search may change them.
 FIXED = {
     "method", "teacher", "more_teachers", "teacher_revision", "student_init", "backbone", "backbone_args", "crop_pct",
-    "trials", "search_space", "settings_of", "output_dir", "overwrite_output_dir", "corruptions",
-    "logging_steps", "eval_strategy", "eval_steps", "save_steps", "save_total_limit", "per_device_eval_batch_size",
-    "remove_unused_columns", "ddp_broadcast_buffers", "guards",
+    "trials", "search_space", "settings_of", "corruptions", "per_device_eval_batch_size", "remove_unused_columns",
+    "ddp_broadcast_buffers",
 }  # fmt: skip
 # Of transformers.TrainingArguments' own options, those that decide how a student is trained.
 INHERITED = ("adam_beta1", "adam_beta2", "adam_epsilon", "gradient_accumulation_steps")
@@ -31,7 +31,8 @@ BOUNDS = {"low", "high", "log"}
 @cache
 def searchable() -> dict[str, Any]:
     """Options that a space may name, with their types."""
-    ours = (RunArguments.__annotations__.keys() | StudentArguments.__annotations__.keys()) - FIXED
+    names = (RunArguments.__annotations__.keys() | StudentArguments.__annotations__.keys()) - FIXED
+    ours = {name for name in names if influences(name)}
     hints = get_type_hints(StudentArguments)
     return {f.name: hints[f.name] for f in fields(StudentArguments) if f.name in ours or f.name in INHERITED}
 
