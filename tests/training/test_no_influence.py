@@ -15,7 +15,7 @@ def test_what_decides_a_result_is_never_left_out():
     deciding = {
         "seed", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "bf16", "fp16",
         "optim", "weight_decay", "gradient_accumulation_steps", "method", "temperature", "margin", "mixup", "cutmix",
-        "ema_decay", "crop_scale", "image_size", "unlabelled_ratio", "label_smoothing_factor", "warmup_steps", "max_grad_norm",
-        "full_determinism", "teacher", "trials", "dataloader_drop_last",
+        "ema_decay", "crop_scale", "image_size", "unlabelled_ratio", "label_smoothing_factor", "warmup_steps",
+        "max_grad_norm", "full_determinism", "teacher", "trials", "dataloader_drop_last",
     }  # fmt: skip
     assert all(influences(name) for name in deciding)
