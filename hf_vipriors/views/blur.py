@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from .sampling import chosen, uniform
+from .sampling import draw
 
 REACH = 5.5
 """Beyond this many widths from its centre a Gaussian is below float32's resolution: exp(-5.5^2 / 2) = 3e-7."""
@@ -22,8 +23,9 @@ def draw_blur(
     count: int, sigma: Sequence[float], probability: float, generator: torch.Generator, *, side: int
 ) -> Tensor:
     """``(count,)`` widths in pixels, 0 where an image stays sharp; ``sigma`` belongs to a view of 224 pixels."""
-    widths = uniform(count, *sigma, generator) * max(side / 224, 0.25)
-    return torch.where(chosen(count, probability, generator), widths, torch.zeros(count))
+    shares = draw(2, count, generator)
+    widths = (sigma[0] + (sigma[1] - sigma[0]) * shares[0]) * max(side / 224, 0.25)
+    return torch.from_numpy(np.where(shares[1] < probability, widths, np.float32(0)))
 
 
 def kernel_radius(side: int, smallest: int) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .sampling import chosen, uniform
+from .sampling import draw
 
 _TINY = torch.finfo(torch.float32).tiny
 LUMA = (0.299, 0.587, 0.114)
@@ -22,10 +23,9 @@ _OPPOSITE = (3 / 6, 5 / 6, 1 / 6)
 
 def draw_jitter(count: int, strength: Sequence[float], probability: float, generator: torch.Generator) -> Tensor:
     """``(count, 4)``: factors of brightness, contrast, saturation, and hue in turns; 1 and 0 where unchanged."""
-    jittered = chosen(count, probability, generator)
-    factors = [torch.where(jittered, uniform(count, 1 - s, 1 + s, generator), torch.ones(count)) for s in strength[:3]]
-    hue = torch.where(jittered, uniform(count, -strength[3], strength[3], generator), torch.zeros(count))
-    return torch.stack([*factors, hue], dim=1)
+    shares = draw(5, count, generator)
+    change = np.where(shares[0] < probability, 2 * shares[1:] - 1, 0) * np.array(strength, dtype=np.float32)[:, None]
+    return torch.from_numpy(np.array([[1, 1, 1, 0]], dtype=np.float32) + change.T)
 
 
 def luma(images: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ bytes to the normalised view, and what is not drawn for it is not computed: a qu
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from .blur import REACH
 from .colour import LUMA
 
 _RED, _GREEN, _BLUE = (f32(share) for share in LUMA)
-_PART_PIXELS = 2**14  # of a view; less is not worth a thread
+_PART_PIXELS = 2**15  # of views that a thread makes at once: a quarter of a millisecond
 # Without infinities and NaN to keep apart, loops over a row become vector instructions.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}}
 
@@ -35,8 +37,8 @@ def render_compiled(
     *,
     turned: bool,
     radius: int,
-    mean: Tensor,
-    std: Tensor,
+    scale: np.ndarray,
+    shift: np.ndarray,
 ) -> Tensor:
     """Views of a batch, by as many threads as torch has; how many does not change a bit.
 
@@ -46,20 +48,24 @@ def render_compiled(
         size: side of a view in pixels.
         turned: whether there are rotations or shears in ``crops``.
         radius: of the blur's kernel in pixels.
-        mean, std: ``(K,)`` with K 3, or C.
+        scale, shift: ``(K,)`` with K 3, or C: a view is the pixel, in [0, 1], times the one plus the other.
 
     Returns:
         float ``(B, K, size, size)``, channels last.
     """
-    count = len(images)
-    view = np.empty((count, size, size, len(mean)), dtype=np.float32)
-    arrays = [tensor.contiguous().numpy() for tensor in (images, crops, jitter.float(), colour.float(), widths)]
-    fixed = (turned, radius, *((1 / std).numpy(), (-mean / std).numpy()))
-    threads = min(torch.get_num_threads(), count, max(1, count * size**2 // _PART_PIXELS))
-    ends = [count * part // threads for part in range(threads + 1)]
-    parts = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
-    others = [_pool().submit(_views, *(a[rows] for a in arrays), *fixed, view[rows]) for rows in parts[1:]]
-    _views(*(array[parts[0]] for array in arrays), *fixed, view[parts[0]])
+    count, step = len(images), max(1, _PART_PIXELS // size**2)
+    view = np.empty((count, size, size, len(scale)), dtype=np.float32)
+    arrays = [tensor.contiguous().numpy() for tensor in (images, crops, jitter, colour, widths)]
+    parts = deque(range(0, count, step))  # whoever is free takes the next: what was drawn makes them unequal
+
+    def work() -> None:
+        while parts:
+            with suppress(IndexError):  # another one was faster
+                first = parts.popleft()
+                _views(*arrays, turned, radius, scale, shift, view, first, min(first + step, count))
+
+    others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
+    work()
     for other in others:
         other.result()
     return torch.from_numpy(view).permute(0, 3, 1, 2)
@@ -277,8 +283,8 @@ def _write(view, scale, shift, out):
 
 
 @_compiled
-def _views(images, crops, jitter, colour, widths, turned, radius, scale, shift, out):
-    count, channels, height, width = images.shape
+def _views(images, crops, jitter, colour, widths, turned, radius, scale, shift, out, first, last):
+    _, channels, height, width = images.shape
     size = out.shape[1]
     view = np.empty((channels, size, size), np.float32)
     lines = np.empty((max(height, size), size), np.float32)
@@ -286,7 +292,7 @@ def _views(images, crops, jitter, colour, widths, turned, radius, scale, shift, 
     taps = np.empty(radius + 1, np.float32)
     columns, rows = np.empty(size, np.uint32), np.empty(size, np.int32)
     column_shares, row_shares = np.empty(size, np.float32), np.empty(size, np.float32)
-    for n in range(count):
+    for n in range(first, last):
         if turned:
             _turned(images[n], crops[n], view)
         else:
@@ -295,8 +301,8 @@ def _views(images, crops, jitter, colour, widths, turned, radius, scale, shift, 
         if channels == 1:
             if brightness != 1 or contrast != 1:
                 _gray_jitter(view, brightness, contrast)
-        elif brightness != 1 or contrast != 1 or saturation != 1 or turns != 0 or colour[n] != 1:
-            _colour_jitter(view, brightness, contrast, saturation, turns, colour[n])
+        elif brightness != 1 or contrast != 1 or saturation != 1 or turns != 0 or not colour[n]:
+            _colour_jitter(view, brightness, contrast, saturation, turns, f32(colour[n]))
         if widths[n] > 0:
             _blur(view, widths[n], radius, lines, padded, taps)
         _write(view, scale, shift, out[n])

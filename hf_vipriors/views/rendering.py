@@ -71,18 +71,18 @@ def _on_cpu(images: Tensor, draws: Draws, size: int, normalise: Normalise | None
     from .compiled import render_compiled  # numba takes a second to load, and where there is a GPU nobody needs it
 
     count, channels = images.shape[:2]
-    unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(count, -1)
+    scale, shift = Normalise([0.0] * channels, [1.0] * channels).affine if normalise is None else normalise.affine
     return render_compiled(
         images,
         draws.crops,
-        unchanged if draws.jitter is None else draws.jitter,
-        torch.ones(count) if draws.colour is None else draws.colour,
+        torch.tensor([[1.0, 1.0, 1.0, 0.0]]).expand(count, -1) if draws.jitter is None else draws.jitter,
+        torch.ones(count, dtype=torch.bool) if draws.colour is None else draws.colour,
         torch.zeros(count) if draws.widths is None else draws.widths,
         size,
         turned=draws.turned,
         radius=kernel_radius(draws.side or size, size),
-        mean=torch.zeros(channels) if normalise is None else normalise.mean.flatten(),
-        std=torch.ones(channels) if normalise is None else normalise.std.flatten(),
+        scale=scale,
+        shift=shift,
     )
 
 

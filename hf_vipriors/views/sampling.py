@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,14 @@ from torch.nn import functional as F
 # How views are sampled; evaluation resizes likewise, or the network meets pictures of another sharpness than it learnt
 # (small pictures enlarged bicubically cost 0.7 points of top-1).
 VIEW_INTERPOLATION = "bilinear"
+
+
+def draw(rows: int, count: int, generator: torch.Generator) -> np.ndarray:
+    """``(rows, count)`` numbers in [0, 1), row after row as so many calls of ``torch.rand`` give them.
+
+    In numpy: of a few hundred numbers an operation costs torch several times as long, and a view has dozens.
+    """
+    return torch.rand(rows, count, generator=generator).numpy()
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -61,24 +70,23 @@ def draw_crops(
     Returns:
         float ``(count, 2, 3)``, in ``affine_grid``'s frame.
     """
-    area = uniform(count, *scale, generator)
-    aspect = torch.exp(uniform(count, math.log(ratio[0]), math.log(ratio[1]), generator))
-    width = (area * aspect).sqrt().clamp(max=1)
-    height = (area / aspect).sqrt().clamp(max=1)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shares = draw(4, count, generator)
+    area = scale[0] + (scale[1] - scale[0]) * shares[0]
+    aspect = np.exp(low + (high - low) * shares[1])
+    width, height = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)
+    flipped = flip.numpy() if isinstance(flip, Tensor) else draw(1, count, generator)[0] < flip
+    affine = np.zeros((count, 2, 3), dtype=np.float32)
+    affine[:, 0, 0], affine[:, 1, 1] = np.where(flipped, -width, width), height
     # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
-    x = (1 - width) * uniform(count, -1, 1, generator)
-    y = (1 - height) * uniform(count, -1, 1, generator)
-    flipped = flip if isinstance(flip, Tensor) else chosen(count, flip, generator)
-    direction = 1 - 2 * flipped.float()
-    affine = torch.zeros(count, 2, 3)
-    affine[:, 0, 0], affine[:, 0, 2] = width * direction, x
-    affine[:, 1, 1], affine[:, 1, 2] = height, y
+    affine[:, 0, 2], affine[:, 1, 2] = (1 - width) * (2 * shares[2] - 1), (1 - height) * (2 * shares[3] - 1)
     if rotation or shear:
-        angle = uniform(count, -math.radians(rotation), math.radians(rotation), generator)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
-        turn[:, :, 1] += turn[:, :, 0] * uniform(count, -shear, shear, generator)[:, None]
-        affine[:, :, :2] = affine[:, :, :2] @ turn
-    return affine
+        turn, lean = 2 * draw(2, count, generator) - 1
+        angle = math.radians(rotation) * turn
+        turns = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
+        turns[:, :, 1] += turns[:, :, 0] * (shear * lean)[:, None]
+        affine[:, :, :2] = affine[:, :, :2] @ turns
+    return torch.from_numpy(affine)
 
 
 def sample(images: Tensor, affine: Tensor, size: int, *, turned: bool = False) -> Tensor:
@@ -133,6 +141,10 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+        # The same as one product and one sum, for what is computed without torch.
+        deviation = np.array(std, dtype=np.float32)
+        self.affine = (1 / deviation, -np.array(mean, dtype=np.float32) / deviation)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scaled(images).contiguous(memory_format=torch.channels_last)
