@@ -189,7 +189,7 @@ def recommendation(facts: Facts, name: str) -> Recommendation:
                 "output_dir": f"outputs/{name}_student",
             },
         ),
-        "phase 2": Job("phase 2", "train_student", _distilled(student, facts, teacher["output_dir"], name)),
+        "phase 2": Job("phase 2", "train_student", _distilled(student, teacher["output_dir"], name)),
     }
     settings = [Setting("image size", str(side), _side_reason(facts, side))]
     if "phase 1" in wanted:
@@ -220,11 +220,9 @@ def _student(facts: Facts, shared: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _distilled(student: dict[str, Any], facts: Facts, teacher: str, name: str) -> dict[str, Any]:
-    # Small feature maps hold few elements: 1e-4 [2008.00261] belongs to those of 224 pixels.
-    weight = {} if facts.accelerator else {"feature_weight": 0.001}
+def _distilled(student: dict[str, Any], teacher: str, name: str) -> dict[str, Any]:
     return {
-        **{"method": "overhaul", "teacher": teacher, **student, "distil_from_epoch": 0, **weight},
+        **{"method": "overhaul", "teacher": teacher, **student, "distil_from_epoch": 0},
         "output_dir": f"outputs/{name}_student",
     }
 

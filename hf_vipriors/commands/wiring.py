@@ -223,7 +223,7 @@ def training_seconds(trainer: MethodTrainer, resume: str | None) -> float | None
 
 def versions() -> dict[str, str]:
     """Versions of what decides a number."""
-    names = ("hf-vipriors", "torch", "transformers", "accelerate", "timm", "kornia", "datasets")
+    names = ("hf-vipriors", "torch", "transformers", "accelerate", "timm", "kornia", "numba", "datasets")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

@@ -31,7 +31,7 @@ class OverhaulDistillation(KnowledgeDistillation):
     Args:
         student: the classifier, usually started from the teacher's backbone.
         teacher: frozen here; see :class:`FrozenTeacher`.
-        feature_weight: lambda. Default 1e-4 [0] (sums over 224-pixel ResNet-50 maps; small networks want more).
+        feature_weight: lambda, of a sum over all elements of the maps. Default 1e-4 [0].
         start_epoch: no feature distance before it. Default 5 [0].
         batch_statistics: the teacher's batch norms as the published program ran them. Default False.
         classification_weight, kd_weight: default 1 and 0 [0].
