@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import numpy as np
 import torch
@@ -59,10 +58,12 @@ def render_compiled(
     parts = deque(range(0, count, step))  # whoever is free takes the next: what was drawn makes them unequal
 
     def work() -> None:
-        while parts:
-            with suppress(IndexError):  # another one was faster
+        while True:
+            try:
                 first = parts.popleft()
-                _views(*arrays, turned, radius, scale, shift, view, first, min(first + step, count))
+            except IndexError:  # all are taken
+                return
+            _views(*arrays, turned, radius, scale, shift, view, first, min(first + step, count))
 
     others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
     work()

@@ -59,8 +59,8 @@ def render(images: Tensor, draws: Draws, size: int, normalise: Normalise | None 
         >>> render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32).shape
         torch.Size([4, 1, 32, 32])
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"views take uint8 (B, C, H, W) images, got {images.dtype} {tuple(images.shape)}")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"views take uint8 (B, 1 or 3, H, W) images, got {images.dtype} {tuple(images.shape)}")
     if images.device.type == "cpu":
         return _on_cpu(images, draws, size, normalise)
     view = by_torch(images, draws, size)

@@ -146,7 +146,10 @@ print(int(compiled._clip(2.0)))
     assert ended.stdout.strip() == "1", ended.stderr[-2000:]
 
 
-@pytest.mark.parametrize("raw", [torch.rand(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "raw",
+    [torch.rand(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(2, 4, 8, 8, dtype=torch.uint8)],
+)
 def test_refuses_what_is_no_batch_of_bytes(raw):
     with pytest.raises(ValueError, match="uint8"):
         render(raw, Draws(draw_crops(len(raw), (0.2, 1.0), seeded())), 8)
