@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .blur import blur, kernel_radius
 from .colour import grayscale_, jitter_
-from .sampling import Normalise, on_device, sample, to_float
+from .sampling import Normalise, check_bytes, on_device, sample, to_float
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def render(images: Tensor, draws: Draws, size: int, normalise: Normalise | None 
         >>> render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32).shape
         torch.Size([4, 1, 32, 32])
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"views take uint8 (B, 1 or 3, H, W) images, got {images.dtype} {tuple(images.shape)}")
+    check_bytes(images)
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"views take uint8 images with 1 or 3 channels, got {tuple(images.shape)}")
     if images.device.type == "cpu":
         return _on_cpu(images, draws, size, normalise)
     view = by_torch(images, draws, size)
@@ -71,7 +73,8 @@ def _on_cpu(images: Tensor, draws: Draws, size: int, normalise: Normalise | None
     from .compiled import render_compiled  # numba takes a second to load, and where there is a GPU nobody needs it
 
     count, channels = images.shape[:2]
-    scale, shift = Normalise([0.0] * channels, [1.0] * channels).affine if normalise is None else normalise.affine
+    plain = np.ones(channels, dtype=np.float32), np.zeros(channels, dtype=np.float32)
+    scale, shift = plain if normalise is None else normalise.affine
     return render_compiled(
         images,
         draws.crops,

@@ -37,10 +37,15 @@ def chosen(count: int, probability: float, generator: torch.Generator) -> Tensor
     return torch.rand(count, generator=generator) < probability
 
 
-def to_float(images: Tensor) -> Tensor:
-    """uint8 ``(B, C, H, W)`` -> float in [0, 1], the scale that colour operations and the statistics expect."""
+def check_bytes(images: Tensor) -> None:
+    """Raise ValueError unless these are uint8 ``(B, C, H, W)``."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"views take uint8 (B, C, H, W) images, got {images.dtype} {tuple(images.shape)}")
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 ``(B, C, H, W)`` -> float in [0, 1], the scale that colour operations and the statistics expect."""
+    check_bytes(images)
     return images.float().div_(255)
 
 
@@ -75,7 +80,7 @@ def draw_crops(
     area = scale[0] + (scale[1] - scale[0]) * shares[0]
     aspect = np.exp(low + (high - low) * shares[1])
     width, height = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)
-    flipped = flip.numpy() if isinstance(flip, Tensor) else draw(1, count, generator)[0] < flip
+    flipped = (flip if isinstance(flip, Tensor) else chosen(count, flip, generator)).numpy()
     affine = np.zeros((count, 2, 3), dtype=np.float32)
     affine[:, 0, 0], affine[:, 1, 1] = np.where(flipped, -width, width), height
     # In affine_grid's frame the image spans [-1, 1]: the crop's centre may move by what the crop leaves free.
