@@ -7,9 +7,13 @@ bytes to the normalised view, and what is not drawn for it is not computed: a qu
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from torch import Tensor
 from .blur import REACH
 from .colour import LUMA
 
+logger = logging.getLogger(__name__)
 _RED, _GREEN, _BLUE = (f32(share) for share in LUMA)
 _PART_PIXELS = 2**15  # of views that a thread makes at once: a quarter of a millisecond
 # Without infinities and NaN to keep apart, loops over a row become vector instructions.
@@ -65,11 +70,26 @@ def render_compiled(
                 return
             _views(*arrays, turned, radius, scale, shift, view, first, min(first + step, count))
 
-    others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
-    work()
-    for other in others:
-        other.result()
+    with nullcontext() if _views.signatures else _said_when_slow():
+        others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
+        work()
+        for other in others:
+            other.result()
     return torch.from_numpy(view).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _said_when_slow(patience: float = 2.0) -> Iterator[None]:
+    """Nobody should take the ten seconds of compiling for a hang; what was kept loads within ``patience`` seconds."""
+    notice = threading.Timer(
+        patience, logger.info, ["compiling the views for this processor: about ten seconds, once after installation"]
+    )
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by process: a forked one has none of its parent's threads

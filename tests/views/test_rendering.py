@@ -1,10 +1,13 @@
 import multiprocessing
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
+from hf_vipriors.views import compiled
 from hf_vipriors.views.blur import draw_blur
 from hf_vipriors.views.colour import draw_jitter
 from hf_vipriors.views.rendering import Draws, by_torch, render
@@ -144,6 +147,28 @@ print(int(compiled._clip(2.0)))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == "1", ended.stderr[-2000:]
+
+
+def test_compiling_is_said(tmp_path):
+    code = """
+import logging
+logging.basicConfig(level="INFO")
+import torch
+from hf_vipriors.views.rendering import Draws, render
+from hf_vipriors.views.sampling import draw_crops
+draws = Draws(draw_crops(4, (0.2, 1.0), torch.Generator().manual_seed(0)))
+render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32)
+"""
+    nothing_kept = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=nothing_kept)
+    assert ended.stderr.count("compiling the views") == 1
+
+
+def test_loading_what_was_kept_is_not_said(caplog):
+    with caplog.at_level("INFO"), compiled._said_when_slow(patience=0.5):
+        pass
+    time.sleep(1)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
