@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from ..errors import InputError, nearest
@@ -233,6 +234,8 @@ class Reproduction:
         folder = self.folder_of(seed, run.name)
         # What a killed run left behind is a start and no result.
         settings.overwrite_output_dir = (folder / wiring.RUN_FILE).is_file()
+        # Accelerate has one precision for a whole process, unless it forgets the run before.
+        AcceleratorState._reset_state()
         JOBS[run.job][1](data, settings)
         wiring.write_json(folder / USES_FILE, self._digests(seed, run))
 
