@@ -110,8 +110,6 @@ def method_for(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     both = ("supervised", "phase 1", "phase 2")
     if not facts.per_class:
         return "phase 1", "Without labels only features can be learnt.", ("phase 1",)
-    if facts.mean >= PLENTY:
-        return "supervised", "With this many labels a prior from the same images adds little.", ("supervised",)
     if facts.unlabelled >= POOL * facts.labelled:
         reason = (
             f"{facts.unlabelled:,} images without labels stand beside {facts.labelled:,} with one: phase 1 learns "
@@ -119,9 +117,11 @@ def method_for(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
             "validation."
         )
         return "phase 1 + FixMatch", reason, ("supervised", "phase 1", "FixMatch")
+    if facts.mean >= PLENTY:
+        return "supervised", "With this many labels a prior from the same images adds little.", ("supervised",)
     reason = (
-        "There are few labels and no large unlabelled pool: a tuned supervised recipe is hard to beat then. Phase 1 + "
-        "phase 2 are the second try; keep them where validation says so."
+        "There are few labels and no large unlabelled pool. A tuned supervised recipe is hard to beat where classes "
+        "differ at a glance; where they do not, phase 1 gained points. Train both, and keep what validation prefers."
     )
     return "supervised, then phase 1 + phase 2", reason, both
 
