@@ -62,7 +62,7 @@ def test_what_is_wrong_is_found_and_named(messy, tmp_path, capsys):
 def test_times_come_from_a_trial_that_leaves_nothing(photos, tmp_path, contents):
     before = contents(photos)
     found = advice_on(photos, tmp_path, "--trial_steps", "4")
-    assert [step["name"] for step in found["steps"]] == ["supervised", "phase 1", "phase 2"]
+    assert [step["name"] for step in found["steps"]] == ["supervised", "phase 1", "fine-tuning"]
     assert all(0.1 < step["seconds"] < 3600 for step in found["steps"])
     assert contents(photos) == before
     assert {path.name for path in tmp_path.iterdir()} == {"out"}

@@ -15,8 +15,12 @@ def facts(per_class=50, *, classes=10, unlabelled=0, side=300, accelerator=False
     ("found", "method", "jobs"),
     [
         (facts(50, unlabelled=5000), "phase 1 + FixMatch", ["supervised", "phase 1", "FixMatch"]),
-        (facts(50), "supervised, then phase 1 + phase 2", ["supervised", "phase 1", "phase 2"]),
-        (facts(50, unlabelled=500), "supervised, then phase 1 + phase 2", ["supervised", "phase 1", "phase 2"]),
+        (facts(50), "supervised, then phase 1 + fine-tuning", ["supervised", "phase 1", "fine-tuning"]),
+        (
+            facts(50, unlabelled=500),
+            "supervised, then phase 1 + fine-tuning",
+            ["supervised", "phase 1", "fine-tuning"],
+        ),
         (facts(1000, unlabelled=90_000), "phase 1 + FixMatch", ["supervised", "phase 1", "FixMatch"]),
         (facts(1000, unlabelled=1000), "supervised", ["supervised"]),
         (Facts({}, 800, 300, False), "phase 1", ["phase 1"]),
