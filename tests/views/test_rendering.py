@@ -141,9 +141,9 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time():
     code = """
 import numba.core.caching as caching
 caching.FunctionCache._impl_class._locator_classes = []
-from hf_vipriors.views import compiled
-assert compiled._views.stats.cache_path is None
-print(int(compiled._clip(2.0)))
+from hf_vipriors.views import kernels
+assert kernels.render_part.stats.cache_path is None
+print(int(kernels._clip(2.0)))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == "1", ended.stderr[-2000:]
