@@ -25,6 +25,7 @@ from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
 from .checkpoints import METHOD_STATE, read_method_state
+from .freed_memory import freed_memory_kept
 from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
 from .resumable import ResumableTrainer
@@ -91,6 +92,10 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         )
         if args.guards:
             self.add_callback(self.guards)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
+        with freed_memory_kept(self.args.device):
+            return super().train(resume_from_checkpoint, **options)
 
     # One step
 

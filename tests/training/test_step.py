@@ -1,10 +1,14 @@
-"""What the trainer does around a step: nothing that waits for the device, and one graph where it is compiled."""
+"""What the trainer does around a step: no waiting for the device, one graph where compiled, memory found again."""
+
+import platform
+import resource
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback
 
 from hf_vipriors.data import ImageStore
 from hf_vipriors.losses import _checks
@@ -103,3 +107,24 @@ def test_compiled_training_is_the_same_training_and_its_checkpoints_too(tiny_con
     assert len(histories[0]) == 4 and histories[0].std() > 0
     torch.testing.assert_close(*histories, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(*states, rtol=1e-3, atol=1e-4)
+
+
+class Allocates(TrainerCallback):
+    """As many pages as the system had to find for 64 MiB after each step."""
+
+    def __init__(self):
+        self.faults = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        self.faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_on_a_cpu_a_step_finds_what_the_one_before_freed(tiny_config, tmp_path):
+    found = Allocates()
+    training = trainer(tiny_config, tmp_path, max_steps=3)
+    training.add_callback(found)
+    training.train()
+    assert max(found.faults[1:]) < found.faults[0] / 4
