@@ -1,7 +1,8 @@
 """Who else trains: lightly's MoCo recipe, and plain PyTorch loops as one writes them by hand.
 
 Each has the same backbone, images, batch, precision and queue length as ours, its images as pictures in memory (the
-best case for it), and torchvision's transforms, image by image, in the workers of a DataLoader.
+best case for it), and torchvision's transforms, image by image, in the workers of a DataLoader. Its network lies in
+memory as PyTorch makes it, not channels last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
 from ..backbones import feature_dim
@@ -95,11 +96,15 @@ class WorkerFed:
             self.optimizer = torch.optim.AdamW(learning, lr=args.learning_rate, weight_decay=args.weight_decay)
         self.precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.fp16)
+        # What the workers made ahead of the first step must be used up before the clock starts.
+        self.warmup = max(plan.warmup, PREFETCH * workers)
+        pictures, batch = Pictures(case.store, recipe.transform), args.per_device_train_batch_size
+        # One pass for a whole round: the workers neither start again in it nor have nothing left to make at its end.
+        count = batch * (self.warmup + plan.steps + PREFETCH * workers)
         self.loader = DataLoader(
-            Pictures(case.store, recipe.transform),
-            batch_size=args.per_device_train_batch_size,
-            shuffle=True,
-            drop_last=True,
+            pictures,
+            batch_size=batch,
+            sampler=RandomSampler(pictures, num_samples=count),
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
         )
@@ -107,10 +112,7 @@ class WorkerFed:
 
     def round(self) -> float:
         self._batches = iter(self.loader)
-        # What the workers made ahead of the first step must be used up before the clock starts.
-        seconds = timed(
-            self.step, self.plan, self.device, warmup=max(self.plan.warmup, PREFETCH * self.loader.num_workers)
-        )
+        seconds = timed(self.step, self.plan, self.device, warmup=self.warmup)
         self._batches = iter(())  # ends the workers
         return seconds
 
@@ -126,11 +128,7 @@ class WorkerFed:
         return loss.detach()
 
     def _next(self) -> tuple[Tensor | list[Tensor], Tensor]:
-        batch = next(self._batches, None)
-        if batch is None:
-            self._batches = iter(self.loader)
-            batch = next(self._batches)
-        views, labels = batch
+        views, labels = next(self._batches)
         move = {"device": self.device, "non_blocking": True}
         views = views.to(**move) if isinstance(views, Tensor) else [view.to(**move) for view in views]
         return views, labels.to(**move)

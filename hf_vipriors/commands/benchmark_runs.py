@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import threading
 import time
@@ -261,6 +262,7 @@ def split(case: Case, plan: Plan) -> Split:
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
     """A list that holds, at the end, the most bytes in use meanwhile: allocated on a GPU, else by the process."""
+    gc.collect()  # trainers that are done with stand in cycles, and would count
     found: list[int] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -133,6 +133,7 @@ def head_arguments(args: StudentArguments, folder: str) -> RunArguments:
         disable_tqdm=args.disable_tqdm,
         seed=args.seed,
         bf16=args.bf16,
+        fp16=args.fp16,
         use_cpu=args.use_cpu,
         guards=False,  # the run itself says what there is to say of the images
     )

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..views.sampling import to_device
+
 
 def world() -> tuple[int, int]:
     """(rank, number of processes)."""
@@ -24,8 +26,9 @@ def gather(tensor: Tensor) -> Tensor:
     _, size = world()
     if size == 1:
         return tensor
+    tensor = tensor.contiguous()  # before the parts are made like it: NCCL copies memory, whatever its layout
     parts = [torch.empty_like(tensor) for _ in range(size)]
-    dist.all_gather(parts, tensor.contiguous())
+    dist.all_gather(parts, tensor)
     return torch.cat(parts)
 
 
@@ -68,7 +71,7 @@ def everywhere(condition: bool, device: torch.device) -> bool:
 
 def shared_permutation(count: int, device: torch.device) -> Tensor:
     """The same random order on every process: rank 0 draws it."""
-    order = torch.randperm(count).to(device)
+    order = to_device(torch.randperm(count), device)
     if world()[1] > 1:
         dist.broadcast(order, src=0)
     return order

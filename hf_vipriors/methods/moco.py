@@ -98,7 +98,8 @@ class MoCo(Method):
         shuffled = world()[1] > 1
         if shuffled:
             order = shared_permutation(world()[1] * len(view), view.device)
-            view = local_rows(gather(view)[order])
+            rows = view.permute(0, 2, 3, 1)  # how channels_last lies in memory: gathered without a copy
+            view = local_rows(gather(rows)[order]).permute(0, 3, 1, 2)
         splits = self.batchnorm_splits or max(1, len(view) // 32)
         keys = torch.cat([self.momentum_model(group).projection for group in view.chunk(splits)])
         keys = gather(F.normalize(keys.float(), dim=1))

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from kornia.filters import gaussian_blur2d
+from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 
-from .sampling import draw
+from .sampling import draw, to_device
 
 REACH = 5.5
 """Beyond this many widths from its centre a Gaussian is below float32's resolution: exp(-5.5^2 / 2) = 3e-7."""
@@ -56,6 +56,7 @@ def blur(images: Tensor, widths: Tensor, side: int) -> Tensor:
     blurred = widths.nonzero().squeeze(1)
     if not len(blurred):
         return images
-    kernel = (2 * kernel_radius(side, images.shape[-1]) + 1,) * 2
-    per_axis, rows = widths[blurred].to(images.device)[:, None].expand(-1, 2), blurred.to(images.device)
-    return images.index_copy(0, rows, gaussian_blur2d(images[rows], kernel, per_axis))
+    # Kernels are made on the CPU: kornia's gaussian_blur2d looks at the widths, for which a device must be waited for.
+    kernel = get_gaussian_kernel1d(2 * kernel_radius(side, images.shape[-1]) + 1, widths[blurred][:, None])
+    kernel, rows = to_device(kernel, images.device), to_device(blurred, images.device)
+    return images.index_copy(0, rows, filter2d_separable(images[rows], kernel, kernel))

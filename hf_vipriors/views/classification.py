@@ -9,7 +9,7 @@ from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
 from .rendering import Draws, render
-from .sampling import Normalise, draw_crops
+from .sampling import Normalise, draw_crops, to_device
 
 AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet")
 
@@ -46,13 +46,15 @@ class ClassificationViews(nn.Module):
         if auto_augment is not None and auto_augment not in AUTO_AUGMENT_POLICIES:
             raise ValueError(f"auto_augment must be one of {AUTO_AUGMENT_POLICIES}, got {auto_augment!r}")
         self.size, self.crop_scale, self.flip = size, tuple(crop_scale), flip
-        self.auto_augment = AutoAugment(policy=auto_augment) if auto_augment else None
+        # In a tuple, out of reach of .to(): on a GPU kornia's generators would draw other numbers than on a CPU, and
+        # wait for each.
+        self._policies = tuple(AutoAugment(policy=auto_augment).children()) if auto_augment else ()
         self.normalise = Normalise(mean, std)
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         draws = Draws(draw_crops(len(images), self.crop_scale, generator, flip=self.flip))
-        if self.auto_augment is None:
+        if not self._policies:
             return [render(images, draws, self.size, self.normalise)]
         return [self.normalise(self.augmented(render(images, draws, self.size), generator))]
 
@@ -61,10 +63,9 @@ class ClassificationViews(nn.Module):
 
         Each image gets a sub-policy of its own; kornia's module would draw one for the whole batch.
         """
-        if self.auto_augment is None:
+        if not self._policies:
             return view
-        policies = list(self.auto_augment.children())
-        choice = torch.randint(len(policies), (len(view),), generator=generator)
+        choice = torch.randint(len(self._policies), (len(view),), generator=generator)
         # kornia draws from the global state: lend it a state of ours, and give the old one back.
         seed = int(torch.randint(2**31, (1,), generator=generator))
         devices = [view.device] if view.device.type == "cuda" else []
@@ -72,6 +73,6 @@ class ClassificationViews(nn.Module):
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             for number in choice.unique().tolist():
-                rows = (choice == number).nonzero().squeeze(1).to(view.device)
-                view[rows] = policies[number](view[rows])
+                rows = to_device((choice == number).nonzero().squeeze(1), view.device)
+                view[rows] = self._policies[number](view[rows])
         return view.clamp(0, 1)

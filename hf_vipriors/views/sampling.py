@@ -124,14 +124,19 @@ def resized(images: Tensor, side: int | None) -> Tensor:
     return F.interpolate(images, size=side, mode="bilinear", antialias=True, align_corners=False)
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """What the host made, where it is wanted: the copy is begun, not waited for."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def on_device(device: torch.device, *draws: Tensor) -> list[Tensor]:
     """Random numbers ``(B, ...)``, drawn on the CPU, as floats where the images are: one copy, not waited for."""
     if device.type == "cpu":
         return [draw.float() for draw in draws]
     packed = torch.cat([draw.reshape(len(draw), -1).float() for draw in draws], dim=1)
-    if device.type == "cuda":
-        packed = packed.pin_memory()
-    parts = packed.to(device, non_blocking=True).split([draw[0].numel() for draw in draws], dim=1)
+    parts = to_device(packed, device).split([draw[0].numel() for draw in draws], dim=1)
     return [part.reshape(draw.shape) for part, draw in zip(parts, draws, strict=True)]
 
 

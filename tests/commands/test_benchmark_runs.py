@@ -178,6 +178,7 @@ def test_a_rival_uses_up_what_its_workers_made_ahead():
     for number in (1, 2):
         assert rival.round() > 0
         assert recipe.steps == number * (PREFETCH * 2 + 3)
+    assert len(rival.loader) == PREFETCH * 2 + 3 + PREFETCH * 2, "one pass, and the workers are busy to its end"
     assert recipe.scale.item() != 1, "it learns"
     assert next(rival._batches, None) is None, "its workers have ended"
 

@@ -16,6 +16,7 @@ from hf_vipriors.commands import sskd_head, student_setup
 from hf_vipriors.commands.train_student import main
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.models import VipriorsForImageClassification
+from hf_vipriors.training import StudentArguments
 
 SMALLER = json.dumps({"channels": [4, 4, 8, 8], "stem_type": "deep", "stem_width": 4})
 SHORT = ["--head_epochs", "1", "--max_steps", "4", "--logging_steps", "1", "--save_steps", "4"]
@@ -202,6 +203,13 @@ def test_head_is_fitted_once_and_found_again(sskd, teacher, tmp_path):
     with safe_open(heads(teacher)[0], "pt") as file:
         assert str(tmp_path) not in json.dumps(file.metadata()), "no paths of this machine"
         assert file.get_tensor("0.weight").shape == (16, 16)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_head_is_fitted_in_the_precision_of_the_run(precision):
+    """A process has one precision: accelerate refuses a second."""
+    args = StudentArguments(output_dir="student", method="supervised", use_cpu=True, **{precision: True})
+    assert getattr(sskd_head.head_arguments(args, "teacher"), precision)
 
 
 def test_head_serves_other_students_of_the_same_teacher(sskd, fitted, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hf_vipriors.methods import distributed
+
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
@@ -98,3 +100,19 @@ def test_batch_norm_of_the_keys_really_is_shuffled(runs, processes):
     assert not torch.allclose(shuffled[name], own[name], rtol=1e-3)
     # ... and the keys are put back in order: the same images lie in the same slots.
     assert torch.equal(shuffled["queue.index"], own["queue.index"])
+
+
+def test_rows_arrive_in_order_where_memory_is_copied_as_it_lies(monkeypatch):
+    """NCCL copies memory: what is gathered and where it goes must lie alike, as images in channels_last do not."""
+
+    def all_gather(parts, tensor):
+        for part in parts:
+            for whole in (part, tensor):
+                assert whole.numel() * whole.element_size() == whole.untyped_storage().nbytes()
+            part.untyped_storage().copy_(tensor.untyped_storage())
+
+    monkeypatch.setattr(distributed, "world", lambda: (0, 2))
+    monkeypatch.setattr(distributed.dist, "all_gather", all_gather)
+    images = torch.rand(3, 4, 5, 6).contiguous(memory_format=torch.channels_last)
+    for tensor in (images, images.contiguous(), torch.rand(4, 3).T):
+        assert torch.equal(distributed.gather(tensor), torch.cat([tensor, tensor]))

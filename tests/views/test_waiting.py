@@ -1,0 +1,63 @@
+"""Views on an accelerator never wait for it: they ask for no value, and what they hand over is not waited for.
+
+On the meta device no tensor has values, so whatever asks for one raises there.
+"""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hf_vipriors.views import ClassificationViews, ConsistencyViews, ContrastiveViews, RotationViews
+
+STATS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+VIEWS = {
+    "contrastive": lambda: ContrastiveViews(32, **STATS, patches=2, blur=1.0),
+    "classification": lambda: ClassificationViews(32, **STATS),
+    "consistency": lambda: ConsistencyViews(32, **STATS, erase=1.0),
+    "rotation": lambda: RotationViews(32, **STATS),
+}
+
+
+class Waits(TorchDispatchMode):
+    """The operators with tensors of two devices, but copies that are not waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.begun = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if len({tensor.device.type for tensor in given}) > 1:
+            if (kwargs or {}).get("non_blocking"):
+                self.begun += 1
+            else:
+                self.seen.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", VIEWS)
+def test_views_do_not_wait_for_the_device(kind, channels):
+    views = VIEWS[kind]().to("meta")
+    images = torch.zeros(8, channels, 40, 40, dtype=torch.uint8, device="meta")
+    with Waits() as waits:
+        made = views(images, torch.Generator().manual_seed(0))
+    assert not waits.seen and waits.begun
+    assert all(view.device.type == "meta" and view.shape[1] == 3 for view in made)
+
+
+def test_what_is_looked_for_is_found():
+    with Waits() as waits:
+        torch.zeros(2).to("meta"), torch.zeros(2).to("meta", non_blocking=True)
+    assert len(waits.seen) == 1 and waits.begun == 1
+
+
+@pytest.mark.parametrize("kind", [ClassificationViews, ConsistencyViews])
+def test_auto_augment_draws_on_the_cpu_wherever_the_views_are(kind):
+    views = kind(32, **STATS, auto_augment="cifar10").to("meta")
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    drawn = views.augmented(images.float() / 255, torch.Generator().manual_seed(0))
+    again = kind(32, **STATS, auto_augment="cifar10").augmented(images.float() / 255, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again) and not torch.equal(drawn, images.float() / 255)
