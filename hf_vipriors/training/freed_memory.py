@@ -20,9 +20,9 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """Within it glibc gives no freed memory back to the system; at the end it gives back all it has.
 
     Left to itself it returns large blocks at once, and the system hands them out again page by page, each cleared: at
-    128 pixels a step of the quickstart's phase 1 met 50,000 such page faults, a tenth of its time (0 with it, for 5 %
-    more memory). Only on a CPU, where activations lie in the process's own memory, and only under glibc; elsewhere
-    nothing is done.
+    128 pixels a step of the quickstart's phase 1 met up to 60,000 such page faults, 4 to 11 % of its time (none with
+    it, for 5 % more memory). Only on a CPU, where activations lie in the process's own memory, and only under glibc;
+    elsewhere nothing is done.
 
     Args:
         device: what the model trains on.
