@@ -16,7 +16,7 @@ from .blur import draw_blur
 from .classification import ClassificationViews
 from .colour import draw_jitter
 from .rendering import Draws, render
-from .sampling import chosen, draw_crops, on_device, uniform
+from .sampling import chosen, draw_crops, to_device, uniform
 
 
 def random_erasing(
@@ -37,8 +37,9 @@ def random_erasing(
     x, y = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
     columns = ((torch.arange(width) + 0.5) / width - x[:, None]).abs() < half[:, None]
     rows = ((torch.arange(height) + 0.5) / height - y[:, None]).abs() < half[:, None]
-    columns, rows = on_device(images.device, columns & erased[:, None], rows)
-    square = rows.bool()[:, None, :, None] & columns.bool()[:, None, None, :]
+    # The two sides and not the square, which has as many numbers as the image.
+    columns, rows = to_device(columns & erased[:, None], images.device), to_device(rows, images.device)
+    square = rows[:, None, :, None] & columns[:, None, None, :]
     return torch.where(square, value, images)
 
 

@@ -8,26 +8,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from between_devices import Copies
 from method_cases import CASES, build, inputs_of
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hf_vipriors.methods import Progress
-
-
-class Copies(TorchDispatchMode):
-    """The operators that were given tensors of two devices, or made one on another than their input's."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        given = tree_leaves((args, kwargs, result))
-        if len({leaf.device.type for leaf in given if isinstance(leaf, torch.Tensor)}) > 1:
-            self.seen.append(str(func))
-        return result
 
 
 def step(method, inputs, optimizer, number):
@@ -51,7 +35,7 @@ def test_a_step_asks_the_device_for_nothing(case, tiny_config, monkeypatch):
     with Copies() as copies:
         for number in range(2):
             step(method, inputs, optimizer, number)
-    assert not copies.seen
+    assert not copies.waited and not copies.begun
 
 
 def test_what_is_looked_for_is_found(tiny_config):
@@ -61,7 +45,7 @@ def test_what_is_looked_for_is_found(tiny_config):
             ask()
     with Copies() as copies:
         torch.arange(3).to("meta"), torch.zeros(2).to("meta")
-    assert len(copies.seen) == 2
+    assert len(copies.waited) == 2
     with pytest.raises((RuntimeError, NotImplementedError)):
         inputs = inputs_of("fixmatch")
         inputs["labels"], inputs["labelled"] = inputs["labels"].to("meta"), None

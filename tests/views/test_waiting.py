@@ -5,8 +5,7 @@ On the meta device no tensor has values, so whatever asks for one raises there.
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from between_devices import Copies
 
 from hf_vipriors.views import ClassificationViews, ConsistencyViews, ContrastiveViews, RotationViews
 
@@ -19,39 +18,21 @@ VIEWS = {
 }
 
 
-class Waits(TorchDispatchMode):
-    """The operators with tensors of two devices, but copies that are not waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen, self.begun = [], 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        given = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
-        if len({tensor.device.type for tensor in given}) > 1:
-            if (kwargs or {}).get("non_blocking"):
-                self.begun += 1
-            else:
-                self.seen.append(str(func))
-        return result
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", VIEWS)
 def test_views_do_not_wait_for_the_device(kind, channels):
     views = VIEWS[kind]().to("meta")
     images = torch.zeros(8, channels, 40, 40, dtype=torch.uint8, device="meta")
-    with Waits() as waits:
+    with Copies() as copies:
         made = views(images, torch.Generator().manual_seed(0))
-    assert not waits.seen and waits.begun
+    assert not copies.waited and copies.begun
     assert all(view.device.type == "meta" and view.shape[1] == 3 for view in made)
 
 
 def test_what_is_looked_for_is_found():
-    with Waits() as waits:
+    with Copies() as copies:
         torch.zeros(2).to("meta"), torch.zeros(2).to("meta", non_blocking=True)
-    assert len(waits.seen) == 1 and waits.begun == 1
+    assert len(copies.waited) == 1 and len(copies.begun) == 1
 
 
 @pytest.mark.parametrize("kind", [ClassificationViews, ConsistencyViews])
