@@ -12,7 +12,7 @@ from hf_vipriors.data.image_store import (
 )
 from hf_vipriors.data.paired_store import PairedSampler, PairedStore
 from hf_vipriors.data.protocol import apply_protocol
-from hf_vipriors.data.sources import ImageSplits, load_splits
+from hf_vipriors.data.sources import ImageSplits, labels_for, load_splits, splits_of
 from hf_vipriors.data.train_protocol import TrainProtocol
 from hf_vipriors.data.training_sample import TrainingSample
 
@@ -31,6 +31,8 @@ __all__ = [
     "collate",
     "decode",
     "fashion_files",
+    "labels_for",
     "load_splits",
+    "splits_of",
     "train_geometry",
 ]

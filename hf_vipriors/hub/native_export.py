@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def export_native(
     directory: str | os.PathLike,
     *,
     class_names: Sequence[str] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write ``model`` as a native checkpoint with float32 weights.
 
@@ -56,6 +57,7 @@ def export_native(
         model: the classifier or feature extractor; its random generator, mode and device do not change.
         directory: where to.
         class_names: names of the classes in label order; by default those of the configuration.
+        state: of the backbone, where the model's own tensors are sharded; by default the model's.
 
     Returns:
         The path of ``directory``.
@@ -77,7 +79,7 @@ def export_native(
     if directory.exists() and not directory.is_dir():
         raise InputError(f"cannot export to {str(directory)!r}: it is a file, give a folder")
     config = _native_config(model, class_names)
-    state = {name: _saved(tensor) for name, tensor in model.backbone.state_dict().items()}
+    state = {name: _saved(tensor) for name, tensor in (state or model.backbone.state_dict()).items()}
     with whole_folder(directory) as folder:
         config.save_pretrained(folder)
         processor = {

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from ..errors import InputError
-from .checkpoints import METHOD_STATE, STAGING, first_not_finite, newest_checkpoint, seal
+from .checkpoints import STAGING, first_not_finite, newest_checkpoint, seal
 from .signals import StopOnSignal
 
 
@@ -133,7 +133,7 @@ class ResumableTrainer(Trainer):
             if best == final or best.exists():
                 self.state.best_model_checkpoint = str(best)
         self.accelerator.wait_for_everyone()
-        wrong = first_not_finite(staged / METHOD_STATE) if self.args.should_save else None
+        wrong = first_not_finite(staged) if self.args.should_save else None
         if self._anywhere(wrong is not None):
             self._discard()
             raise InputError(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,7 +23,7 @@ from ..errors import InputError
 from ..methods import Method
 from .arguments import RunArguments
 from .callbacks import ProgressBar, StepHooks
-from .checkpoints import METHOD_STATE, read_method_state
+from .checkpoints import read_method_state, write_method_state
 from .freed_memory import freed_memory_kept
 from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
@@ -225,8 +224,7 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
             return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.contiguous() for name, tensor in (state_dict or self.model.state_dict()).items()}
-        save_file(state, folder / METHOD_STATE, metadata={"format": "pt"})
+        write_method_state(self.model, state_dict or self.model.state_dict(), folder)
         told = {**self.args.to_dict(), "global_batch": self.args.global_batch}
         (folder / ARGUMENTS).write_text(json.dumps(told, indent=2, default=str) + "\n")
 

@@ -16,6 +16,7 @@ from hf_vipriors.commands.pretrain_student import main
 from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.hub.teachers import load_teacher
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.training.checkpoints import checkpoint_state
 
 SMALLER = json.dumps({"channels": [4, 4, 8, 8], "stem_type": "deep", "stem_width": 4})
 KEPT = ["--save_steps", "2", "--save_total_limit", "20", "--max_steps", "6", "--eval_steps", "0.5"]
@@ -48,7 +49,7 @@ def channels(folder):
 
 
 def checkpoint(folder, step):
-    return load_file(folder / f"checkpoint-{step}" / "model.safetensors")
+    return checkpoint_state(folder / f"checkpoint-{step}")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hf_vipriors.commands import cli, train_teacher
 from hf_vipriors.errors import InputError
+from hf_vipriors.training.checkpoints import checkpoint_state
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -41,7 +42,7 @@ def test_teacher_on_two_processes(teacher_options, tmp_path, capsys, method):
     assert 0 <= json.loads((tmp_path / "teacher" / "metrics.json").read_text())["knn"]["top1"] <= 1
     if method == "moco":
         newest = max((tmp_path / "teacher").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        index = load_file(newest / "model.safetensors")["queue.index"]
+        index = checkpoint_state(newest)["queue.index"]
         assert len(set(index.tolist())) == len(index), "keys of both processes, none twice within an epoch"
         options[options.index("4")] = "8"  # one process goes on with what two left, and their global batch
         more = ["--num_train_epochs", "4", "--resume_from_checkpoint", "true"]
@@ -92,7 +93,7 @@ def test_label_free_student_on_two_processes(common, teacher_folder, tmp_path, m
     assert "global batch: 4 images x 2 processes" in done.stderr
     assert done.stderr.count("for transformers and timm alone") == 1, "only the main process speaks"
     assert 0 <= json.loads((folder / "metrics.json").read_text())["knn"]["top1"] <= 1
-    state = load_file(folder / "checkpoint-6" / "model.safetensors")
+    state = checkpoint_state(folder / "checkpoint-6")
     queues = {"seed": ["queue", "patch_queue"], "dogo": ["peer_a.queue", "peer_b.queue"]}[method]
     for queue in queues:
         index = state[f"{queue}.index"].tolist()

@@ -17,6 +17,7 @@ from hf_vipriors.commands.train_student import main
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments
+from hf_vipriors.training.checkpoints import checkpoint_state
 
 SMALLER = json.dumps({"channels": [4, 4, 8, 8], "stem_type": "deep", "stem_width": 4})
 SHORT = ["--head_epochs", "1", "--max_steps", "4", "--logging_steps", "1", "--save_steps", "4"]
@@ -85,7 +86,7 @@ def test_every_method_gives_a_native_checkpoint(options, teacher, contents, card
     assert all(0 <= step[name] <= 1 for step in steps for name in PARTS[method] if name.startswith("kept"))
     assert read(folder / "metrics.json")["test"]["count"] == 12
 
-    state = load_file(folder / "checkpoint-4" / "model.safetensors")
+    state = checkpoint_state(folder / "checkpoint-4")
     training_only = {
         "kd": set(),
         "fitnet": {"regressor"},

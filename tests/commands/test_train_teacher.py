@@ -8,6 +8,7 @@ from transformers import AutoModel
 
 from hf_vipriors.commands.train_teacher import main
 from hf_vipriors.models import VipriorsModel
+from hf_vipriors.training.checkpoints import checkpoint_state
 
 
 def history(folder):
@@ -37,7 +38,7 @@ def test_trains_saves_and_tells(teacher_options, tmp_path, options):
 
 def test_checkpoint_holds_queue_and_momentum_encoder(teacher_folder):
     newest = sorted(teacher_folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))[-1]
-    state = load_file(newest / "model.safetensors")
+    state = checkpoint_state(newest)
     assert state["queue.keys"].shape == (16, 8) and (state["queue.index"] >= 0).all()
     assert any(name.startswith("momentum_model.") for name in state)
     assert not any(name.startswith(("queue", "momentum")) for name in load_file(teacher_folder / "model.safetensors"))

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_vipriors.commands.train_student import main
+from hf_vipriors.training.checkpoints import checkpoint_state
 
 FIXMATCH = ["--method", "fixmatch", "--ema_decay", "0.9", "--unlabelled_ratio", "2", "--confidence", "0.2"]
 
@@ -30,7 +31,7 @@ def test_fixmatch_from_images_to_a_native_student(student_options, teacher_folde
     settings = card_settings(folder)
     assert settings["unlabelled_ratio"] == "2" and settings["confidence"] == "0.2"
     assert "2001.07685" in (folder / "README.md").read_text()
-    state = load_file(folder / "checkpoint-12" / "model.safetensors")
+    state = checkpoint_state(folder / "checkpoint-12")
     kept = load_file(folder / "model.safetensors")
     name = next(name for name in kept if name.endswith("conv1.0.weight"))
     plain = name.removeprefix("timm_model.")
