@@ -30,7 +30,7 @@ from rich.table import Table
 from ..data import ImageSplits
 from ..errors import InputError, check_choice, check_range
 from ..evaluation.classification import ClassificationScore, ensemble, score
-from ..evaluation.features import Pass, features, probabilities
+from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..hub.teachers import load_ours
 from ..models import VipriorsForImageClassification, VipriorsModel
@@ -99,11 +99,11 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
     if (second is not None or args.corruptions) and not orders:
         raise InputError("a teacher has no classifier: leave --corruptions and --ood_dataset_name, --ood_data_dir out")
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
-    answers: dict[str, Pass] = {}
+    answers: dict[str, Outputs] = {}
     for name, model in models.items():
         if isinstance(model, VipriorsForImageClassification):
             ((kind, (found, values, labels)),) = classify(model, splits, data, args).items()
-            answers[name] = Pass(values, labels)
+            answers[name] = Outputs(values, labels)
             results[name][kind] = found
             if second is not None:
                 results[name][f"{kind} on {second.title}"] = shifted.second_score(
@@ -113,7 +113,7 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
     if len(answers) > 1:
         mean, labels = ensemble([each.values for each in answers.values()]), answers[next(iter(answers))].labels
         name = f"ensemble of {len(answers)}"
-        answers[name] = Pass(mean, labels)
+        answers[name] = Outputs(mean, labels)
         results[name] = {measured(args): score(mean, labels, splits.class_names)}
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")

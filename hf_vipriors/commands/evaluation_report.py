@@ -19,7 +19,7 @@ from torch.utils.data import Subset
 from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
-from ..evaluation.features import Pass, features
+from ..evaluation.features import Outputs, features
 from ..evaluation.figure_files import to_png
 from ..evaluation.model_figures import learning_curves, reliability_diagram
 from ..evaluation.page import Section, drawing, table
@@ -52,7 +52,7 @@ class Measured:
     splits: ImageSplits
     split: str
     results: dict[str, dict[str, ClassificationScore]] = field(default_factory=dict)
-    answers: dict[str, Pass] = field(default_factory=dict)
+    answers: dict[str, Outputs] = field(default_factory=dict)
     orders: dict[str, list[int]] = field(default_factory=dict)
 
     @property

@@ -27,25 +27,15 @@ from rich.table import Table
 
 from ..errors import InputError, check_range
 from ..hub.card_facts import read_facts
-from ..hub.onnx_export import ONNX_FOLDER
-from ..hub.publication import Publication, check_repo_id, model_publication, space_publication
+from ..hub.publication import Publication, check_repo_id, space_publication
 from ..hub.publish import publish
 from ..hub.space import NEIGHBOURS, write_space
 from ..training.arguments import option
-from . import cli, wiring
-from .published_parts import (
-    baseline_rows,
-    curves_png,
-    data_of,
-    example_pictures,
-    is_embedded,
-    onnx_figures,
-    recipe_text,
-    run_of,
-)
+from ..training.load_images import load_images
+from ..training.publication_parts import baseline_rows, data_of, gather, run_of
+from . import cli
 
 logger = logging.getLogger(__name__)
-EXAMPLES = 3
 
 
 @dataclass
@@ -76,31 +66,6 @@ class PushArguments:
             check_repo_id(self.space)
         if self.examples is not None:
             check_range(self.examples, "examples", 0)
-
-
-def gather(args: PushArguments) -> Publication:
-    """All files of the model's repository; nothing is sent.
-
-    Raises:
-        InputError: on whatever cannot work.
-    """
-    directory = Path(args.model)
-    run = run_of(directory)
-    count = args.examples if args.examples is not None else (EXAMPLES if is_embedded(run) else 0)
-    if count and run is None:
-        raise InputError(f"--examples: {directory} has no run.json, which tells where its pictures lie: leave it out")
-    facts = read_facts(directory)
-    if facts is not None and facts.kind == "teacher":
-        count = 0  # its class has no widget
-    return model_publication(
-        directory,
-        args.repo_id,
-        examples=example_pictures(data_of(run), count) if count else {},
-        curves=curves_png(directory, len(facts.class_names) if facts is not None else 0),
-        recipe=recipe_text(run) if run is not None else None,
-        onnx=directory / ONNX_FOLDER if args.onnx else None,
-        changes=_changes(args, directory) | ({"onnx": onnx_figures(directory, run)} if args.onnx else {}),
-    )
 
 
 def _changes(args: PushArguments, directory: Path) -> dict[str, Any]:
@@ -146,7 +111,7 @@ def demo(args: PushArguments, folder: Path) -> Publication:
     if run is None:
         raise InputError(f"--space: {args.model} has no run.json, which tells where its training pictures lie")
     data = data_of(run)
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     write_space(
         args.model, folder, repo_id=args.repo_id, data=splits, licence=args.license, on_bad_image=data.on_bad_image
     )
@@ -165,7 +130,12 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     Raises:
         InputError: on whatever cannot work.
     """
-    publications = [gather(args)]
+    directory = Path(args.model)
+    publications = [
+        gather(
+            directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory)
+        )
+    ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:
             publications.append(demo(args, Path(folder) / "space"))

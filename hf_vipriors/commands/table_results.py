@@ -10,7 +10,7 @@ import torch
 
 from ..errors import InputError, nearest
 from ..evaluation.answers import read_answers
-from ..evaluation.features import Pass
+from ..evaluation.features import Outputs
 from ..evaluation.report_rows import Report, RunRow, summarise, verdict_lines
 from ..evaluation.statistics import mcnemar
 from . import wiring
@@ -92,7 +92,7 @@ class _Reader:
     def __init__(self, table: Table, seeds: list[int], folder_of: FolderOf):
         self.table, self.seeds, self.folder_of = table, seeds, folder_of
         self._metrics: dict[Path, dict[str, Any]] = {}
-        self._answers: dict[Path, Pass | None] = {}
+        self._answers: dict[Path, Outputs | None] = {}
 
     def seeds_of(self, run: str) -> list[int]:
         """A run that is made once has one value."""
@@ -106,7 +106,7 @@ class _Reader:
             self._metrics[folder] = wiring.read_json(folder / "metrics.json")
         return self._metrics[folder]
 
-    def answers(self, seed: int, run: str) -> Pass | None:
+    def answers(self, seed: int, run: str) -> Outputs | None:
         folder = self.folder_of(seed, run)
         if folder not in self._answers:
             try:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ..errors import InputError, nearest
 from ..training import DataArguments, RunArguments, StudentArguments
-from ..training.no_influence import influences
+from ..training.run_identity import influences
 from ..training.search_space import SearchSpace
 from . import cli, wiring
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of

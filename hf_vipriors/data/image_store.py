@@ -177,7 +177,7 @@ def _private_bytes(count: int) -> Tensor:
 
 
 def collate(batch: Batch) -> Batch:
-    """Pass on what ``__getitems__`` returned: the ``collate_fn`` for a DataLoader over a store.
+    """Outputs on what ``__getitems__`` returned: the ``collate_fn`` for a DataLoader over a store.
 
     Example:
         >>> store = ImageStore(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .calibration import are_probabilities
-from .features import Pass
+from .features import Outputs
 
 ANSWERS_FILE = "answers.safetensors"
 
@@ -45,11 +45,11 @@ def write_answers(directory: Path | str, probabilities: Tensor, labels: Tensor) 
     beside.replace(path)
 
 
-def read_answers(directory: Path | str) -> Pass | None:
+def read_answers(directory: Path | str) -> Outputs | None:
     """What :func:`write_answers` kept, or None where a folder has no such file.
 
     Returns:
-        A :class:`~hf_vipriors.evaluation.features.Pass`: ``values`` (N, K) float32, ``labels`` (N,) int64.
+        A :class:`~hf_vipriors.evaluation.features.Outputs`: ``values`` (N, K) float32, ``labels`` (N,) int64.
 
     Raises:
         ValueError: the file is damaged.
@@ -63,7 +63,7 @@ def read_answers(directory: Path | str) -> Pass | None:
         _check(values, labels)
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    return Pass(values, labels)
+    return Outputs(values, labels)
 
 
 def _rounded(values: Tensor) -> Tensor:

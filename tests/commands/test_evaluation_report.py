@@ -14,7 +14,7 @@ from hf_vipriors.commands import evaluate, evaluation_report
 from hf_vipriors.commands.evaluation_report import Measured, find_mistakes, rows
 from hf_vipriors.data import ImageStore
 from hf_vipriors.evaluation.classification import score
-from hf_vipriors.evaluation.features import Pass
+from hf_vipriors.evaluation.features import Outputs
 from hf_vipriors.models import VipriorsForImageClassification
 
 
@@ -121,7 +121,7 @@ def measured(tiny_config):
     labels = torch.tensor([0, 1, 0, 2])
     scored = score(answers, labels, NAMES)
     splits = SimpleNamespace(class_names=NAMES, splits={"test": range(4)})
-    return Measured({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, {"out/a": Pass(answers, labels)},
+    return Measured({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, {"out/a": Outputs(answers, labels)},
                     {"out/a": [2, 0, 1]})  # fmt: skip
 
 
@@ -141,14 +141,14 @@ def test_the_surest_mistakes_come_first_and_the_predicted_class_is_explained(mea
 
 
 def test_without_mistakes_there_is_nothing_to_explain(measured):
-    right = Pass(torch.eye(3), torch.arange(3))
+    right = Outputs(torch.eye(3), torch.arange(3))
     measured.answers["out/a"] = right
     store = ImageStore(torch.zeros(3, 1, 32, 32, dtype=torch.uint8), right.labels)
     assert find_mistakes(measured, store, batch_size=2, device="cpu").shown == []
 
 
 def test_classifiers_are_compared_with_the_first_on_the_same_images(measured):
-    better = Pass(torch.eye(3)[[0, 1, 0, 2]], torch.tensor([0, 1, 0, 2]))
+    better = Outputs(torch.eye(3)[[0, 1, 0, 2]], torch.tensor([0, 1, 0, 2]))
     measured.models["out/b"] = measured.models["out/a"]
     measured.results["out/b"] = {"top-1": score(better.values, better.labels, NAMES)}
     measured.answers["out/b"] = better

@@ -1,7 +1,7 @@
 from dataclasses import fields
 
 from hf_vipriors.training import PretrainArguments, StudentArguments, TeacherArguments
-from hf_vipriors.training.no_influence import _NO_INFLUENCE, _PREFIXES, influences
+from hf_vipriors.training.run_identity import _NO_INFLUENCE, _PREFIXES, influences
 
 OPTIONS = {field.name for kind in (PretrainArguments, StudentArguments, TeacherArguments) for field in fields(kind)}
 

@@ -12,10 +12,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import optuna
 
 from ..errors import InputError
-from .arguments import RunArguments, unknown_option
-from .no_influence import influences
-from .student_arguments import StudentArguments
-from .yaml_files import yaml_mapping
+from ..training.arguments import RunArguments, unknown_option
+from ..training.run_identity import influences
+from ..training.student_arguments import StudentArguments
+from ..yaml_files import yaml_mapping
 
 # They say what is compared, or how it is measured: no search may change them.
 FIXED = {
@@ -167,7 +167,7 @@ def tuned_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
     """The arguments of a run with some of them replaced, checked as if they had been given.
 
     Args:
-        given: the run's arguments, before data settled any of them. Not changed.
+        given: the run's arguments. Not changed.
         settings: option -> value.
 
     Raises:
@@ -179,10 +179,6 @@ def tuned_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
         0.3
     """
     changes = dict(settings)
-    if given.batch_is_automatic:
-        changes.setdefault("per_device_train_batch_size", 0)
-    if given.workers_are_automatic:
-        changes.setdefault("dataloader_num_workers", None)
     if "base_learning_rate" in settings:
         changes["learning_rate"] = None  # else the one given would win over the one drawn
     try:

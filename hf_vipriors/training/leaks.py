@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..data import ImageSplits
 from ..data.exact_copies import Copies, copies_between
-from ..training.guards import Guards
+from ..methods import METHODS
+from .arguments import RunArguments
+from .guards import Guards
 
 MOST_IMAGES = 50_000
 
 
-def look_for_leaks(guards: Guards, splits: ImageSplits, trained_on: Sequence[str]) -> None:
+def look_for_leaks(guards: Guards, splits: ImageSplits, args: RunArguments) -> None:
     """Let the guards say which images of validation and test are trained on, or chosen by.
 
     Above 50,000 images nothing is looked for: ``scripts/evaluate.py --advise`` looks for it at any size.
@@ -19,13 +19,14 @@ def look_for_leaks(guards: Guards, splits: ImageSplits, trained_on: Sequence[str
     Args:
         guards: of the trainer.
         splits: of the run.
-        trained_on: names of those that it learns from; what is missing is passed by.
+        args: complete; they tell which splits are trained on.
     """
     found = splits.splits
     measured = [name for name in ("validation", "test") if name in found]
     if splits.test_is_validation:
         measured = ["validation"]
-    trained = [name for name in trained_on if name in found]
+    with_unlabelled = METHODS[args.method].job != "student" or args.unlabelled_ratio
+    trained = [name for name in ("train", *(("unlabelled",) if with_unlabelled else ())) if name in found]
     if not guards.args.should_log or sum(len(found[name]) for name in (*trained, *measured)) > MOST_IMAGES:
         return
     copies = copies_between({name: found[name] for name in trained}, {name: found[name] for name in measured})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from huggingface_hub import HfApi
 
@@ -10,13 +11,13 @@ from ..errors import InputError
 from ..hub.publication import Publication, check_repo_id
 from ..hub.publish import check_free, check_login, publish
 from ..models import VipriorsConfig
-from ..training import RunArguments
-from .push_to_hub import PushArguments, gather
+from .arguments import RunArguments
+from .publication_parts import gather
 
 logger = logging.getLogger(__name__)
 
 
-def check_push(args: RunArguments, config: VipriorsConfig, kind: str) -> None:
+def check_push(args: RunArguments, config: VipriorsConfig, job: str) -> None:
     """Refuse before a training what would fail after it: no login, or a repository that holds another model.
 
     Raises:
@@ -27,6 +28,7 @@ def check_push(args: RunArguments, config: VipriorsConfig, kind: str) -> None:
     check_repo_id(args.hub_model_id)
     api = HfApi(token=args.hub_token)
     check_login(api)
+    kind = "student" if job == "student" else "teacher"
     check_free(
         Publication(args.hub_model_id, {}, expected_identity(config, kind), kind), revision=args.hub_revision, api=api
     )
@@ -51,10 +53,9 @@ def push_result(args: RunArguments) -> None:
     """
     if not (args.push_to_hub and args.should_save):
         return
-    wish = PushArguments(model=args.output_dir, repo_id=args.hub_model_id)
     try:
         address = publish(
-            gather(wish),
+            gather(Path(args.output_dir), args.hub_model_id),
             private=bool(args.hub_private_repo),
             revision=args.hub_revision,
             api=HfApi(token=args.hub_token),

@@ -5,21 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..data import ImageSplits
 from ..errors import InputError
+from ..hub.teachers import Teacher
+from ..logs import quiet
+from ..run import RunResult, Tuned, train
 from ..training import DataArguments, StudentArguments
 from ..training.checkpoints import complete_checkpoint
-from ..training.no_influence import influences
-from ..training.search import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
-from ..training.search_space import SearchSpace, check_searchable
-from . import cli, wiring
-from .search_checks import SUMMARY, check_effect, check_space, checked, read_search
-from .student_methods import Teacher
-from .student_setup import StudentImages, StudentSetup, fit_teacher_head, set_up_student
+from ..training.load_images import load_images
+from ..training.resolve import complete
+from ..training.run_files import METRICS_FILE, SEARCH_FILE, read_json, versions, write_json, write_run
+from ..training.run_folder import YES, check_output_dir, claim_output_dir, holding_output_dir, resume_point
+from ..training.run_identity import influences
+from ..training.setup import Setup, load_named_teacher, set_up
+from ..training.teacher_checks import check_teacher_given
+from .checks import SUMMARY, check_effect, check_space, checked, read_search
+from .space import SearchSpace, check_searchable
+from .trials import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 
 logger = logging.getLogger(__name__)
 SEARCH = "search"
@@ -28,66 +34,60 @@ SETTINGS = "settings.json"
 _NOT_OF_A_TRIAL = {"trials", "search_space", "settings_of", "corruptions"}
 
 
-@dataclass(frozen=True)
-class TunedRun:
-    """The run that counts.
-
-    Attributes:
-        args: the run's arguments with the settings that were found.
-        found: what metrics.json says of them.
-        images: those of the trials, to be used again; None without trials.
-    """
-
-    args: StudentArguments
-    found: dict[str, Any]
-    images: StudentImages | None
-
-
-def tune(
-    data: DataArguments, args: StudentArguments, splits: ImageSplits, teacher: Teacher | None, resume: str | None
-) -> TunedRun:
-    """The run that counts, by ``--trials`` or ``--settings_of``.
-
-    With ``--trials`` the output folder is claimed, the trials that are missing are run, and search.json is written.
+@holding_output_dir
+def train_student(
+    data: DataArguments, given: StudentArguments, splits: ImageSplits | None = None
+) -> RunResult:
+    """Train a student, with ``trials`` after a search for its settings, with ``settings_of`` by those of another run.
 
     Args:
-        data, args, splits, teacher: of the run; ``args`` as they were given, and they stay so.
-        resume: the checkpoint that the run that counts goes on from; its search is over.
+        data, given, splits: as in :func:`hf_vipriors.run.train`.
 
     Raises:
         InputError: on whatever cannot work, before anything is written.
     """
-    images = None
-    if args.settings_of:
-        if Path(args.settings_of).resolve() == Path(args.output_dir).resolve():
+    if not (given.trials or given.settings_of):
+        return train(data, given, splits)
+    check_teacher_given(given)
+    given, resume = search_resume_point(data, given)
+    check_output_dir(given, resume)
+    teacher = load_named_teacher(given)
+    splits = splits or load_images(data)
+    stores, searched = None, False
+    if given.settings_of:
+        if Path(given.settings_of).resolve() == Path(given.output_dir).resolve():
             raise InputError(
-                f"--settings_of {args.settings_of} is --output_dir too: choose another folder for this run"
+                f"--settings_of {given.settings_of} is --output_dir too: choose another folder for this run"
             )
-        found, source = read_search(args.settings_of, "--settings_of"), f"--settings_of {args.settings_of}"
+        found, source = read_search(given.settings_of, "--settings_of"), f"--settings_of {given.settings_of}"
     elif resume is not None:
         folder = str(Path(resume).parent)
         found, source = read_search(folder, "--resume_from_checkpoint"), f"search in {folder}"
-        if found["trials"] != args.trials:
+        if found["trials"] != given.trials:
             raise InputError(f"{source} had {found['trials']} trials: resume with --trials {found['trials']}")
     else:
-        found, images = run_search(data, args, splits, teacher)
-        source = f"search in {args.output_dir}"
+        found, first = run_search(data, given, splits, teacher)
+        source, searched = f"search in {given.output_dir}", True
     check_searchable(list(found["settings"]), source)
-    tuned = checked(args, found["settings"], source)
-    check_effect(list(found["settings"]), tuned, source)
+    args = checked(given, found["settings"], source)
+    check_effect(list(found["settings"]), args, source)
     logger.info("%s: %s", source, words(found["settings"]))
-    return TunedRun(tuned, {name: found[name] for name in SUMMARY}, images)
+    if searched and same_images(args, first.given):
+        stores = first.stores
+    tuned = Tuned(args, {name: found[name] for name in SUMMARY}, stores, claimed=searched)
+    return train(data, given, splits, tuned=tuned)
 
 
 def run_search(
     data: DataArguments, args: StudentArguments, splits: ImageSplits, teacher: Teacher | None
-) -> tuple[dict[str, Any], StudentImages]:
-    """What search.json holds, after the trials that were missing; and the images they were trained on."""
+) -> tuple[dict[str, Any], Setup]:
+    """What search.json holds, after the trials that were missing; and the setup of a trial with nothing drawn."""
     space = SearchSpace.read(args.search_space)
     check_space(space, args, splits)
     # One with nothing drawn is set up at once, so that what cannot work is refused before anything is written.
-    first = set_up_student(data, trial_arguments(args, {}), splits, teacher)
-    wiring.claim_output_dir(args, data, "train_student", None)
+    first = set_up(trial_arguments(args, {}), data, splits, teacher=teacher)
+    claim_output_dir(args, None)
+    write_run("train_student", data, args, None, {})
     folder = Path(args.output_dir) / SEARCH
     identity = search_identity(space, data, args)
     if other_search(folder, identity):
@@ -95,9 +95,9 @@ def run_search(
         for name in (SETTINGS, JOURNAL, f"{JOURNAL}.lock"):
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(exist_ok=True)
-    wiring.write_json(folder / SETTINGS, identity)
+    write_json(folder / SETTINGS, identity)
     logger.info("search: %d trials, chosen on validation, over %s", args.trials, ", ".join(space.names))
-    trainer = search_trainer(space, data, args, splits, teacher, first)
+    trainer = search_trainer(space, args, first, teacher)
     done = trainer.search(args.trials, folder, lambda trials: logger.info(trial_line(trials, args.trials)))
     best = best_trial(done)
     found = {
@@ -109,29 +109,28 @@ def run_search(
         "space": space.describe(),
         "all_trials": [trial.to_dict() for trial in done],
     }
-    wiring.write_json(Path(args.output_dir) / wiring.SEARCH_FILE, found)
-    return found, first.images
+    write_json(Path(args.output_dir) / SEARCH_FILE, found)
+    return found, first
 
 
 def search_trainer(
-    space: SearchSpace,
-    data: DataArguments,
-    args: StudentArguments,
-    splits: ImageSplits,
-    teacher: Teacher | None,
-    first: StudentSetup,
+    space: SearchSpace, args: StudentArguments, first: Setup, teacher: Teacher | None
 ) -> SearchTrainer:
     """The trainer of all trials, each set up as a run that counts is."""
-    images = first.images  # and not the student beside them, which is to be freed
+    data, splits, stores, given = first.data, first.splits, first.stores, first.given
 
-    def prepare(trial: StudentArguments) -> dict[str, Any]:
-        with cli.quiet(logging.WARNING):  # every trial would say the same
-            setup = set_up_student(data, trial, splits, teacher, images)
-            fit_teacher_head(setup, data, splits, teacher)
-        wiring.settle_seed(trial)  # as the Trainer of a run that counts does once the student is built
-        return setup.trainer_options()
+    def set_up_trial(trial: StudentArguments) -> Setup:
+        with quiet(logging.WARNING):  # every trial would say the same
+            reused = stores if same_images(trial, given) else None
+            return set_up(trial, data, splits, teacher=teacher, stores=reused)
 
-    return SearchTrainer(space, args, prepare, first.trainer_options())
+    return SearchTrainer(space, args, first, set_up_trial)
+
+
+def same_images(one: StudentArguments, other: StudentArguments) -> bool:
+    """Whether two runs can use the same decoded images."""
+    one, other = complete(one).args, complete(other).args
+    return (one.image_size, one.unlabelled_ratio) == (other.image_size, other.unlabelled_ratio)
 
 
 def words(settings: dict[str, Any]) -> str:
@@ -174,7 +173,7 @@ def search_identity(space: SearchSpace, data: DataArguments, args: StudentArgume
         "arguments": arguments,
         "space": space.describe(),
         "weights": [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in weights],
-        "versions": wiring.versions(),
+        "versions": versions(),
     }
     return json.loads(json.dumps(identity, default=str))
 
@@ -183,23 +182,25 @@ def other_search(folder: Path, identity: dict[str, Any]) -> bool:
     """Whether trials lie there that are not of this search."""
     if not (folder / JOURNAL).is_file():
         return False
-    return not (folder / SETTINGS).is_file() or wiring.read_json(folder / SETTINGS) != identity
+    return not (folder / SETTINGS).is_file() or read_json(folder / SETTINGS) != identity
 
 
-def resume_point(data: DataArguments, args: StudentArguments) -> str | None:
-    """``wiring.resume_point``; a run that was killed in its search has no checkpoint, and goes on with the search.
+def search_resume_point(data: DataArguments, args: StudentArguments) -> tuple[StudentArguments, str | None]:
+    """``resume_point``; a run that was killed in its search has no checkpoint, and goes on with the search.
+
+    Returns:
+        The arguments with which it goes on, and the checkpoint.
 
     Raises:
         InputError: nothing to resume, or a search of other settings.
     """
     folder = Path(args.output_dir)
-    wish = str(args.resume_from_checkpoint).lower() in ("true", "latest", "yes")
-    begun = (folder / SEARCH / JOURNAL).is_file() and not (folder / "metrics.json").is_file()
-    if not (args.trials and wish and begun) or any(map(complete_checkpoint, folder.glob("checkpoint-*"))):
-        return wiring.resume_point(args)
+    wanted = str(args.resume_from_checkpoint).lower() in YES
+    begun = (folder / SEARCH / JOURNAL).is_file() and not (folder / METRICS_FILE).is_file()
+    if not (args.trials and wanted and begun) or any(map(complete_checkpoint, folder.glob("checkpoint-*"))):
+        return args, resume_point(args)
     if other_search(folder / SEARCH, search_identity(SearchSpace.read(args.search_space), data, args)):
         raise InputError(
             f"the search in {folder} had other settings: give those, or --overwrite_output_dir to search anew"
         )
-    args.resume_from_checkpoint, args.overwrite_output_dir = None, True
-    return None
+    return replace(args, resume_from_checkpoint=None, overwrite_output_dir=True), None

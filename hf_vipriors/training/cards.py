@@ -11,18 +11,19 @@ from typing import Any
 
 import timm
 import torch
+from transformers import PreTrainedModel
 
 from ..backbones import is_ours
-from ..data import FASHION_VIPRIORS, ImageSplits
+from ..data import FASHION_VIPRIORS
 from ..hub.card_facts import CardFacts, ScoreRow, write_facts
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.import_checkpoint import SUFFIXES
 from ..hub.model_card import student_card, teacher_card
 from ..hub.teachers import TIMM_PREFIXES
-from ..models import VipriorsForImageClassification, VipriorsModel
-from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
-from . import wiring
-from .papers import PAPERS
+from ..methods import METHODS
+from .arguments import DataArguments, RunArguments
+from .run_files import versions
+from .setup import Setup
 
 COMMON_SETTINGS = (
     "num_train_epochs",
@@ -38,53 +39,24 @@ COMMON_SETTINGS = (
     "bf16",
     "crop_scale",
 )
-CLASSIFIER = ("ema_decay", "auto_augment", "student_init", "layer_decay")
-LABELS = ("label_smoothing", "mixup", "cutmix", "class_weights", *CLASSIFIER)
-ANSWERS = ("classification_weight", "kd_weight", "kd_temperature", "unlabelled_ratio")
-# What each method reads: a card says nothing of options that had no effect.
-SETTINGS = {
-    "moco": ("temperature", "margin", "queue_length", "encoder_momentum"),
-    "simclr": ("temperature", "margin"),
-    "seed": ("temperature", "teacher_temperature", "queue_length", "patches", "patch_size", "patch_scale"),
-    "dogo": (
-        "contrast", "peer_backbone", "peer_backbone_args", "peer_learning_rate", "mutual_weight",
-        "peer_mutual_weight", "mutual_temperature", "mutual_reduction",
-    ),
-    "supervised": LABELS,
-    "fixmatch": ("unlabelled_ratio", "consistency_weight", "confidence", *LABELS),
-    "overhaul": ("feature_weight", "distil_from_epoch", *ANSWERS, *LABELS),
-    "kd": (*ANSWERS, *LABELS),
-    "fitnet": ("hint_weight", "hint_stage", *ANSWERS, *LABELS),
-    "crd": (
-        "contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum", *ANSWERS, *LABELS,
-    ),
-    "sskd": (
-        "transfer_weight", "similarity_weight", "similarity_temperature", "keep_transfer", "keep_similarity",
-        "head_epochs", "head_learning_rate", *ANSWERS, *CLASSIFIER,
-    ),
-}  # fmt: skip
 
 
-def settings_read(args: TeacherArguments | StudentArguments) -> tuple[str, ...]:
-    """Names of the options that had an effect."""
-    names = (*COMMON_SETTINGS, *SETTINGS[args.method])
+def settings_read(args: RunArguments) -> tuple[str, ...]:
+    """Names of the options that had an effect.
+
+    Args:
+        args: complete.
+    """
+    method = METHODS[args.method]
+    names = (*COMMON_SETTINGS, *method.options_read(args))
     if args.max_steps > 0:
         names = ("max_steps", *(name for name in names if name != "num_train_epochs"))
-    if isinstance(args, PretrainArguments):
-        if args.method == "dogo":
-            return (*names, *SETTINGS[args.contrast])
-        return tuple(name for name in names if args.patches or not name.startswith("patch"))
-    if isinstance(args, StudentArguments):
-        idle = () if args.kd_weight else ("kd_weight", "kd_temperature")
-        idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
-        return tuple(name for name in names if name not in idle)
     return names
 
 
-def common_facts(
-    data: DataArguments, args: TeacherArguments | StudentArguments, splits: ImageSplits, metrics: dict[str, Any]
-) -> dict[str, Any]:
+def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
     """What every card says: data, settings, time, versions, what the guards said."""
+    data, args, splits = setup.data, setup.args, setup.splits
     ours = data.dataset_name == FASHION_VIPRIORS
     name = "Fashion-VIPriors" if ours else dataset_title(data)
     per_class = data.images_per_class or (50 if ours else None)
@@ -93,6 +65,7 @@ def common_facts(
     if what:
         name += f" ({', '.join(what)})"
     settings = args.to_dict()
+    split = metrics.get("split") or ("validation" if splits.test_is_validation else "test")
     local = ours or data.dataset_name in ("imagefolder", "parquet") or Path(data.dataset_name).exists()
     return {
         "class_names": splits.class_names,
@@ -105,13 +78,13 @@ def common_facts(
             for split, dataset in splits.splits.items()
             if not (split == "test" and splits.test_is_validation)
         },
-        "split": "validation" if splits.test_is_validation else "test",
-        "interval_note": f"95 % Wilson interval on the {'validation' if splits.test_is_validation else 'test'} images",
+        "split": split,
+        "interval_note": f"95 % Wilson interval on the {split} images",
         "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
         "seconds": metrics.get("seconds"),
         "emissions": emissions(Path(args.output_dir)),
         "hardware": hardware(),
-        "versions": wiring.versions(),
+        "versions": versions(),
         "fingerprint": metrics.get("fingerprint", {}),
         "warnings": warning_lines(metrics),
     }
@@ -189,57 +162,53 @@ def score_row(name: str, score: dict[str, Any], role: str, note: str = "") -> Sc
     return ScoreRow(name, score["top1"], tuple(score["interval"]), score["top5"], role=role, note=note)
 
 
-def teacher_facts(
-    teacher: VipriorsModel, data: DataArguments, args: TeacherArguments, splits: ImageSplits, metrics: dict[str, Any]
+def result_facts(
+    setup: Setup, model: PreTrainedModel, metrics: dict[str, Any], folder: Path | None = None
 ) -> CardFacts:
-    scores = []
+    """What a run knows of its model.
+
+    Args:
+        setup: of the run.
+        model: that the card is of.
+        metrics: as in ``metrics.json``; nothing of an accuracy where it was not measured.
+        folder: of the model, where it is not the run's own.
+    """
+    args, method = setup.args, METHODS[setup.args.method]
+    scores, per_class = [], {}
     if "knn" in metrics:
-        k = args.knn_neighbours
-        scores = [
-            score_row("weighted kNN", metrics["knn"], "model", f"frozen features, {k} neighbours, temperature 0.07"),
-            score_row("linear probe", metrics["linear"], "model", "logistic regression on frozen features"),
-        ]
-    return CardFacts(
-        model_name=Path(args.output_dir).resolve().name,
-        kind="teacher",
-        backbone=teacher.config.backbone,
-        image_size=teacher.config.image_size,
-        method=args.method,
-        scores=scores,
-        params=parameters(teacher),
-        own_architecture=is_ours(teacher.config.backbone),
-        teacher=[teacher_name(args.teacher)] if isinstance(args, PretrainArguments) and args.teacher else [],
-        base_models=base_models([args.teacher]) if isinstance(args, PretrainArguments) and args.teacher else [],
-        papers=PAPERS[args.method],
-        **common_facts(data, args, splits, metrics),
-    )
-
-
-def student_facts(
-    student: VipriorsForImageClassification,
-    data: DataArguments,
-    args: StudentArguments,
-    splits: ImageSplits,
-    metrics: dict[str, Any],
-) -> CardFacts:
-    common = common_facts(data, args, splits, metrics)
+        note = f"frozen features, {args.knn_neighbours} neighbours, temperature 0.07"
+        scores.append(score_row("weighted kNN", metrics["knn"], "model", note))
+    if "linear" in metrics:
+        scores.append(score_row("linear probe", metrics["linear"], "model", "logistic regression on frozen features"))
+    if "test" in metrics:
+        scores.append(score_row("one centre crop", metrics["test"], "model"))
+        per_class = metrics["test"]["per_class"]
+    common = common_facts(setup, metrics)
     if "search" in metrics:
         common["settings"]["settings chosen on validation, of trials"] = metrics["search"]["trials"]
+    teachers = [] if method.teacher == "none" else [args.teacher]
+    teachers = [name for name in (*teachers, *(args.more_teachers if method.job == "student" else ())) if name]
     return CardFacts(
-        model_name=Path(args.output_dir).resolve().name,
-        kind="student",
-        backbone=student.config.backbone,
-        image_size=student.config.image_size,
+        model_name=_model_name(args, folder),
+        kind="student" if method.job == "student" else "teacher",
+        backbone=model.config.backbone,
+        image_size=model.config.image_size,
         method=args.method,
-        scores=[score_row("one centre crop", metrics["test"], "model")],
-        params=parameters(student),
-        own_architecture=is_ours(student.config.backbone),
-        per_class=metrics["test"]["per_class"],
-        teacher=[teacher_name(name) for name in (args.teacher, *args.more_teachers) if name],
-        base_models=base_models([name for name in (args.teacher, *args.more_teachers) if name]),
-        papers=PAPERS[args.method],
+        scores=scores,
+        params=parameters(model),
+        own_architecture=is_ours(model.config.backbone),
+        per_class=per_class,
+        teacher=[teacher_name(name) for name in teachers],
+        base_models=base_models(teachers),
+        papers=list(method.papers),
+        native=method.job == "pretrain" and folder is None,
         **common,
     )
+
+
+def _model_name(args: RunArguments, folder: Path | None) -> str:
+    run = Path(args.output_dir).resolve().name
+    return run if folder is None else f"{run}-{folder.name}"
 
 
 def write_card(facts: CardFacts, directory: Path) -> None:

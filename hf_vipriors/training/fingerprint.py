@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ..methods import Method
-from ..training import RunArguments
-from ..training.no_influence import influences
-from . import wiring
+from ..methods import METHODS, Method, method_options
+from .arguments import RunArguments
+from .run_files import versions
+from .run_identity import influences
+from .setup import Setup
+from .stores import Store
 
-logger = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
 _LENGTH = 12
 # What names weights and images, which are summed themselves, and what decides options that are summed.
@@ -34,29 +33,24 @@ _SUMMED_OTHERWISE = {
 }  # fmt: skip
 
 
-def fingerprint(stores: Mapping[str, Dataset | None], method: Method, args: RunArguments) -> dict[str, str]:
+def fingerprint(setup: Setup) -> dict[str, str]:
     """The sums of a run that is set up and has not begun.
-
-    Args:
-        stores: split -> the store that the run uses; None where it uses none.
-        method: with the weights it starts from, its frozen teachers in it.
-        args: settled: batch, learning rate.
 
     Returns:
         part -> 12 hexadecimal digits of a SHA-256.
     """
     return {
-        "data": data_sum(stores),
-        "start": weights_sum(method),
+        "data": data_sum(setup.stores),
+        "start": weights_sum(setup.method),
         "code": code_sum(),
-        "settings": settings_sum(args),
-        "versions": _short(json.dumps(wiring.versions(), sort_keys=True).encode()),
+        "settings": settings_sum(setup.args),
+        "versions": _short(json.dumps(versions(), sort_keys=True).encode()),
     }
 
 
-def data_sum(stores: Mapping[str, Dataset | None]) -> str:
-    """Of images and labels: pixels of what is in memory, encoded pictures of what is streamed."""
-    return _short(*(part for name, store in stores.items() if store for part in (name.encode(), store.checksum())))
+def data_sum(stores: Mapping[str, Store]) -> str:
+    """Of images and labels: pixels of what is in memory, encoded images of what is streamed."""
+    return _short(*(part for name, store in stores.items() for part in (name.encode(), store.checksum())))
 
 
 def weights_sum(method: Method) -> str:
@@ -76,28 +70,23 @@ def code_sum(package: Path = PACKAGE) -> str:
 
 
 def settings_sum(args: RunArguments) -> str:
-    """Of the options that decide a result, the kind of device and the number of processes."""
-    given = {
-        name: value for name, value in args.to_dict().items() if influences(name) and name not in _SUMMED_OTHERWISE
-    }
+    """Of the options that decide a result, the kind of device and the number of processes.
+
+    Options of other methods are left out: a sum stays the same when a method is added to the package.
+    """
+    others = {name for method in METHODS.values() for name in method_options(method)}
+    others -= set(method_options(METHODS[args.method]))
+    left_out = others | _SUMMED_OTHERWISE
+    given = {name: value for name, value in args.to_dict().items() if influences(name) and name not in left_out}
     given |= {"device": args.device.type, "world_size": args.world_size, "threads": torch.get_num_threads()}
     return _short(json.dumps(given, sort_keys=True, default=str).encode())
 
 
-def record(args: RunArguments, sums: dict[str, str]) -> None:
-    """Say them, and write them into ``run.json``."""
-    if not args.should_save:
-        return
-    logger.info("fingerprint: %s", words(sums))
-    file = Path(args.output_dir) / wiring.RUN_FILE
-    wiring.write_json(file, {**wiring.read_json(file), "fingerprint": sums})
-
-
-def words(sums: Mapping[str, str]) -> str:
+def fingerprint_line(sums: Mapping[str, str]) -> str:
     """On one line.
 
     Example:
-        >>> words({"data": "a3f0c2d19b7e", "code": "77c01b2c3d4e"})
+        >>> fingerprint_line({"data": "a3f0c2d19b7e", "code": "77c01b2c3d4e"})
         'data a3f0c2d19b7e, code 77c01b2c3d4e'
     """
     return ", ".join(f"{part} {value}" for part, value in sums.items())

@@ -23,9 +23,17 @@ from ..evaluation.statistics import mcnemar, paired_difference_interval
 from ..hub.card_facts import ScoreRow
 from ..hub.native_export import load_native
 from ..hub.onnx_export import OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
-from ..training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
-from . import wiring
+from ..hub.card_facts import read_facts
+from ..hub.onnx_export import ONNX_FOLDER
+from ..hub.publication import Publication, model_publication
+from .arguments import DataArguments
 from .cards import dataset_title, score_row, teacher_name
+from .load_images import load_images
+from .pretrain_arguments import PretrainArguments
+from .run_files import METRICS_FILE, RUN_FILE, read_json
+from .stores import evaluation_store
+from .student_arguments import StudentArguments
+from .teacher_arguments import TeacherArguments
 
 logger = logging.getLogger(__name__)
 KINDS = {
@@ -40,6 +48,41 @@ NOT_IN_RECIPE = (
     "search_space", "trials",
 )  # fmt: skip
 NETWORKS = ("teacher", "student_init", "more_teachers")
+EXAMPLES = 3
+
+
+def gather(
+    directory: Path, repo_id: str, *, examples: int | None = None, onnx: bool = False,
+    changes: dict[str, Any] | None = None,
+) -> Publication:  # fmt: skip
+    """All files of the repository of a finished training; nothing is sent.
+
+    Args:
+        directory: the run's folder.
+        repo_id: ``"org/name"``.
+        examples: so many test images for the widget to try; None: 3 of the embedded data set, none of others.
+        onnx: write and check ONNX files too.
+        changes: fields of :class:`CardFacts` that the card gets beside what the training knew.
+
+    Raises:
+        InputError: on whatever cannot work.
+    """
+    run = run_of(directory)
+    count = examples if examples is not None else (EXAMPLES if is_embedded(run) else 0)
+    if count and run is None:
+        raise InputError(f"--examples: {directory} has no {RUN_FILE}, which tells where its images lie: leave it out")
+    facts = read_facts(directory)
+    if facts is not None and facts.kind == "teacher":
+        count = 0  # its class has no widget
+    return model_publication(
+        directory,
+        repo_id,
+        examples=example_pictures(data_of(run), count) if count else {},
+        curves=curves_png(directory, len(facts.class_names) if facts is not None else 0),
+        recipe=recipe_text(run) if run is not None else None,
+        onnx=directory / ONNX_FOLDER if onnx else None,
+        changes=(changes or {}) | ({"onnx": onnx_figures(directory, run)} if onnx else {}),
+    )
 
 
 def recipe_text(run: dict[str, Any]) -> str | None:
@@ -90,12 +133,12 @@ def _is_local(name: str) -> bool:
 
 def curves_png(directory: Path, classes: int) -> bytes | None:
     """The training curves as a picture; None where nothing was logged."""
-    state, metrics = directory / "trainer_state.json", directory / "metrics.json"
+    state, metrics = directory / "trainer_state.json", directory / METRICS_FILE
     if not state.is_file():
         return None
-    chance = wiring.read_json(metrics).get("chance_level") if metrics.is_file() else None
+    chance = read_json(metrics).get("chance_level") if metrics.is_file() else None
     levels = {} if chance is None else {directory.name: chance}
-    figure = learning_curves({directory.name: wiring.read_json(state)["log_history"]}, chance=levels, classes=classes)
+    figure = learning_curves({directory.name: read_json(state)["log_history"]}, chance=levels, classes=classes)
     return None if figure is None else to_png(figure)
 
 
@@ -105,7 +148,7 @@ def example_pictures(data: DataArguments, count: int) -> dict[str, bytes]:
     Raises:
         InputError: the data set is not there.
     """
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     source = splits.splits["test"]
     labels = label_array(source)
     chosen: dict[str, bytes] = {}
@@ -130,8 +173,8 @@ def onnx_figures(directory: Path, run: dict[str, Any] | None) -> dict[str, dict[
     export_onnx(directory)
     quantize_onnx(directory)
     data = data_of(run)
-    splits = wiring.load_data(data)
-    store = wiring.evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
+    splits = load_images(data)
+    store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
 
     def top1(classifier: OnnxClassifier) -> float:
         answers = probabilities(classifier, store, batch_size=128, device="cpu")
@@ -146,8 +189,8 @@ def onnx_figures(directory: Path, run: dict[str, Any] | None) -> dict[str, dict[
 
 def run_of(directory: Path) -> dict[str, Any] | None:
     """What ``run.json`` says of a training; None where there is none."""
-    file = directory / wiring.RUN_FILE
-    return wiring.read_json(file) if file.is_file() else None
+    file = directory / RUN_FILE
+    return read_json(file) if file.is_file() else None
 
 
 def data_of(run: dict[str, Any]) -> DataArguments:
@@ -167,7 +210,7 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     """
     rows = {}
     for place, flag in ((directory, "model"), (baseline, "baseline")):
-        answers, metrics = read_answers(place), place / "metrics.json"
+        answers, metrics = read_answers(place), place / METRICS_FILE
         if answers is None or not metrics.is_file():
             raise InputError(f"{place} (--{flag}) has no answers to compare: give the folder of a finished student")
         rows[flag] = answers
@@ -184,7 +227,7 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     run = run_of(baseline)
     note = f"{dataset_title(data_of(run))}, method {run['arguments']['method']}" if run else ""
     return (
-        score_row("supervised baseline", wiring.read_json(baseline / "metrics.json")["test"], "baseline", note),
+        score_row("supervised baseline", read_json(baseline / METRICS_FILE)["test"], "baseline", note),
         f"{100 * abs(gain):.1f} points {word} the supervised baseline on the same images (95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}, McNemar p = {mcnemar(*right):.2g}){shown}. One run each: "
         "another seed gives other values.",

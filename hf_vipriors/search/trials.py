@@ -19,13 +19,15 @@ import optuna
 import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..methods import Method
-from .search_space import SearchSpace, tuned_arguments
-from .student_arguments import StudentArguments
-from .trainers import StudentTrainer
+from ..evaluation.features import Outputs
+from ..training.resolve import complete
+from ..training.setup import Setup
+from ..training.stores import Store
+from ..training.student_arguments import StudentArguments
+from ..training.trainers import StudentTrainer
+from .space import SearchSpace, tuned_arguments
 
 JOURNAL = "journal.log"
 STUDY = "search"
@@ -70,36 +72,27 @@ def trial_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
 class SearchTrainer(StudentTrainer):
     """Trains one student after another, each from the start with what a trial has drawn.
 
-    ``Trainer.hyperparameter_search`` calls ``model_init`` for each trial; here that makes arguments, images and views
-    as well as the method, by the function that makes those of a run that counts: with the same settings and seed a
-    trial and a run are the same training.
+    With the same settings and seed a trial and a run are the same training: both are set up by the same function.
 
     Args:
         space: what is drawn.
-        given: the run's arguments, before data settled any of them.
-        prepare: from a trial's arguments to the keyword arguments of :class:`StudentTrainer`.
-        first: those of a trial with nothing drawn.
+        given: the run's arguments.
+        first: setup of a trial with nothing drawn.
+        set_up_trial: from a trial's arguments to its setup.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         given: StudentArguments,
-        prepare: Callable[[StudentArguments], dict[str, Any]],
-        first: dict[str, Any],
+        first: Setup,
+        set_up_trial: Callable[[StudentArguments], Setup],
     ):
-        super().__init__(**first)
-        self.space, self.given, self.prepare = space, given, prepare
-        self.model_init = self._begin_trial
+        super().__init__(setup=first)
+        self.space, self.given, self.set_up_trial = space, given, set_up_trial
 
-    def _begin_trial(self, trial: optuna.Trial) -> Method:
-        options = self.prepare(trial_arguments(self.given, self.space.draw(trial)))
-        # In place: the Trainer holds on to the object since before this call.
-        vars(self.args).update(vars(options["args"]))
-        self.train_dataset, self.eval_dataset = options["train_store"], options["evaluation_store"]
-        self.views = options["views"].to(self.args.device)
-        self._parts.clear()
-        return options["method"].to(memory_format=torch.channels_last)
+    def trial_setup(self, trial: optuna.Trial) -> Setup:
+        return self.set_up_trial(trial_arguments(self.given, self.space.draw(trial)))
 
     def kept_without_checkpoints(self) -> str:
         return "the trials that were finished are kept"
@@ -108,13 +101,13 @@ class SearchTrainer(StudentTrainer):
         """The trial ends, and has what it is worth."""
         self.control.should_training_stop = True
 
-    def measure(self, store: Dataset) -> dict[str, float]:
+    def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
         try:
             return super().measure(store)
         except InputError:
             raise
-        except ValueError:  # answers that are not finite: the training diverged, and that is this trial's score
-            return {"loss": math.inf, "top1": 0.0}
+        except ValueError:  # logits that are not finite: the training diverged, and that is this trial's score
+            return Outputs(torch.empty(0), torch.empty(0)), {"loss": math.inf, "top1": 0.0}
 
     def search(
         self, trials: int, folder: Path, on_trial: Callable[[list[SearchTrial]], None] = lambda done: None
@@ -138,7 +131,7 @@ class SearchTrainer(StudentTrainer):
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
         if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
-            study.enqueue_trial(self.space.kept(vars(self.given)))
+            study.enqueue_trial(self.space.kept(vars(complete(self.given).args)))
         while len(done := self._finished(study)) < trials:
             seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
             self.hyperparameter_search(

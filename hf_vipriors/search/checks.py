@@ -8,9 +8,12 @@ from typing import Any
 
 from ..data import ImageSplits
 from ..errors import InputError
+from ..methods import METHODS, card_options, methods_of
 from ..training import StudentArguments
-from ..training.search_space import SearchSpace, tuned_arguments
-from . import cards, wiring
+from ..training.cards import settings_read
+from ..training.resolve import complete, resolve
+from ..training.run_files import SEARCH_FILE, read_json
+from .space import SearchSpace, tuned_arguments
 
 # What metrics.json repeats of search.json.
 SUMMARY = ("trials", "validation_top1", "settings", "seconds")
@@ -22,10 +25,10 @@ def read_search(directory: str, flag: str) -> dict[str, Any]:
     Raises:
         InputError: no search was finished there, or its file is damaged.
     """
-    file = Path(directory) / wiring.SEARCH_FILE
+    file = Path(directory) / SEARCH_FILE
     if not file.is_file():
-        raise InputError(f"{flag}: no {wiring.SEARCH_FILE} in {directory}: give the folder of a run with --trials")
-    found = wiring.read_json(file)
+        raise InputError(f"{flag}: no {SEARCH_FILE} in {directory}: give the folder of a run with --trials")
+    found = read_json(file)
     if not isinstance(found, dict) or not set(SUMMARY) <= found.keys() or not isinstance(found["settings"], dict):
         raise InputError(f"{flag}: {file} was not written by a search of ours")
     return found
@@ -52,7 +55,7 @@ def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits)
         for value in dimension.extremes():
             one = checked(args, {dimension.name: value}, source)
             if dimension.name == "per_device_train_batch_size":
-                one.fit_batch(len(splits.splits["train"]))
+                resolve(one, images=len(splits.splits["train"]))
     all_at_once = {dimension.name: dimension.extremes()[-1] for dimension in space.dimensions}
     check_effect(space.names, checked(args, all_at_once, source), source)
 
@@ -63,12 +66,12 @@ def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> N
     Raises:
         InputError: naming the option.
     """
-    methods = {name for method in args.methods for name in cards.SETTINGS[method]}
+    of_some_method = {name for method in methods_of("student").values() for name in card_options(method)}
     # Where a weight is drawn, 0 is a choice like others and may have won: it had an effect all the same.
     drawn = {"kd_weight", "kd_temperature"} if "kd_weight" in names else set()
     drawn |= {"unlabelled_ratio"}
-    read = drawn.intersection(cards.SETTINGS[args.method]).union(cards.settings_read(args))
-    for name in methods.difference(read).intersection(names):
+    read = drawn.intersection(card_options(METHODS[args.method])).union(settings_read(complete(args).args))
+    for name in of_some_method.difference(read).intersection(names):
         raise InputError(f"{source}: {name} has no effect with --method {args.method}: leave it out")
     another_optimizer = args.optim != "sgd" and "optim" not in names
     sgd = args.optim == "sgd" and "optim" not in names
