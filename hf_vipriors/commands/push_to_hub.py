@@ -25,6 +25,8 @@ from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.table import Table
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..errors import InputError, check_range
 from ..hub.card_facts import read_facts
 from ..hub.onnx_export import ONNX_FOLDER
@@ -32,7 +34,7 @@ from ..hub.publication import Publication, check_repo_id, model_publication, spa
 from ..hub.publish import publish
 from ..hub.space import NEIGHBOURS, write_space
 from ..training.arguments import option
-from . import cli, wiring
+from . import wiring
 from .published_parts import (
     baseline_rows,
     curves_png,
@@ -189,10 +191,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/push_to_hub.py``."""
 
     def job() -> None:
-        (args,) = cli.Parser([PushArguments], __doc__).parse(argv)
+        (args,) = Parser([PushArguments], __doc__).parse(argv)
         push(args, Console(soft_wrap=False))
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

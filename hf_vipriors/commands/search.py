@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..cli import process
 from ..data import ImageSplits
 from ..errors import InputError
 from ..training import DataArguments, StudentArguments
@@ -16,7 +17,7 @@ from ..training.checkpoints import complete_checkpoint
 from ..training.no_influence import influences
 from ..training.search import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 from ..training.search_space import SearchSpace, check_searchable
-from . import cli, wiring
+from . import wiring
 from .search_checks import SUMMARY, check_effect, check_space, checked, read_search
 from .student_methods import Teacher
 from .student_setup import StudentImages, StudentSetup, fit_teacher_head, set_up_student
@@ -125,7 +126,7 @@ def search_trainer(
     images = first.images  # and not the student beside them, which is to be freed
 
     def prepare(trial: StudentArguments) -> dict[str, Any]:
-        with cli.quiet(logging.WARNING):  # every trial would say the same
+        with process.quiet(logging.WARNING):  # every trial would say the same
             setup = set_up_student(data, trial, splits, teacher, images)
             fit_teacher_head(setup, data, splits, teacher)
         wiring.settle_seed(trial)  # as the Trainer of a run that counts does once the student is built
