@@ -18,17 +18,20 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from ..cli import process
+from ..cli.parser import Parser, as_words
 from ..data import FASHION_VIPRIORS, ImageSplits
 from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
+from ..invocation import TRAININGS, command
 from ..training import DataArguments
 from ..training.arguments import option
-from . import cli, wiring
+from . import wiring
 from .advise_findings import Advice, Step, class_counts, named_groups
 from .advise_page import show
 from .advise_rules import Facts, Job, recommendation, steps_per_epoch
-from .advise_trial import ARGUMENTS, seconds_per_step
+from .advise_trial import seconds_per_step
 
 # What is trained on comes first: a picture that occurs twice is counted in the split that it spoils.
 ORDER = ("train", "unlabelled", "validation", "test")
@@ -126,9 +129,7 @@ def command_line(job: Job, data: DataArguments, *, skip_bad: bool) -> str:
     }
     if skip_bad:
         given["on_bad_image"] = "skip"
-    parser = cli.Parser([DataArguments, ARGUMENTS[job.command]], "")
-    words = parser.mapping_arguments(given | job.options, job.name)
-    return f"accelerate launch scripts/{job.command}.py {shlex.join(words)}"
+    return f"{command(TRAININGS[job.command])} {shlex.join(as_words(given | job.options))}"
 
 
 def name_of(data: DataArguments) -> str:
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """``scripts/evaluate.py --advise``; also ``-m hf_vipriors.commands.advise``."""
 
     def job() -> None:
-        data, args = cli.Parser([DataArguments, AdviceArguments], __doc__).parse(argv)
+        data, args = Parser([DataArguments, AdviceArguments], __doc__).parse(argv)
         if data.data_dir is not None and data.dataset_name == FASHION_VIPRIORS:
             data.dataset_name = "imagefolder"  # a folder alone is a folder of pictures
         console = Console()
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             wiring.write_json(Path(args.output), to_json(advice))
             console.print(f"\neverything found, in full: {args.output}", soft_wrap=True)
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from dataclasses import replace
 import numpy as np
 from datasets import Dataset
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments, MethodTrainer, StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
-from . import cli, wiring
+from . import wiring
 from .advise_rules import Job
 from .pretraining import contrastive_method, contrastive_views, network_config
 from .student_setup import set_up_student, student_config
@@ -40,14 +42,14 @@ def seconds_per_step(
         InputError: whatever the job itself would refuse.
     """
     # A trial is no run: what runs say of themselves stays out of the log.
-    with tempfile.TemporaryDirectory() as folder, cli.quiet(logging.ERROR):
+    with tempfile.TemporaryDirectory() as folder, process.quiet(logging.ERROR):
         options = {
             **job.options,
             **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4, "disable_tqdm": True},
             **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": device == "cpu"},
         }
-        parser = cli.Parser([ARGUMENTS[job.command]], "")
-        (args,) = parser.parse(parser.mapping_arguments(options, job.name))
+        parser = Parser([ARGUMENTS[job.command]], "")
+        (args,) = parser.parse([], parser.checked(options, job.name))
         wiring.settle_seed(args)
         build = _teacher_trainer if job.command == "train_teacher" else _student_trainer
         trainer = build(args, replace(data, on_bad_image="skip"), splits, images)

@@ -33,10 +33,13 @@ from typing import Any
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..errors import InputError
 from ..evaluation.benchmark_plots import benchmark_figure
 from ..evaluation.figure_files import to_png
-from . import cli, wiring
+from ..invocation import command
+from . import wiring
 from .benchmark_arguments import BenchmarkArguments
 from .benchmark_report import (
     CEILING,
@@ -90,7 +93,7 @@ def benchmark(wish: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, A
 
 
 def _quietly(wish: BenchmarkArguments, size: int, images: int, steps: int) -> Case:
-    with cli.quiet(logging.ERROR):
+    with process.quiet(logging.ERROR):
         return build_case(wish, size, images, steps=steps)
 
 
@@ -129,7 +132,8 @@ def _command(wish: BenchmarkArguments, argv: Sequence[str]) -> str:
     if "--output_dir" in words:
         place = words.index("--output_dir")
         del words[place : place + 2]
-    return shlex.join(["python", "scripts/benchmark.py", *(w for w in words if not w.startswith("--output_dir="))])
+    words = [word for word in words if not word.startswith("--output_dir=")]
+    return f"{command('benchmark')} {shlex.join(words)}".rstrip()
 
 
 def _settings(wish: BenchmarkArguments, first: Case) -> dict[str, Any]:
@@ -240,11 +244,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
 
     def job() -> None:
-        (wish,) = cli.Parser([BenchmarkArguments], __doc__).parse(argv)
+        (wish,) = Parser([BenchmarkArguments], __doc__).parse(argv)
         transformers_logging.disable_progress_bar()
         kept = earlier(wish)
         found = benchmark(wish, argv)
-        if not cli.is_main_process():
+        if not process.is_main_process():
             return
         write(wish, kept, found)
         console = Console()
@@ -255,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             console.print(estimate_line(one, found))
         console.print(f"{Path(wish.output_dir) / RESULTS}.json, and the chart beside it", soft_wrap=True)
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..cli.parser import Parser
 from ..data import ImageSplits, ImageStore, PairedStore
 from ..errors import InputError
 from ..methods import Method
@@ -31,7 +32,7 @@ from ..training import (
     TeacherTrainer,
 )
 from ..views import VIEW_INTERPOLATION
-from . import cli, wiring
+from . import wiring
 from .benchmark_arguments import METHODS, BenchmarkArguments
 from .pretrain_student import build_dogo, build_seed
 from .pretraining import contrastive_method, contrastive_views, network_config
@@ -140,8 +141,8 @@ def training_arguments(wish: BenchmarkArguments, size: int, steps: int, folder: 
         options["teacher"] = wish.teacher_backbone
     if wish.method == "seed":
         options["teacher"] = str(_saved_teacher(wish, size, folder / "teacher"))
-    parser = cli.Parser([kind], "")
-    (args,) = parser.parse(parser.mapping_arguments(options | wish.options, "--options"))
+    parser = Parser([kind], "")
+    (args,) = parser.parse([], parser.checked(options | wish.options, "--options"))
     return args
 
 

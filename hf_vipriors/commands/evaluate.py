@@ -27,16 +27,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..errors import InputError, check_choice, check_range
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..hub.teachers import load_ours
+from ..invocation import command
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
 from ..training.arguments import option
-from . import advise, cli, evaluation_report, shifted, wiring
+from . import evaluation_report, shifted, wiring
 from .evaluation_report import Measured
 
 logger = logging.getLogger(__name__)
@@ -218,11 +221,9 @@ def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/evaluate.py`` and of ``-m hf_vipriors.commands.evaluate``."""
-    if "--advise" in (sys.argv[1:] if argv is None else argv):
-        return advise.main(argv)
 
     def job() -> None:
-        data, args = cli.Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
+        data, args = Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
         found = measure(data, args)
         results, shaken = found.results, corrupted(found, data, args)
         show(results, args.split)
@@ -234,20 +235,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             content = {"split": args.split, "scores": figures} | ({"corrupted": shaken} if shaken else {})
             wiring.write_json(Path(args.output), content)
         if args.report is not None:
-            command = shlex.join(["python", "scripts/evaluate.py", *(sys.argv[1:] if argv is None else argv)])
+            words = shlex.join(sys.argv[1:] if argv is None else argv)
             more = {found.label(name): figures for name, figures in shaken.items()}
             page = evaluation_report.write_report(
                 found,
                 data,
                 args.report,
-                command,
+                f"{command('evaluate')} {words}",
                 batch_size=args.batch_size,
                 device=args.device,
                 more=[shifted.corruption_section(more, args.split)] if more else None,
             )
             logger.info("page of pictures: %s", page)
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

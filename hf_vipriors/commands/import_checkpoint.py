@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..errors import InputError, check_range
 from ..hub.import_checkpoint import import_checkpoint
 from ..training.arguments import option
-from . import cli
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``-m hf_vipriors.commands.import_checkpoint``."""
 
     def job() -> None:
-        (args,) = cli.Parser([ImportArguments], __doc__).parse(argv)
+        (args,) = Parser([ImportArguments], __doc__).parse(argv)
         convert(args)
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

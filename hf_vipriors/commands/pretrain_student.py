@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..errors import InputError
 from ..hub.native_export import check_exportable
@@ -20,7 +22,7 @@ from ..methods import DoGo, Method, Seed, embedding_dim
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, PretrainArguments
 from ..views import ContrastiveViews
-from . import cli, wiring
+from . import wiring
 from .pretraining import (
     PretrainingResult,
     contrastive_method,
@@ -134,10 +136,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/pretrain_student.py`` and of ``-m hf_vipriors.commands.pretrain_student``."""
 
     def job() -> None:
-        data, args = cli.Parser([DataArguments, PretrainArguments], __doc__).parse(argv)
+        data, args = Parser([DataArguments, PretrainArguments], __doc__).parse(argv)
         pretrain_student(data, args)
 
-    cli.run(job, resume=["--resume_from_checkpoint", "true"])
+    process.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.table import Table
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..errors import InputError, check_range
 from ..hub.card_facts import read_facts
 from ..hub.publication import Publication, check_repo_id, space_publication
@@ -33,7 +35,6 @@ from ..hub.space import NEIGHBOURS, write_space
 from ..training.arguments import option
 from ..training.load_images import load_images
 from ..training.publication_parts import baseline_rows, data_of, gather, run_of
-from . import cli
 
 logger = logging.getLogger(__name__)
 
@@ -159,10 +160,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/push_to_hub.py``."""
 
     def job() -> None:
-        (args,) = cli.Parser([PushArguments], __doc__).parse(argv)
+        (args,) = Parser([PushArguments], __doc__).parse(argv)
         push(args, Console(soft_wrap=False))
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

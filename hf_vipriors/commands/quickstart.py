@@ -24,6 +24,8 @@ import numpy as np
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..errors import InputError, check_range
 from ..evaluation.classification import score
@@ -31,9 +33,11 @@ from ..evaluation.features import probabilities
 from ..evaluation.report import Report, rich_table, verdict_lines, write_report
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.teachers import load_teacher
+from ..invocation import command
+from ..shipped import recipes
 from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
 from ..training.arguments import option
-from . import cards, cli, wiring
+from . import cards, wiring
 from .pretraining import frozen_scores
 from .quickstart_report import Seed, build_report
 from .train_student import StudentResult, train_student
@@ -55,7 +59,7 @@ class QuickstartArguments:
         default_factory=list, metadata={"help": "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full."}
     )
     length: float | None = option(None, "Multiply all epochs by this; not given: 1, or 3 with --full.")
-    recipes: str | None = option(None, "Folder of the two recipes; not given: scripts/recipes.")
+    recipes: str | None = option(None, "Folder of the two recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
         self.seeds = self.seeds or list(range(FULL_SEEDS if self.full else 1))
@@ -71,24 +75,24 @@ class Quickstart:
     def __init__(self, args: QuickstartArguments, console: Console):
         self.args, self.console = args, console
         self.folder = Path(args.output_dir)
-        recipes = Path(args.recipes or Path("scripts") / "recipes")
-        self.recipes = {name: recipes / name for name in (TEACHER_RECIPE, STUDENT_RECIPE)}
+        folder = Path(args.recipes) if args.recipes else recipes()
+        self.recipes = {name: folder / name for name in (TEACHER_RECIPE, STUDENT_RECIPE)}
         for path in self.recipes.values():
             if not path.is_file():
-                raise InputError(f"recipe {path} not found: run from the project's folder, or give --recipes DIR")
+                raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
         guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
         self.data, self.splits = self._load()
 
     def _load(self) -> tuple[DataArguments, ImageSplits]:
-        data, _ = self._settings(StudentArguments, STUDENT_RECIPE, "baseline", 0, ["--method", "supervised"])
+        data, _ = self._settings(StudentArguments, STUDENT_RECIPE, "baseline", 0, method="supervised")
         return data, wiring.load_data(data)
 
-    def _settings(self, kind: type, recipe: str, name: str, seed: int, options: Sequence[str] = ()):
+    def _settings(self, kind: type, recipe: str, name: str, seed: int, **options: Any):
         """Recipe, then what distinguishes this run; the epochs are scaled, never those of one run alone."""
-        parser = cli.Parser([DataArguments, kind], "")
-        base = ["--config", str(self.recipes[recipe]), "--output_dir", str(self.folder_of(name, seed))]
-        options = [*base, "--seed", str(seed), "--save_strategy", "no", "--overwrite_output_dir", *options]
-        data, settings = parser.parse(options)
+        parser = Parser([DataArguments, kind], "")
+        run = {"output_dir": str(self.folder_of(name, seed)), "overwrite_output_dir": True}
+        run |= {"seed": seed, "save_strategy": "no"}
+        data, settings = parser.parse([], parser.recipe(self.recipes[recipe]) | run | options)
         settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * self.args.length))
         return data, settings
 
@@ -96,27 +100,27 @@ class Quickstart:
         """The first seed's runs lie on top, where one looks for them."""
         return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
 
-    def _student(self, seed: int, name: str, options: Sequence[str]) -> StudentResult:
-        data, settings = self._settings(StudentArguments, STUDENT_RECIPE, name, seed, options)
+    def _student(self, seed: int, name: str, **options: Any) -> StudentResult:
+        data, settings = self._settings(StudentArguments, STUDENT_RECIPE, name, seed, **options)
         return train_student(data, settings, self.splits)
 
     def run_seed(self, seed: int) -> Seed:
         teacher_dir = str(self.folder_of("teacher", seed))
-        prior = ["--teacher", FASHION_TEACHER]
         self._title(seed, 1, "supervised baseline: from scratch, CutMix, mixup, EMA")
-        baseline = self._student(seed, "baseline", ["--method", "supervised"])
+        baseline = self._student(seed, "baseline", method="supervised")
         self._title(seed, 2, "phase 1: self-supervised teacher, no labels")
         data, settings = self._settings(TeacherArguments, TEACHER_RECIPE, "teacher", seed)
         teacher = train_teacher(data, settings, self.splits)
         self._title(seed, 3, "phase 1 + fine-tuning: the same recipe, started from the teacher")
-        finetuned = self._student(seed, "finetuned", ["--method", "supervised", "--teacher", teacher_dir])
+        finetuned = self._student(seed, "finetuned", method="supervised", teacher=teacher_dir)
         self._title(seed, 4, "phase 1 + phase 2: and held near the teacher's features")
-        distilled = self._student(seed, "distilled", ["--method", "overhaul", "--teacher", teacher_dir])
+        distilled = self._student(seed, "distilled", method="overhaul", teacher=teacher_dir)
         self._title(seed, 5, "long phase 1 (ships with the package) + fine-tuning")
         long_linear = self._long_linear(settings)
-        long_finetuned = self._student(seed, "long_finetuned", ["--method", "supervised", *prior])
+        long_finetuned = self._student(seed, "long_finetuned", method="supervised", teacher=FASHION_TEACHER)
         self._title(seed, 6, "long phase 1 + FixMatch: labels, and one answer for two views of images without")
-        student = self._student(seed, "student", ["--method", "fixmatch", "--unlabelled_ratio", "2", *prior])
+        semi = {"method": "fixmatch", "unlabelled_ratio": 2, "teacher": FASHION_TEACHER}
+        student = self._student(seed, "student", **semi)
         self._title(seed, 7, "ten-crop")
         runs = {"teacher": teacher, "finetuned": finetuned, "distilled": distilled}
         long_runs = {"long_linear": long_linear, "long_finetuned": long_finetuned}
@@ -187,7 +191,7 @@ class Quickstart:
     def command(self) -> str:
         """The command that repeats this."""
         seeds = " ".join(map(str, self.args.seeds))
-        return f"accelerate launch scripts/quickstart.py --seeds {seeds} --length {self.args.length:g}"
+        return f"{command('quickstart')} --seeds {seeds} --length {self.args.length:g}"
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])
@@ -197,7 +201,7 @@ class Quickstart:
             f"    from transformers import pipeline\n"
             f'    pipeline("image-classification", model="{student}")("picture.png")\n\n'
             "What a push to the Hub would send, without sending it:\n\n"
-            f"    python scripts/push_to_hub.py --model {student} --repo_id me/fashion --dry_run\n",
+            f"    {command('push')} --model {student} --repo_id me/fashion --dry_run\n",
             highlight=False,
             soft_wrap=True,  # lines to be copied stay whole
         )
@@ -220,19 +224,18 @@ def single_device() -> bool:
     return True
 
 
-def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/quickstart.py`` and of ``-m hf_vipriors.commands.quickstart``."""
 
     def job() -> None:
-        (args,) = cli.Parser([QuickstartArguments], __doc__).parse(argv)
-        args.recipes = args.recipes or (str(recipes) if recipes else None)
+        (args,) = Parser([QuickstartArguments], __doc__).parse(argv)
         if not single_device():
             return
         np.random.seed(args.seeds[0])
         transformers_logging.disable_progress_bar()
         Quickstart(args, Console(stderr=False, soft_wrap=False)).run()
 
-    cli.run(job)
+    process.run(job)
 
 
 if __name__ == "__main__":

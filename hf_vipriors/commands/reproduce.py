@@ -21,12 +21,15 @@ from typing import Any
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..errors import InputError, check_range
 from ..evaluation.figure_files import to_png
 from ..evaluation.page import Section
 from ..evaluation.table_figures import all_figures
+from ..shipped import recipes
 from ..training.arguments import option
-from . import cli, wiring
+from . import wiring
 from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown, write_text
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
@@ -41,7 +44,7 @@ RESULTS, PARTIAL = "results", "results-partial"
 class ReproduceArguments:
     """Which table, and how much of it."""
 
-    table: str = option("relatives", "Name of a table in scripts/recipes/tables, or a YAML file.")
+    table: str = option("relatives", "Name of a table that ships with the package, or a YAML file.")
     output_dir: str | None = option(None, "Where the runs and the results go; not given: outputs/tables/NAME.")
     dataset: str | None = option(
         None, "Another data set for every run: a folder with train/CLASS/*.jpg, or any --dataset_name."
@@ -59,7 +62,7 @@ class ReproduceArguments:
     )
     results: str | None = option(None, "Draw from this results.json instead of running anything.")
     render: bool = option(False, "Draw all of model_cards/results/*.json into README.md and model_cards/*.md.")
-    recipes: str | None = option(None, "Folder of the recipes; not given: scripts/recipes.")
+    recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
         check_range(self.length, "length", 0, open_low=True)
@@ -134,12 +137,12 @@ def write_drawn(found: dict[str, Any], folder: Path, name: str, pictures: list[S
     write_text(folder / f"report{part}.html", table_page(found, pictures))
 
 
-def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/reproduce.py`` and of ``-m hf_vipriors.commands.reproduce``."""
 
     def job() -> None:
-        (args,) = cli.Parser([ReproduceArguments], __doc__).parse(argv)
-        args.recipes = args.recipes or str(recipes or Path("scripts") / "recipes")
+        (args,) = Parser([ReproduceArguments], __doc__).parse(argv)
+        args.recipes = args.recipes or str(recipes())
         console = Console()
         if args.render:
             # The recipes lie in the project's scripts.
@@ -151,7 +154,7 @@ def main(argv: Sequence[str] | None = None, recipes: Path | None = None) -> None
             transformers_logging.disable_progress_bar()
             reproduce(args, console)
 
-    cli.run(job, resume=[])  # what is finished is not run again
+    process.run(job, resume=[])  # what is finished is not run again
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from typing import Any
 from accelerate.state import AcceleratorState
 from rich.console import Console
 
+from ..cli.parser import Parser
 from ..errors import InputError, nearest
 from ..training import DataArguments, RunArguments, StudentArguments
 from ..training.run_identity import influences
 from ..training.search_space import SearchSpace
-from . import cli, wiring
+from . import wiring
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
 from .table_progress import TableProgress
 from .tables import Table, TableRun
@@ -94,15 +95,17 @@ class Reproduction:
     def _settings(self, seed: int, run: TableRun) -> tuple[DataArguments, Settings]:
         kind, _ = JOBS[run.job]
         trains = issubclass(kind, RunArguments)
-        parser = cli.Parser([DataArguments, kind] if trains else [kind], "")
-        command = parser.recipe_arguments(str(self.wish.recipes / run.recipe)) if run.recipe else []
+        parser = Parser([DataArguments, kind] if trains else [kind], "")
+        where = f"{self.table.name}: {run.name}"
+        recipe = parser.recipe(self.wish.recipes / run.recipe) if run.recipe else {}
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
-        command += parser.mapping_arguments(run.options_with(folders), f"{self.table.name}: {run.name}")
-        command += ["--seed", str(seed + run.seed_offset), "--output_dir", str(self.folder_of(seed, run.name))]
+        options = parser.checked(run.options_with(folders), where)
+        options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
+        options |= {"save_strategy": "no"} if trains else {}
         try:
-            *data, settings = parser.parse([*command, *(["--save_strategy", "no"] if trains else [])])
+            *data, settings = parser.parse([], recipe | options)
         except InputError as error:
-            raise InputError(f"{self.table.name}: {run.name}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
         if not trains:
             return self._data_of_students(seed, run), settings
         if self.wish.length != 1:

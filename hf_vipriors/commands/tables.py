@@ -47,6 +47,7 @@ from typing import Any
 
 from ..errors import InputError, nearest
 from ..evaluation.table_figures import check_plots
+from ..shipped import find_recipe
 from ..training.yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
 
@@ -137,10 +138,7 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
     Raises:
         InputError: no such file, or one that asks for what does not exist.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(each.stem for each in folder.glob("*.yaml"))
-        raise InputError(f"no table {path}: {nearest(name, known)}")
+    path = find_recipe(name, "--table", kind="table", folder=folder)
     found = yaml_mapping(path, "table", "a title, runs and groups")
     try:
         _check_keys(found, TITLE_KEYS, "it")

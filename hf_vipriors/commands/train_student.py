@@ -14,7 +14,6 @@ package knows, such as cifar_resnet8, needs `import hf_vipriors` first).
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.answers import write_answers
@@ -33,7 +34,7 @@ from ..hub.native_export import export_native
 from ..hub.teachers import load_teacher
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments, StudentArguments, StudentTrainer
-from . import cards, cli, publishing, search, wiring
+from . import cards, publishing, search, wiring
 from .fingerprint import fingerprint, record
 from .leaks import look_for_leaks
 from .search_checks import check_not_given
@@ -141,11 +142,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/train_student.py`` and of ``-m hf_vipriors.commands.train_student``."""
 
     def job() -> None:
-        data, args = cli.Parser([DataArguments, StudentArguments], __doc__).parse(argv)
-        check_not_given(sys.argv[1:] if argv is None else argv, args)
+        parser = Parser([DataArguments, StudentArguments], __doc__)
+        data, args = parser.parse(argv)
+        check_not_given(parser.given(argv), args)
         train_student(data, args)
 
-    cli.run(job, resume=["--resume_from_checkpoint", "true"])
+    process.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

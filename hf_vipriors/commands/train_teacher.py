@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..cli import process
+from ..cli.parser import Parser
 from ..data import ImageSplits
 from ..methods import Method
 from ..models import VipriorsConfig, VipriorsModel
 from ..training import DataArguments, TeacherArguments
 from ..views import ContrastiveViews
-from . import cli, wiring
+from . import wiring
 from .pretraining import PretrainingResult, contrastive_method, contrastive_views, network_config, pretrain
 
 
@@ -40,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/train_teacher.py`` and of ``-m hf_vipriors.commands.train_teacher``."""
 
     def job() -> None:
-        data, args = cli.Parser([DataArguments, TeacherArguments], __doc__).parse(argv)
+        data, args = Parser([DataArguments, TeacherArguments], __doc__).parse(argv)
         train_teacher(data, args)
 
-    cli.run(job, resume=["--resume_from_checkpoint", "true"])
+    process.run(job, resume=["--resume_from_checkpoint", "true"])
 
 
 if __name__ == "__main__":

@@ -87,8 +87,12 @@ def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> N
             raise InputError(f"{source}: {name} has no effect {when}: leave it out")
 
 
-def check_not_given(argv: Sequence[str], args: StudentArguments) -> None:
+def check_not_given(given: set[str], args: StudentArguments) -> None:
     """Refuse options on the command line that the search, or the search of another run, would replace.
+
+    Args:
+        given: names of the options on the command line.
+        args: what they and the recipe came to.
 
     Raises:
         InputError: naming the option.
@@ -102,9 +106,8 @@ def check_not_given(argv: Sequence[str], args: StudentArguments) -> None:
         )
     else:
         return
-    given = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
     if "base_learning_rate" in names or "learning_rate" in names:
         names = [*names, "learning_rate", "base_learning_rate"]
     for name in names:
-        if name in given or f"no_{name}" in given:
+        if name in given:
             raise InputError(f"--{name} is given, and {source} decides it too: leave one of them out")

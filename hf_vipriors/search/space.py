@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import optuna
 
 from ..errors import InputError
+from ..shipped import find_recipe, recipes
 from ..training.arguments import RunArguments, unknown_option
 from ..training.run_identity import influences
 from ..training.student_arguments import StudentArguments
@@ -103,13 +104,14 @@ class SearchSpace:
 
     @classmethod
     def read(cls, path: str) -> SearchSpace:
-        """The space in a YAML file.
+        """The space in a YAML file, or the shipped one of that name.
 
         Raises:
             InputError: a file that cannot be read, an unknown option, an empty range, a value of the wrong kind.
         """
         holds = "'option: [choices]' or 'option: {low: , high: }' lines"
-        return cls.of(yaml_mapping(path, "--search_space", holds), f"--search_space {path}")
+        file = find_recipe(path, "--search_space", kind="search space", folder=recipes() / "search")
+        return cls.of(yaml_mapping(file, "--search_space", holds), f"--search_space {path}")
 
     @classmethod
     def of(cls, options: dict[str, Any], source: str = "space") -> SearchSpace:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import InputError, check_choice, check_range
+from ..invocation import command
 from .arguments import option, parsed_mapping
 from .teacher_arguments import TEACHER_METHODS, TeacherArguments, check_crop_scale
 
@@ -87,7 +88,7 @@ class PretrainArguments(TeacherArguments):
         for name in ("mutual_weight", "peer_mutual_weight"):
             check_range(getattr(self, name), name, 0)
         if self.method == "seed" and self.teacher is None:
-            raise InputError("--method seed needs --teacher (a folder made by scripts/train_teacher.py, or timm/NAME)")
+            raise InputError(f"--method seed needs --teacher (a folder made by {command('teacher')}, or timm/NAME)")
         if self.method == "dogo" and self.teacher is not None:
             raise InputError("--method dogo has no teacher, its peers teach each other: leave --teacher out")
         if self.method == "seed" and self.peer_backbone is not None:

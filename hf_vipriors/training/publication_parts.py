@@ -23,6 +23,7 @@ from ..evaluation.statistics import mcnemar, paired_difference_interval
 from ..hub.card_facts import ScoreRow
 from ..hub.native_export import load_native
 from ..hub.onnx_export import OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
+from ..invocation import TRAININGS, command
 from ..hub.card_facts import read_facts
 from ..hub.onnx_export import ONNX_FOLDER
 from ..hub.publication import Publication, model_publication
@@ -95,7 +96,7 @@ def recipe_text(run: dict[str, Any]) -> str | None:
     kind = KINDS[run["command"]]
     settings = _changed(DataArguments, run["data"]) | _changed(kind, run["arguments"])
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
-    comments = [f"accelerate launch scripts/{run['command']}.py --config recipe.yaml --output_dir outputs/again"]
+    comments = [f"{command(TRAININGS[run['command']])} --config recipe.yaml --output_dir outputs/again"]
     for name in ("dataset_name", "data_dir"):
         if settings.get(name) and _is_local(settings[name]):
             comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")

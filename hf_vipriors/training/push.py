@@ -10,6 +10,7 @@ from huggingface_hub import HfApi
 from ..errors import InputError
 from ..hub.publication import Publication, check_repo_id
 from ..hub.publish import check_free, check_login, publish
+from ..invocation import command
 from ..models import VipriorsConfig
 from .arguments import RunArguments
 from .publication_parts import gather
@@ -62,7 +63,7 @@ def push_result(args: RunArguments) -> None:
         )
     except InputError as error:
         raise InputError(
-            f"{error}. The model is safe; push it by: python scripts/push_to_hub.py --model {args.output_dir} "
+            f"{error}. The model is safe; push it by: {command('push')} --model {args.output_dir} "
             f"--repo_id {args.hub_model_id}"
         ) from error
     logger.info("pushed to the Hub: %s", address)

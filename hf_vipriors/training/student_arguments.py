@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import InputError, check_choice, check_range
+from ..invocation import command
 from ..views import AUTO_AUGMENT_POLICIES
 from .arguments import RunArguments, option, parsed_mapping
 from .teacher_arguments import check_crop_scale
@@ -114,7 +115,9 @@ class StudentArguments(RunArguments):
         "best on validation; 0: none. Started again, a killed search goes on.",
     )
     search_space: str | None = option(
-        None, "YAML file of what --trials may change and between what; see scripts/recipes/search."
+        None,
+        "YAML file of what --trials may change and between what, or the name of a shipped one: supervised, overhaul, "
+        "fixmatch.",
     )
     settings_of: str | None = option(None, "Folder of a run with --trials: take the settings that were best there.")
 
@@ -139,7 +142,7 @@ class StudentArguments(RunArguments):
         if self.auto_augment is not None:
             check_choice(self.auto_augment, AUTO_AUGMENT_POLICIES, "auto_augment")
         if self.method not in self.need_no_teacher and self.teacher is None:
-            kind = "a classifier" if self.needs_answers else "made by scripts/train_teacher.py, or timm/NAME"
+            kind = "a classifier" if self.needs_answers else f"made by {command('teacher')}, or timm/NAME"
             raise InputError(f"--method {self.method} needs --teacher ({kind})")
         self._check_weights()
         self._check_search()
@@ -225,7 +228,7 @@ class StudentArguments(RunArguments):
         if self.trials and self.settings_of:
             raise InputError("--trials searches for settings, --settings_of takes another run's: give one of them")
         if self.trials and not self.search_space:
-            raise InputError("--trials needs --search_space FILE, such as scripts/recipes/search/supervised.yaml")
+            raise InputError("--trials needs --search_space FILE, such as supervised, which ships with the package")
         if self.search_space and not self.trials:
             raise InputError("--search_space does nothing without --trials N")
         if self.trials and self.world_size > 1:

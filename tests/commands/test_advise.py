@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from hf_vipriors.commands import advise, evaluate, train_student, train_teacher
+from hf_vipriors.commands import advise, train_student, train_teacher
 from hf_vipriors.commands.advise_page import show
 from hf_vipriors.commands.advise_rules import Job
 from hf_vipriors.commands.advise_trial import seconds_per_step
@@ -15,7 +15,7 @@ from hf_vipriors.training import DataArguments
 
 def advice_on(folder, tmp_path, *options):
     output = tmp_path / "out" / "advice.json"
-    evaluate.main(["--advise", "--data_dir", str(folder), "--device", "cpu", "--output", str(output), *options])
+    advise.main(["--data_dir", str(folder), "--device", "cpu", "--output", str(output), *options])
     return json.loads(output.read_text())
 
 
@@ -38,7 +38,7 @@ def test_a_clean_folder(photos, tmp_path, capsys):
     assert found["duplicates"] == [] and found["groups"] == [] and found["unreadable"] == {}
     assert [step["seconds"] for step in found["steps"]] == [None] * 3
     shown = capsys.readouterr().out
-    assert "Do I have enough images?" in shown and "train_teacher.py" in shown
+    assert "Do I have enough images?" in shown and "hf-vipriors teacher" in shown
     assert "The same picture twice" not in shown and "unreadable" not in shown
 
 
@@ -91,11 +91,10 @@ def test_the_commands_run(photos, tmp_path, monkeypatch):
     """Word for word, but for the length and the folders."""
     found = advice_on(photos, tmp_path, "--trial_steps", "0")
     monkeypatch.chdir(tmp_path)
-    mains = {"train_student": train_student.main, "train_teacher": train_teacher.main}
+    mains = {"student": train_student.main, "teacher": train_teacher.main}
     for step in found["steps"]:
-        launcher, launch, script, *options = shlex.split(step["command"])
-        assert (launcher, launch) == ("accelerate", "launch")
-        name = script.removeprefix("scripts/").removesuffix(".py")
+        program, name, *options = shlex.split(step["command"])
+        assert program == "hf-vipriors"
         mains[name]([*options, "--use_cpu", "--max_steps", "2", "--disable_tqdm", "true"])
     assert {path.name for path in (tmp_path / "outputs").iterdir()} == {
         f"{photos.name}_{kind}" for kind in ("baseline", "teacher", "student")
@@ -133,7 +132,7 @@ def test_the_protocol_of_the_command_line_is_kept(photos, tmp_path):
 )
 def test_a_mistake_is_one_line(photos, options, words, capsys):
     with pytest.raises(SystemExit) as stop:
-        evaluate.main(["--advise", "--data_dir", str(photos), *options])
+        advise.main(["--data_dir", str(photos), *options])
     assert stop.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert all(word in line for word in words), line
@@ -148,7 +147,7 @@ def test_nothing_readable_and_an_existing_output_are_refused(photos, tmp_path, c
     (tmp_path / "there.json").write_text("mine")
     for options in (["--data_dir", str(tmp_path / "bad")], ["--output", str(tmp_path / "there.json")]):
         with pytest.raises(SystemExit):
-            evaluate.main(["--advise", "--data_dir", str(photos), *options])
+            advise.main(["--data_dir", str(photos), *options])
     errors = capsys.readouterr().err
     assert "none of the images can be read" in errors and "there.json exists" in errors
     assert (tmp_path / "there.json").read_text() == "mine"

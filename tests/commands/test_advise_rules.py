@@ -1,9 +1,9 @@
 import pytest
 
+from hf_vipriors.cli.parser import Parser
 from hf_vipriors.commands import advise_rules
 from hf_vipriors.commands.advise_rules import Facts, batch_for, epochs_for, image_side, recommendation
 from hf_vipriors.commands.advise_trial import ARGUMENTS
-from hf_vipriors.commands.cli import Parser
 from hf_vipriors.training import DataArguments
 
 
@@ -68,7 +68,7 @@ def test_every_job_is_accepted_by_its_command(per_class, unlabelled, accelerator
     found = facts(per_class, unlabelled=unlabelled, accelerator=accelerator)
     for job in recommendation(found, "mine").jobs:
         parser = Parser([DataArguments, ARGUMENTS[job.command]], "")
-        _, args = parser.parse([*parser.mapping_arguments(job.options, job.name), "--use_cpu"])
+        _, args = parser.parse(["--use_cpu"], parser.checked(job.options, job.name))
         images = found.labelled + (found.unlabelled if job.command == "train_teacher" else 0)
         assert args.per_device_train_batch_size * 4 <= images or args.per_device_train_batch_size == 2
         args.fit_batch(images)

@@ -35,7 +35,7 @@ def test_a_benchmark_writes_what_it_measured(tmp_path, capsys):
     folder = tmp_path / "private"
     (found,) = measured(folder, "--image_sizes", "8", "16", "--scaling", "64", "16")
     assert found["title"] == "moco, resnet18 of 0.02 M, colour images, batch 8, fp32"
-    assert found["command"].startswith("python scripts/benchmark.py --backbone resnet18")
+    assert found["command"].startswith("hf-vipriors benchmark --backbone resnet18")
     assert "private" not in json.dumps(found), "no path of the machine"
     assert found["machine"]["device"] == "CPU" and found["machine"]["cores"] >= 1
     assert {"torch", "timm", "python"} <= found["machine"]["versions"].keys()

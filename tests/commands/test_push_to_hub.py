@@ -12,7 +12,7 @@ import yaml
 from hub_server import Status
 from huggingface_hub import ModelCard
 
-from hf_vipriors.commands import cli
+from hf_vipriors.cli.parser import Parser
 from hf_vipriors.commands.published_parts import recipe_text
 from hf_vipriors.commands.push_to_hub import main
 from hf_vipriors.commands.train_student import main as train_student
@@ -87,10 +87,10 @@ def test_push_and_what_the_card_promises(logged_in, classifier_folder, photos, t
 def test_the_recipe_repeats_the_run(classifier_folder, tmp_path):
     run = json.loads((classifier_folder / "run.json").read_text())
     text = recipe_text(run)
-    assert "# accelerate launch scripts/train_student.py --config recipe.yaml" in text
+    assert "# hf-vipriors student --config recipe.yaml" in text
     assert "--data_dir: your own copy of photos" in text and "/photos" not in text
     (tmp_path / "recipe.yaml").write_text(text)
-    data, args = cli.Parser([DataArguments, StudentArguments], "").parse(
+    data, args = Parser([DataArguments, StudentArguments], "").parse(
         [
             *("--config", str(tmp_path / "recipe.yaml"), "--output_dir", run["arguments"]["output_dir"]),
             *("--data_dir", run["data"]["data_dir"], "--use_cpu", "--disable_tqdm", "true", "--save_strategy", "no"),
@@ -189,7 +189,7 @@ def test_a_push_that_fails_loses_nothing(logged_in, waits, student_options, tmp_
     logged_in.order(Status(500), "POST", "/commit/", times=publishing.ATTEMPTS)
     options = [*student_options, "--method", "supervised", "--output_dir", folder, "--push_to_hub"]
     line = refused(capsys, train_student, *options, "--hub_model_id", NAME)
-    command = f"python scripts/push_to_hub.py --model {folder} --repo_id {NAME}"
+    command = f"hf-vipriors push --model {folder} --repo_id {NAME}"
     assert "The model is safe" in line and command in line
     main(command.split()[2:])
     assert "model.safetensors" in logged_in.repository(NAME).files()

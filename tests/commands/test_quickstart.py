@@ -69,7 +69,7 @@ def test_second_run_does_not_replace_the_first(recipes, tmp_path, capsys):
     folder.mkdir()
     (folder / "run.json").write_text("{}")
     with pytest.raises(SystemExit) as stop:
-        quickstart.main(["--output_dir", str(folder)], recipes=recipes)
+        quickstart.main(["--output_dir", str(folder), "--recipes", str(recipes)])
     assert stop.value.code == 2 and "--overwrite_output_dir" in capsys.readouterr().err
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hf_vipriors.commands import cli, train_teacher
+from hf_vipriors.cli import process
+from hf_vipriors.commands import train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.training.checkpoints import checkpoint_state
 
@@ -181,13 +182,13 @@ def test_several_processes_say_a_mistake_once(tmp_path):
 
 def test_a_mistake_that_one_process_alone_meets_is_said(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "3")
-    monkeypatch.setattr(cli, "MAIN_SPEAKS_FIRST", 0.0)
+    monkeypatch.setattr(process, "MAIN_SPEAKS_FIRST", 0.0)
 
     def job():
         raise InputError("no such folder here")
 
     with pytest.raises(SystemExit) as stop:
-        cli.run(job)
+        process.run(job)
     assert stop.value.code == 2 and "error: process 3: no such folder here" in capsys.readouterr().err
 
 
@@ -203,7 +204,7 @@ def test_the_package_runs_without_the_scripts_folder(tmp_path):
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "scripts" / "recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_parses(recipe):
-    from hf_vipriors.commands.cli import Parser
+    from hf_vipriors.cli.parser import Parser
     from hf_vipriors.training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 
     script = re.search(r"scripts/(train_teacher|pretrain_student|train_student|quickstart)\.py", recipe.read_text())[1]
@@ -252,12 +253,15 @@ def test_every_accelerate_config_is_known_to_accelerate(config):
     assert f"scripts/accelerate/{config.name}" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("script", ["pretrain_student", "reproduce"])
+JOB_OF = {"pretrain_student": "pretrain", "reproduce": "reproduce"}
+
+
+@pytest.mark.parametrize("script", JOB_OF)
 def test_help_teaches(script, capsys):
     import importlib
 
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(f"hf_vipriors.commands.{script}").main(["--help"])
     shown = capsys.readouterr().out
-    assert stop.value.code == 0 and f"scripts/{script}.py" in shown
+    assert stop.value.code == 0 and f"hf-vipriors {JOB_OF[script]}" in shown
     assert {"pretrain_student": "--mutual_reduction", "reproduce": "--draw"}[script] in shown

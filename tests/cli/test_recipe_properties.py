@@ -8,7 +8,7 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hf_vipriors.commands.cli import Parser
+from hf_vipriors.cli.parser import Parser, as_words
 from hf_vipriors.errors import InputError
 from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 from hf_vipriors.training.arguments import parsed_mapping
@@ -71,7 +71,7 @@ def test_a_recipe_is_what_it_says_and_the_command_line_wins(parser, tmp_path, gi
     for extra in ({}, more):
         wanted = given_settings | extra
         content = {"method": "kd", "teacher": "a teacher", "use_cpu": True} | given_settings
-        data, args = parser.parse([*recipe(tmp_path, content), *parser.mapping_arguments(extra, "more")])
+        data, args = parser.parse([*recipe(tmp_path, content), *as_words(extra)])
         got = vars(data) | vars(args)
         for name, value in (default | wanted).items():
             if name == "backbone_args":
@@ -120,9 +120,8 @@ NAMES = sorted({field.name for kind in [DataArguments, *KINDS] for field in data
 def test_any_value_for_any_option(kind, given_settings):
     parser = Parser([DataArguments, kind], "")
     try:
-        parser.parse(
-            [*NEEDED[: 1 if kind is TeacherArguments else None], *parser.mapping_arguments(given_settings, "x")]
-        )
+        settings = parser.checked(given_settings, "x")
+        parser.parse(NEEDED[: 1 if kind is TeacherArguments else None], settings)
     except InputError as error:
         assert "\n" not in str(error) and len(str(error)) < 2000, error
 

@@ -1,14 +1,11 @@
 """A full disk, a killed data worker, memory that is full: one line, exit code 2, nothing half-written."""
 
-import errno
 import resource
 
 import psutil
 import pytest
-import torch
 
 from hf_vipriors.commands import train_student, train_teacher
-from hf_vipriors.commands.machine_errors import worded
 from hf_vipriors.training import MethodTrainer
 
 KEPT = ("run.json", "trainer_state.json", ".lock")  # what was asked for and how it went
@@ -72,24 +69,3 @@ def test_a_data_worker_that_is_killed(teacher_options, stopped, monkeypatch, tmp
     options = [*teacher_options, "--dataloader_num_workers", "1", "--dataloader_persistent_workers", "true"]
     line = stopped(train_teacher.main, [*options, "--num_train_epochs", "20", "--output_dir", str(tmp_path / "out")])
     assert "a data worker was killed" in line and "--resume_from_checkpoint true" in line
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
-        (OSError(errno.EROFS, "Read-only file system", "out"), "Read-only file system: 'out'; choose an --output_dir"),
-        (PermissionError(errno.EACCES, "Permission denied", "out"), "that you may write to"),
-        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "free some space"),
-        (MemoryError(), "per_device_train_batch_size"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "accelerator's memory is full"),
-    ],
-)
-def test_what_a_machine_refuses_in_words(error, words):
-    assert words in worded(error) and "\n" not in worded(error)
-
-
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("no"), KeyError("DataLoader worker")])
-def test_what_is_a_defect_keeps_its_traceback(error):
-    assert worded(error) is None

@@ -21,13 +21,13 @@ _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large"
 _SMALLER = "take a smaller --per_device_train_batch_size with more --gradient_accumulation_steps, or --bf16"
 
 
-def worded(error: BaseException) -> str | None:
+def explain_error(error: BaseException) -> str | None:
     """What stopped a job and how to mend it, or None where it was not the machine and a traceback tells more.
 
     Example:
-        >>> worded(OSError(28, "No space left on device", "student/model.safetensors"))
+        >>> explain_error(OSError(28, "No space left on device", "student/model.safetensors"))
         "No space left on device: 'student/model.safetensors'; free some space, or choose another --output_dir"
-        >>> worded(ZeroDivisionError()) is None
+        >>> explain_error(ZeroDivisionError()) is None
         True
     """
     text = " ".join(str(error).split())
