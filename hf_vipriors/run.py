@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .data import ImageSplits
+from .evaluation.answers import write_answers
 from .hub.card_facts import CardFacts
 from .methods import METHODS
 from .training import DataArguments, RunArguments, StudentTrainer, TeacherTrainer
@@ -20,7 +21,6 @@ from .training.fingerprint import fingerprint, fingerprint_line
 from .training.leaks import look_for_leaks
 from .training.load_images import load_images
 from .training.push import check_push, push_result
-from .evaluation.answers import write_answers
 from .training.results import summary, test_results
 from .training.run_files import METRICS_FILE, write_json, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point
@@ -122,9 +122,11 @@ def train(
     return result
 
 
-def build_trainer(setup: Setup) -> MethodTrainer:
-    """The trainer of a setup: the one place where one is built."""
-    return (StudentTrainer if METHODS[setup.args.method].job == "student" else TeacherTrainer)(setup=setup)
+def build_trainer(
+    setup: Setup, teachers: type[TeacherTrainer] = TeacherTrainer, students: type[StudentTrainer] = StudentTrainer
+) -> MethodTrainer:
+    """The trainer of a setup: the one place where one is built. ``teachers`` and ``students`` are its classes."""
+    return (students if METHODS[setup.args.method].job == "student" else teachers)(setup=setup)
 
 
 def score_and_save(

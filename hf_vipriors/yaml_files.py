@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError
+from .errors import InputError
 
 LONGEST = 100_000  # characters; the longest recipe of ours has 5,000
 MOST_VALUES = 10_000  # with each alias written out

@@ -17,7 +17,7 @@ from ..invocation import COMMAND, MODULE, entry_point
 
 @dataclass(frozen=True)
 class Job:
-    """A subcommand: the module in ``commands`` whose ``main`` runs it, what it does, and options to try."""
+    """A subcommand: the module whose ``main`` runs it, what it does, and options to try."""
 
     module: str
     about: str
@@ -26,30 +26,38 @@ class Job:
 
 # In the order in which a newcomer meets them.
 JOBS = {
-    "quickstart": Job("quickstart", "Everything once on the images that ship with the package; twelve minutes."),
+    "quickstart": Job(
+        "commands.quickstart", "Everything once on the images that ship with the package; twelve minutes."
+    ),
     "advise": Job("advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
     "teacher": Job(
-        "train_teacher",
+        "teacher",
         "Phase 1: learn from images without labels.",
         "--config image_folder_teacher --data_dir photos",
     ),
     "student": Job(
-        "train_student",
+        "student",
         "Phase 2: a classifier, from a teacher or from labels alone.",
         "--config image_folder_student --data_dir photos --teacher outputs/teacher",
     ),
     "evaluate": Job("evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
-    "push": Job("push_to_hub", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"),
+    "push": Job(
+        "commands.push_to_hub", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"
+    ),
     "pretrain": Job(
-        "pretrain_student", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"
+        "pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"
     ),
     "import": Job(
         "import_checkpoint",
         "Turn a published checkpoint into a teacher.",
         "--checkpoint moco_v2_800ep.pth.tar --output_dir outputs/moco_v2",
     ),
-    "reproduce": Job("reproduce", "Every run of a table of results, several seeds each.", "--table relatives"),
-    "benchmark": Job("benchmark", "How close training comes to what this machine can do.", "--image_sizes 32 64"),
+    "reproduce": Job(
+        "commands.reproduce", "Every run of a table of results, several seeds each.", "--table relatives"
+    ),
+    "benchmark": Job(
+        "commands.benchmark", "How close training comes to what this machine can do.", "--image_sizes 32 64"
+    ),
 }
 
 
@@ -74,7 +82,8 @@ def run_job(name: str, options: Sequence[str]) -> None:
     """Run a job with its options; ``evaluate --advise`` is the older name of ``advise``."""
     if name == "evaluate" and "--advise" in options:
         name, options = "advise", [option for option in options if option != "--advise"]
-    importlib.import_module(f"hf_vipriors.commands.{JOBS[name].module}").main(options)
+    room = "cli" if JOBS[name].module in ("teacher", "student", "pretrain") else "commands"
+    importlib.import_module(f"hf_vipriors.{room}.{JOBS[name].module}").main(options)
 
 
 def run_script(name: str) -> None:

@@ -15,9 +15,9 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError
 from ..invocation import as_typed, this_command
+from ..options import unknown_option
 from ..shipped import find_recipe
-from ..training.arguments import unknown_option
-from ..training.yaml_files import yaml_mapping
+from ..yaml_files import yaml_mapping
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
 COMMON = {

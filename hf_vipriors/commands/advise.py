@@ -25,9 +25,10 @@ from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
 from ..invocation import TRAININGS, command
+from ..options import option
 from ..training import DataArguments
-from ..training.arguments import option
-from . import wiring
+from ..training.load_images import load_images
+from ..training.run_files import write_json
 from .advise_findings import Advice, Step, class_counts, named_groups
 from .advise_page import show
 from .advise_rules import Facts, Job, recommendation, steps_per_epoch
@@ -64,7 +65,7 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     Raises:
         InputError: when the data set cannot be loaded, or a run could not train on it.
     """
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     own = {name: splits.splits[name] for name in ORDER if name in splits.splits}
     if splits.test_is_validation:
         del own["test"]
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         show(advice, console)
         if args.output is not None:
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-            wiring.write_json(Path(args.output), to_json(advice))
+            write_json(Path(args.output), to_json(advice))
             console.print(f"\neverything found, in full: {args.output}", soft_wrap=True)
 
     process.run(job)

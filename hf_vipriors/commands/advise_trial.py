@@ -10,15 +10,17 @@ from dataclasses import replace
 import numpy as np
 from datasets import Dataset
 
-from ..cli import process
 from ..cli.parser import Parser
 from ..data import ImageSplits
-from ..models import VipriorsForImageClassification, VipriorsModel
-from ..training import DataArguments, MethodTrainer, StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
-from . import wiring
+from ..logs import quiet
+from ..methods import METHODS
+from ..methods.supervised import classifier_config
+from ..models import VipriorsForImageClassification
+from ..run import build_trainer
+from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments
+from ..training.resolve import resolve
+from ..training.setup import Setup, set_up
 from .advise_rules import Job
-from .pretraining import contrastive_method, contrastive_views, network_config
-from .student_setup import set_up_student, student_config
 
 ARGUMENTS = {"train_teacher": TeacherArguments, "train_student": StudentArguments}
 # Batches of images that a trial decodes: it starts again from the first when it runs out.
@@ -42,7 +44,7 @@ def seconds_per_step(
         InputError: whatever the job itself would refuse.
     """
     # A trial is no run: what runs say of themselves stays out of the log.
-    with tempfile.TemporaryDirectory() as folder, process.quiet(logging.ERROR):
+    with tempfile.TemporaryDirectory() as folder, quiet(logging.ERROR):
         options = {
             **job.options,
             **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4, "disable_tqdm": True},
@@ -50,42 +52,25 @@ def seconds_per_step(
         }
         parser = Parser([ARGUMENTS[job.command]], "")
         (args,) = parser.parse([], parser.checked(options, job.name))
-        wiring.settle_seed(args)
-        build = _teacher_trainer if job.command == "train_teacher" else _student_trainer
-        trainer = build(args, replace(data, on_bad_image="skip"), splits, images)
+        trainer = build_trainer(trial_setup(args, replace(data, on_bad_image="skip"), splits, images))
         trainer.train()
     speeds = [entry["images_per_second"] for entry in trainer.state.log_history if "images_per_second" in entry]
-    return args.global_batch / statistics.median(speeds[1:])
+    return trainer.args.global_batch / statistics.median(speeds[1:])
 
 
-def _sample(dataset: Dataset, count: int) -> Dataset:
+def trial_setup(given: RunArguments, data: DataArguments, splits: ImageSplits, images: int) -> Setup:
+    """A run on a few batches of its images, with the batch and queue that it has on all of them."""
+    kind, found = METHODS[given.method], splits.splits
+    teacher = None
+    if kind.job == "student":
+        given = replace(given, teacher=None)
+        if kind.teacher != "start":
+            teacher = VipriorsForImageClassification(classifier_config(given, splits.class_names, None))
+    count = _BATCHES * resolve(given, images=images).args.step_images
+    few = {name: sample(found[name], count) for name in ("train", "unlabelled") if name in found}
+    return set_up(given, data, ImageSplits(few, splits.class_names), teacher=teacher, images=images)
+
+
+def sample(dataset: Dataset, count: int) -> Dataset:
     """At most ``count`` images, evenly spaced: of every class and folder some."""
     return dataset.select(np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)))
-
-
-def _teacher_trainer(args: TeacherArguments, data: DataArguments, splits: ImageSplits, images: int) -> MethodTrainer:
-    model = VipriorsModel(network_config(args, splits.class_names))
-    count = _BATCHES * args.step_images
-    pool = [_sample(splits.splits[name], count) for name in ("train", "unlabelled") if name in splits.splits]
-    store = wiring.training_store(pool, model.config, data)
-    args.fit_batch(len(store))
-    wiring.fit_workers(args, store)
-    method = contrastive_method(args.method, model, args, images)
-    return TeacherTrainer(
-        method,
-        args,
-        bank_store=None,
-        train_store=store,
-        views=contrastive_views(args, model.config),
-        evaluation_store=None,
-        class_names=splits.class_names,
-    )
-
-
-def _student_trainer(args: StudentArguments, data: DataArguments, splits: ImageSplits, images: int) -> MethodTrainer:
-    teacher = None
-    if args.method != "supervised":
-        teacher = VipriorsForImageClassification(student_config(args, splits.class_names, None))
-    sample = _sample(splits.splits["train"], _BATCHES * args.step_images)
-    few = ImageSplits({name: sample for name in ("train", "validation", "test")}, splits.class_names)
-    return StudentTrainer(**set_up_student(data, args, few, teacher).trainer_options())

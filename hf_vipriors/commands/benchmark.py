@@ -39,7 +39,8 @@ from ..errors import InputError
 from ..evaluation.benchmark_plots import benchmark_figure
 from ..evaluation.figure_files import to_png
 from ..invocation import command
-from . import wiring
+from ..run import build_trainer
+from ..training.run_files import read_json, write_json
 from .benchmark_arguments import BenchmarkArguments
 from .benchmark_report import (
     CEILING,
@@ -168,7 +169,7 @@ def _others(wish: BenchmarkArguments, size: int, plan: Plan) -> dict[str, Contes
     case = _quietly(wish, size, wish.images, plan.total)
     found: dict[str, Contestant] = {}
     beside = {} if wish.vs is None else {wish.vs: rival(case, plan, wish.vs_workers)}
-    trainer = case.trainer()
+    trainer = build_trainer(case.setup)
     found[CEILING] = Ceiling(trainer, batches(trainer, _BATCHES, wish.seed), plan)
     return found | beside
 
@@ -224,7 +225,7 @@ def earlier(wish: BenchmarkArguments) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     if wish.append:
-        return wiring.read_json(path)["benchmarks"]
+        return read_json(path)["benchmarks"]
     if not wish.overwrite_output_dir:
         raise InputError(f"{path} is there: --append adds this benchmark to it, --overwrite_output_dir replaces it")
     return []
@@ -234,7 +235,7 @@ def write(wish: BenchmarkArguments, kept: list[dict[str, Any]], found: dict[str,
     """``benchmark.json`` with all, and the chart of each: ``benchmark.png``, ``benchmark-2.png``, ..."""
     folder = Path(wish.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    wiring.write_json(folder / f"{RESULTS}.json", {"benchmarks": [*kept, found]})
+    write_json(folder / f"{RESULTS}.json", {"benchmarks": [*kept, found]})
     name = RESULTS if not kept else f"{RESULTS}-{len(kept) + 1}"
     write_text(folder / f"{name}.png", figure(found))
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 
 from ..errors import InputError, check_choice, check_range
+from ..methods import METHODS
+from ..options import option, parsed_mapping
 from ..training import PretrainArguments, StudentArguments, TeacherArguments
-from ..training.arguments import option, parsed_mapping
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 # The quickstart's network, which two cores can train.
@@ -16,11 +17,7 @@ QUICKSTART_BACKBONE = "resnet18"
 QUICKSTART_BACKBONE_ARGS = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 # Which methods another program has too, by --vs.
 RIVALS = {"lightly": ("moco",), "loop": ("seed", "kd", "overhaul")}
-METHODS = {
-    **dict.fromkeys(TeacherArguments.methods, TeacherArguments),
-    **dict.fromkeys(PretrainArguments.methods, PretrainArguments),
-    **dict.fromkeys(StudentArguments.methods, StudentArguments),
-}
+ARGUMENTS = {kind.job: kind for kind in (TeacherArguments, PretrainArguments, StudentArguments)}
 # Settings that the benchmark decides itself.
 _OWN = (
     "output_dir", "method", "backbone", "backbone_args", "teacher", "image_size", "per_device_train_batch_size",

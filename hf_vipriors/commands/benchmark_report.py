@@ -16,7 +16,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from . import wiring
+from ..training.run_files import versions
 from .benchmark_runs import PARTS
 
 END_TO_END, CEILING = "end_to_end", "ceiling"
@@ -61,7 +61,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_before": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
-        "versions": wiring.versions() | {"torchvision": version("torchvision"), "cuda": torch.version.cuda},
+        "versions": versions() | {"torchvision": version("torchvision"), "cuda": torch.version.cuda},
     }
 
 

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 
 from ..methods import Progress
+from ..run import build_trainer
 from ..training import MethodTrainer, RunArguments, StudentTrainer, TeacherTrainer
 from .benchmark_setup import Case
 
@@ -90,7 +91,7 @@ def end_to_end(case: Case, plan: Plan, pause: Callable[[float], None] = lambda s
     Args:
         pause: called after each round with its figure; here the others have their turn.
     """
-    trainer = case.trainer()
+    trainer = build_trainer(case.setup)
     rounds = Rounds(plan, trainer.args.device, pause)
     trainer.add_callback(rounds)
     trainer.train()
@@ -251,7 +252,7 @@ def split(case: Case, plan: Plan) -> Split:
 
     The bytes are those that were allocated on a GPU; on a CPU, those that the process held, libraries included.
     """
-    trainer = case.trainer(SplitTeacherTrainer, SplitStudentTrainer)
+    trainer = build_trainer(case.setup, SplitTeacherTrainer, SplitStudentTrainer)
     with peak_memory(trainer.args.device) as peak:
         trainer.train()
     laps = trainer.laps[plan.warmup :]

@@ -1,13 +1,12 @@
 """What a benchmark trains: synthetic images, a method with random weights, and the trainer that a real run would have.
 
-Everything is built by the functions that the commands themselves use.
+Everything is set up by the function that sets up real runs.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,18 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ..cli.parser import Parser
 from ..data import ImageSplits, ImageStore, PairedStore
 from ..errors import InputError
-from ..methods import Method
+from ..methods import METHODS, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from ..training import (
-    DataArguments,
-    MethodTrainer,
-    PretrainArguments,
-    RunArguments,
-    StudentArguments,
-    StudentTrainer,
-    TeacherTrainer,
-)
+from ..training import DataArguments, MethodTrainer, RunArguments
+from ..training.resolve import complete
+from ..training.setup import Setup, set_up
+from ..training.stores import Store
 from ..views import VIEW_INTERPOLATION
-from . import wiring
-from .benchmark_arguments import METHODS, BenchmarkArguments
-from .pretrain_student import build_dogo, build_seed
-from .pretraining import contrastive_method, contrastive_views, network_config
-from .student_methods import student_views
-from .student_setup import StudentImages, set_up_student
+from .benchmark_arguments import ARGUMENTS, BenchmarkArguments
 
 CLASSES = [f"class {number}" for number in range(10)]
 _STORE_SHARE = 0.875  # as the training stores of real runs: a view is this share of the image
@@ -48,36 +36,41 @@ class Case:
     """A method that is ready to train at one image size.
 
     Attributes:
-        args: settled arguments of the training.
-        method, views: as the training's own command builds them.
-        store: what it trains on.
-        config: of the network that learns.
+        setup: of the training, on synthetic images.
         teacher: where the method has one.
     """
 
-    args: RunArguments
-    method: Method
-    views: nn.Module
-    store: Dataset
-    config: VipriorsConfig
+    setup: Setup
     teacher: VipriorsModel | VipriorsForImageClassification | None = None
+
+    @property
+    def args(self) -> RunArguments:
+        """Complete."""
+        return self.setup.args
+
+    @property
+    def method(self) -> Method:
+        return self.setup.method
+
+    @property
+    def views(self) -> nn.Module:
+        return self.setup.views
+
+    @property
+    def store(self) -> Store:
+        """What it trains on."""
+        return self.setup.stores["train"]
+
+    @property
+    def config(self) -> VipriorsConfig:
+        """Of the network that learns."""
+        return self.setup.config
 
     @property
     def images_per_step(self) -> int:
         """Data-set images of one optimizer step over all processes, however many views each has."""
         beside = self.store.companions if isinstance(self.store, PairedStore) else 0
         return self.args.step_images * (1 + beside)
-
-    def trainer(
-        self, teachers: type[TeacherTrainer] = TeacherTrainer, students: type[StudentTrainer] = StudentTrainer
-    ):
-        """A trainer around the method; the arguments are the classes to build it of."""
-        options: dict[str, Any] = {
-            **{"train_store": self.store, "views": self.views, "evaluation_store": None, "class_names": CLASSES},
-        }
-        if isinstance(self.args, StudentArguments):
-            return students(self.method, self.args, **options)
-        return teachers(self.method, self.args, bank_store=None, **options)
 
 
 def synthetic_images(count: int, channels: int, side: int, seed: int) -> Tensor:
@@ -112,20 +105,23 @@ def build_case(wish: BenchmarkArguments, size: int, images: int | None = None, *
     Raises:
         InputError: whatever the training's own command would refuse.
     """
-    store = synthetic_store(images or wish.images, wish.channels, size, wish.seed)
+    store: Store = synthetic_store(images or wish.images, wish.channels, size, wish.seed)
     with tempfile.TemporaryDirectory() as folder:
         args = training_arguments(wish, size, steps, Path(folder))
-        wiring.settle_seed(args)
-        args.fit_batch(len(store))
-        args.settle_learning_rate(args.default_base_learning_rate)
-        if isinstance(args, StudentArguments):
-            return _student(wish, args, store)
-        return _pretraining(wish, args, store)
+    teacher = random_teacher(wish, size)
+    ratio = complete(args).args.unlabelled_ratio if METHODS[wish.method].job == "student" else 0
+    if ratio:
+        # As in the quickstart: many more images without labels than with.
+        labels = store.labels.clone()
+        labels[len(store) // (1 + ratio) :] = -1
+        store = PairedStore(ImageStore(store.images, labels), ratio)
+    setup = set_up(args, DataArguments(), ImageSplits({}, CLASSES), teacher=teacher, stores={"train": store})
+    return Case(setup, teacher)
 
 
 def training_arguments(wish: BenchmarkArguments, size: int, steps: int, folder: Path) -> RunArguments:
     """The arguments of the real command: its own defaults, what is compared, nothing evaluated or saved."""
-    kind = METHODS[wish.method]
+    kind = ARGUMENTS[METHODS[wish.method].job]
     options: dict[str, Any] = {
         **{"method": wish.method, "backbone": wish.backbone, "backbone_args": wish.backbone_args, "image_size": size},
         **{"per_device_train_batch_size": wish.batch, "bf16": wish.precision == "bf16"},
@@ -137,24 +133,20 @@ def training_arguments(wish: BenchmarkArguments, size: int, steps: int, folder: 
     }
     if wish.method == "overhaul":
         options["distil_from_epoch"] = 0  # from the first step, not after epochs of cross-entropy
-    if kind is StudentArguments and wish.method not in StudentArguments.need_no_teacher:
-        options["teacher"] = wish.teacher_backbone
-    if wish.method == "seed":
-        options["teacher"] = str(_saved_teacher(wish, size, folder / "teacher"))
     parser = Parser([kind], "")
     (args,) = parser.parse([], parser.checked(options | wish.options, "--options"))
     return args
 
 
-def _saved_teacher(wish: BenchmarkArguments, size: int, folder: Path) -> Path:
-    """SEED's teacher with random weights, where its command looks for one."""
-    config = _teacher_config(wish, size, projector_dim=128)
-    VipriorsModel(config).save_pretrained(folder)
-    return folder
-
-
-def _teacher_config(wish: BenchmarkArguments, size: int, **fields: Any) -> VipriorsConfig:
-    return VipriorsConfig.for_backbone(
+def random_teacher(wish: BenchmarkArguments, size: int) -> VipriorsModel | VipriorsForImageClassification | None:
+    """A teacher with random weights, where the method has one."""
+    method = METHODS[wish.method]
+    if method.teacher not in ("features", "classifier"):
+        return None
+    kind, fields = VipriorsForImageClassification, {}
+    if method.job == "pretrain":
+        kind, fields = VipriorsModel, {"projector_dim": 128}
+    config = VipriorsConfig.for_backbone(
         wish.teacher_backbone,
         image_size=size,
         backbone_args=wish.teacher_backbone_args,
@@ -162,34 +154,7 @@ def _teacher_config(wish: BenchmarkArguments, size: int, **fields: Any) -> Vipri
         interpolation=VIEW_INTERPOLATION,
         **fields,
     )
-
-
-def _pretraining(wish: BenchmarkArguments, args: RunArguments, store: ImageStore) -> Case:
-    if isinstance(args, PretrainArguments):
-        build: Callable = {"seed": build_seed, "dogo": build_dogo}[args.method]
-        method, views = build(args, CLASSES, lambda config: len(store))
-        config, teacher = method.deployable().config, method.teacher.model if args.method == "seed" else None
-        return Case(args, method, views, store, config, teacher)
-    model = VipriorsModel(network_config(args, CLASSES))
-    wiring.check_rgb(model)
-    method = contrastive_method(args.method, model, args, len(store))
-    return Case(args, method, contrastive_views(args, model.config), store, model.config)
-
-
-def _student(wish: BenchmarkArguments, args: StudentArguments, store: ImageStore) -> Case:
-    teacher = None
-    if args.method not in args.need_no_teacher:
-        teacher = VipriorsForImageClassification(_teacher_config(wish, args.image_size))
-    train: Dataset = store
-    if args.unlabelled_ratio:
-        # As in the quickstart: many more images without labels than with.
-        labels = store.labels.clone()
-        labels[len(store) // (1 + args.unlabelled_ratio) :] = -1
-        train = PairedStore(ImageStore(store.images, labels), args.unlabelled_ratio)
-    images = StudentImages(args.image_size, args.unlabelled_ratio, train, train, train)
-    names = ImageSplits(dict.fromkeys(("train", "validation", "test")), CLASSES)
-    setup = set_up_student(DataArguments(), args, names, teacher, images)
-    return Case(setup.args, setup.method, student_views(setup.config, setup.args), train, setup.config, teacher)
+    return kind(config)
 
 
 def batches(trainer: MethodTrainer, count: int, seed: int) -> list[dict[str, Any]]:

@@ -37,9 +37,12 @@ from ..evaluation.frozen import knn_score, linear_score
 from ..hub.teachers import load_ours
 from ..invocation import command
 from ..models import VipriorsForImageClassification, VipriorsModel
+from ..options import option
 from ..training import DataArguments
-from ..training.arguments import option
-from . import evaluation_report, shifted, wiring
+from ..training.load_images import load_images
+from ..training.run_files import write_json
+from ..training.stores import evaluation_store, ten_crop_store
+from . import evaluation_report, shifted
 from .evaluation_report import Measured
 
 logger = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
 def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
     """All figures, and what pictures of them need: the models, the images and the answers."""
     models = {name: load_ours(name, "model").to(args.device) for name in args.model}
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")
     orders = {
@@ -144,7 +147,7 @@ def classify(
 ) -> dict[str, tuple[ClassificationScore, Any, Any]]:
     """One entry, by its kind: score, probabilities, labels."""
     dataset, config = splits.splits[args.split], model.config
-    make = wiring.ten_crop_store if args.ten_crop else wiring.evaluation_store
+    make = ten_crop_store if args.ten_crop else evaluation_store
     store = make(dataset, config, data, args.split)
     found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
     values = found.values[:, class_order(model, splits.class_names, model.config.backbone)]
@@ -180,7 +183,7 @@ def frozen_scores(
     passes = {
         name: features(
             model,
-            wiring.evaluation_store(splits.splits[name], model.config, data, name),
+            evaluation_store(splits.splits[name], model.config, data, name),
             batch_size=args.batch_size,
             device=args.device,
         )
@@ -233,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
             content = {"split": args.split, "scores": figures} | ({"corrupted": shaken} if shaken else {})
-            wiring.write_json(Path(args.output), content)
+            write_json(Path(args.output), content)
         if args.report is not None:
             words = shlex.join(sys.argv[1:] if argv is None else argv)
             more = {found.label(name): figures for name, figures in shaken.items()}

@@ -29,7 +29,10 @@ from ..evaluation.report_text import interval, percent
 from ..evaluation.saliency import overlaid, saliency, saliency_figure
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments
-from . import cards, fingerprint, wiring
+from ..training.cards import parameters, warning_lines
+from ..training.fingerprint import fingerprint_line
+from ..training.run_files import read_json, versions
+from ..training.stores import evaluation_store
 from .quickstart_report import worst_indices, worst_mistakes
 
 Model = VipriorsModel | VipriorsForImageClassification
@@ -111,7 +114,7 @@ def write_report(
     folder, names = Path(directory), measured.splits.class_names
     model = measured.models[measured.first]
     dataset = measured.splits.splits[measured.split]
-    store = wiring.evaluation_store(dataset, model.config, data, f"{measured.split} pictures")
+    store = evaluation_store(dataset, model.config, data, f"{measured.split} pictures")
     positions = feature_map(model, store, batch_size=batch_size, device=device)
     mistakes = find_mistakes(measured, store, batch_size=batch_size, device=device)
     curves, diagram = training_curves(measured), reliability_of(measured)
@@ -166,8 +169,8 @@ def training_curves(measured: Measured) -> Figure | None:
     for name in measured.models:
         state, metrics = Path(name) / "trainer_state.json", Path(name) / "metrics.json"
         if state.is_file():
-            histories[measured.label(name)] = wiring.read_json(state)["log_history"]
-            level = wiring.read_json(metrics).get("chance_level") if metrics.is_file() else None
+            histories[measured.label(name)] = read_json(state)["log_history"]
+            level = read_json(metrics).get("chance_level") if metrics.is_file() else None
             chance |= {} if level is None else {measured.label(name): level}
     return learning_curves(histories, chance=chance, classes=len(measured.splits.class_names))
 
@@ -199,7 +202,7 @@ def report_of(
         settings={measured.label(name): described(model) for name, model in measured.models.items()},
         verdict=verdict(measured),
         commands=[command],
-        environment=wiring.versions(),
+        environment=versions(),
     )
 
 
@@ -207,10 +210,10 @@ def rows(measured: Measured) -> list[RunRow]:
     """Classifiers against the first of them, on the same images; of teachers alone, what their features know."""
     found = []
     # An ensemble is all its members.
-    everything = sum(cards.parameters(measured.models[name]) for name in measured.orders)
+    everything = sum(parameters(measured.models[name]) for name in measured.orders)
     for name, kinds in measured.results.items():
         answers = measured.answers.get(name)
-        params = cards.parameters(measured.models[name]) if name in measured.models else everything
+        params = parameters(measured.models[name]) if name in measured.models else everything
         shown = kinds if not measured.answers else {} if answers is None else dict(list(kinds.items())[:1])
         for kind, score in shown.items():
             right = None if answers is None else [(answers.values.argmax(dim=1) == answers.labels).numpy()]
@@ -238,7 +241,7 @@ def verdict(measured: Measured) -> list[str]:
 def described(model: Model) -> str:
     """One line: network, image size, parameters."""
     config = model.config
-    return f"{config.backbone}, {config.image_size} px, {cards.parameters(model) / 1e6:.2f} M parameters"
+    return f"{config.backbone}, {config.image_size} px, {parameters(model) / 1e6:.2f} M parameters"
 
 
 def titles(mistakes: Mistakes, class_names: list[str]) -> list[str]:
@@ -278,9 +281,9 @@ def run_table(measured: Measured) -> Any:
     body = []
     for name in measured.models:
         file = Path(name) / "metrics.json"
-        found = wiring.read_json(file) if file.is_file() else {}
-        told = [fingerprint.words(found["fingerprint"])] if found.get("fingerprint") else []
-        body += [[measured.label(name), line] for line in told + cards.warning_lines(found)]
+        found = read_json(file) if file.is_file() else {}
+        told = [fingerprint_line(found["fingerprint"])] if found.get("fingerprint") else []
+        body += [[measured.label(name), line] for line in told + warning_lines(found)]
     return table(["model", "fingerprint, and what was warned of while it trained"], body) if body else None
 
 

@@ -18,7 +18,7 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..errors import InputError, check_range
 from ..hub.import_checkpoint import import_checkpoint
-from ..training.arguments import option
+from ..options import option
 
 logger = logging.getLogger(__name__)
 

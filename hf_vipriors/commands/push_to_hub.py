@@ -32,7 +32,7 @@ from ..hub.card_facts import read_facts
 from ..hub.publication import Publication, check_repo_id, space_publication
 from ..hub.publish import publish
 from ..hub.space import NEIGHBOURS, write_space
-from ..training.arguments import option
+from ..options import option
 from ..training.load_images import load_images
 from ..training.publication_parts import baseline_rows, data_of, gather, run_of
 
@@ -133,9 +133,7 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     """
     directory = Path(args.model)
     publications = [
-        gather(
-            directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory)
-        )
+        gather(directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory))
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:

@@ -34,14 +34,16 @@ from ..evaluation.report import Report, rich_table, verdict_lines, write_report
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.teachers import load_teacher
 from ..invocation import command
+from ..options import option
+from ..run import RunResult, train
 from ..shipped import recipes
 from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
-from ..training.arguments import option
-from . import cards, wiring
-from .pretraining import frozen_scores
+from ..training.cards import score_row, write_card
+from ..training.load_images import load_images
+from ..training.results import feature_scores
+from ..training.run_files import RUN_FILE, versions, write_json
+from ..training.stores import ten_crop_store
 from .quickstart_report import Seed, build_report
-from .train_student import StudentResult, train_student
-from .train_teacher import train_teacher
 
 logger = logging.getLogger(__name__)
 TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
@@ -85,7 +87,7 @@ class Quickstart:
 
     def _load(self) -> tuple[DataArguments, ImageSplits]:
         data, _ = self._settings(StudentArguments, STUDENT_RECIPE, "baseline", 0, method="supervised")
-        return data, wiring.load_data(data)
+        return data, load_images(data)
 
     def _settings(self, kind: type, recipe: str, name: str, seed: int, **options: Any):
         """Recipe, then what distinguishes this run; the epochs are scaled, never those of one run alone."""
@@ -100,9 +102,9 @@ class Quickstart:
         """The first seed's runs lie on top, where one looks for them."""
         return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
 
-    def _student(self, seed: int, name: str, **options: Any) -> StudentResult:
+    def _student(self, seed: int, name: str, **options: Any) -> RunResult:
         data, settings = self._settings(StudentArguments, STUDENT_RECIPE, name, seed, **options)
-        return train_student(data, settings, self.splits)
+        return train(data, settings, self.splits)
 
     def run_seed(self, seed: int) -> Seed:
         teacher_dir = str(self.folder_of("teacher", seed))
@@ -110,7 +112,7 @@ class Quickstart:
         baseline = self._student(seed, "baseline", method="supervised")
         self._title(seed, 2, "phase 1: self-supervised teacher, no labels")
         data, settings = self._settings(TeacherArguments, TEACHER_RECIPE, "teacher", seed)
-        teacher = train_teacher(data, settings, self.splits)
+        teacher = train(data, settings, self.splits)
         self._title(seed, 3, "phase 1 + fine-tuning: the same recipe, started from the teacher")
         finetuned = self._student(seed, "finetuned", method="supervised", teacher=teacher_dir)
         self._title(seed, 4, "phase 1 + phase 2: and held near the teacher's features")
@@ -129,15 +131,15 @@ class Quickstart:
     def _long_linear(self, settings: TeacherArguments) -> dict[str, Any]:
         """The linear probe of the teacher that ships with the package."""
         teacher = load_teacher(FASHION_TEACHER).to(settings.device)
-        stores = (
-            wiring.evaluation_store(self.splits.splits[name], teacher.config, self.data, f"{name}, for the probe")
-            for name in ("train", "validation")
-        )
-        return frozen_scores(teacher, self.splits, *stores, self.data, settings)["linear"]
+        scores = feature_scores(
+            teacher, self.splits, self.data, neighbours=settings.knn_neighbours,
+            batch_size=settings.per_device_eval_batch_size, device=settings.device,
+        )  # fmt: skip
+        return scores["linear"]
 
-    def _with_ten_crop(self, seed: int, *, baseline: StudentResult, student: StudentResult, **runs: Any) -> Seed:
+    def _with_ten_crop(self, seed: int, *, baseline: RunResult, student: RunResult, **runs: Any) -> Seed:
         test = self.splits.splits["test"]
-        store = wiring.ten_crop_store(test, student.model.config, self.data, "test, ten crops")
+        store = ten_crop_store(test, student.model.config, self.data, "test, ten crops")
         device = next(student.model.parameters()).device
         ten = {
             run: probabilities(run_result.model, store, ten_crop=True, device=device)
@@ -158,7 +160,7 @@ class Quickstart:
     @staticmethod
     def _complete_card(seed: Seed, report: Report) -> None:
         """The student's card again, now beside the baseline and with what the comparison shows."""
-        row = cards.score_row
+        row = score_row
         beside = [
             row("ten-crop", seed.ten_crop[0].to_dict(), "model"),
             row("from scratch", seed.baseline.metrics["test"], "baseline", "same labels, epochs, augmentation"),
@@ -166,7 +168,7 @@ class Quickstart:
         ]
         facts = seed.student.facts
         facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
-        cards.write_card(facts, seed.student.directory)
+        write_card(facts, seed.student.directory)
 
     def _title(self, seed: int, step: int, text: str) -> None:
         which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
@@ -175,10 +177,10 @@ class Quickstart:
     def run(self) -> None:
         start = time.perf_counter()
         if self.args.overwrite_output_dir:
-            (self.folder / wiring.RUN_FILE).unlink(missing_ok=True)
+            (self.folder / RUN_FILE).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {"command": "quickstart", "seeds": self.args.seeds, "length": self.args.length}
-        wiring.write_json(self.folder / wiring.RUN_FILE, settings | {"versions": wiring.versions()})
+        write_json(self.folder / RUN_FILE, settings | {"versions": versions()})
         seeds = [self.run_seed(seed) for seed in self.args.seeds]
         report = build_report(seeds, self.splits, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, self.folder)

@@ -15,11 +15,12 @@ from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import features
 from ..evaluation.knn import nearest_neighbours
 from ..evaluation.report import Curve, Report, RunRow, feature_map_2d
+from ..run import RunResult
 from ..training import DataArguments
-from . import cards, wiring
-from .fingerprint import words
-from .pretraining import PretrainingResult
-from .train_student import StudentResult
+from ..training.cards import parameters, warning_lines
+from ..training.fingerprint import fingerprint_line
+from ..training.run_files import RUN_FILE, read_json, versions
+from ..training.stores import evaluation_store
 
 MAP_IMAGES, QUERIES, NEIGHBOURS, MISTAKES = 600, 6, 6, 12
 
@@ -29,13 +30,13 @@ class Seed:
     """All that one seed gave."""
 
     seed: int
-    baseline: StudentResult
-    teacher: PretrainingResult
-    finetuned: StudentResult
-    distilled: StudentResult
+    baseline: RunResult
+    teacher: RunResult
+    finetuned: RunResult
+    distilled: RunResult
     long_linear: dict[str, Any]
-    long_finetuned: StudentResult
-    student: StudentResult
+    long_finetuned: RunResult
+    student: RunResult
     ten_crop: tuple[ClassificationScore, Tensor]
     baseline_ten_crop: tuple[ClassificationScore, Tensor]
     labels: Tensor
@@ -48,7 +49,7 @@ def build_report(
     first = seeds[0]
     test = splits.splits["test"]
     config = first.student.model.config
-    store = wiring.evaluation_store(test, config, data, "test pictures")
+    store = evaluation_store(test, config, data, "test pictures")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
     return Report(
         title="Fashion-VIPriors quickstart",
@@ -66,7 +67,7 @@ def build_report(
         mistakes=worst_mistakes(first.student.test_probabilities, first.labels, store),
         settings=settings(first),
         commands=[command],
-        environment={**wiring.versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
+        environment={**versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
     )
 
 
@@ -77,7 +78,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     nobody has to wait for it.
     """
     teacher = [seed.teacher.metrics["seconds"] for seed in seeds]
-    params = cards.parameters(seeds[0].student.model)
+    params = parameters(seeds[0].student.model)
 
     def row(
         name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any
@@ -93,7 +94,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
             **({"params": params} | more),
         )
 
-    def student_row(name: str, note: str, results: list[StudentResult], before: list[float], **more: Any) -> RunRow:
+    def student_row(name: str, note: str, results: list[RunResult], before: list[float], **more: Any) -> RunRow:
         return row(
             name,
             note,
@@ -166,7 +167,7 @@ def teacher_pictures(seed: Seed, splits: ImageSplits, data: DataArguments) -> di
     device = next(model.parameters()).device
     names = splits.class_names
     stores = {
-        name: wiring.evaluation_store(splits.splits[name], model.config, data, f"{name}, teacher")
+        name: evaluation_store(splits.splits[name], model.config, data, f"{name}, teacher")
         for name in ("train", "test")
     }
     found = {name: features(model, store, device=device) for name, store in stores.items()}
@@ -219,9 +220,9 @@ def settings(seed: Seed) -> dict[str, Any]:
         "feature_weight", "unlabelled_ratio", "confidence", "seed",
     )  # fmt: skip
     for name, run in runs:
-        arguments = wiring.read_json(run.directory / wiring.RUN_FILE)["arguments"]
+        arguments = read_json(run.directory / RUN_FILE)["arguments"]
         chosen[name] = ", ".join(f"{k} {arguments[k]}" for k in keys if arguments.get(k) is not None)
-        chosen[f"{name}, fingerprint"] = words(run.metrics["fingerprint"])
+        chosen[f"{name}, fingerprint"] = fingerprint_line(run.metrics["fingerprint"])
         if run.metrics["warnings"]:
-            chosen[f"{name}, warned"] = "; ".join(cards.warning_lines(run.metrics))
+            chosen[f"{name}, warned"] = "; ".join(warning_lines(run.metrics))
     return chosen

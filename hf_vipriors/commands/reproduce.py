@@ -27,9 +27,9 @@ from ..errors import InputError, check_range
 from ..evaluation.figure_files import to_png
 from ..evaluation.page import Section
 from ..evaluation.table_figures import all_figures
+from ..options import option
 from ..shipped import recipes
-from ..training.arguments import option
-from . import wiring
+from ..training.run_files import read_json, write_json
 from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown, write_text
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
@@ -84,7 +84,7 @@ class ReproduceArguments:
 def is_part(args: ReproduceArguments, folder: Path) -> bool:
     """Whether this is less than what results.json holds or is to hold: that stays as it is."""
     whole = folder / f"{RESULTS}.json"
-    return bool(args.runs) or (whole.is_file() and not set(wiring.read_json(whole)["seeds"]) <= set(args.seeds))
+    return bool(args.runs) or (whole.is_file() and not set(read_json(whole)["seeds"]) <= set(args.seeds))
 
 
 def reproduce(args: ReproduceArguments, console: Console) -> None:
@@ -102,7 +102,7 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
         found["title"] += f", on {Path(args.dataset).name}"
     name = PARTIAL if part else RESULTS
     # The numbers come first and the pictures last: should drawing fail after hours of training, they are on disk.
-    wiring.write_json(folder / f"{name}.json", found)
+    write_json(folder / f"{name}.json", found)
     write_drawn(found, folder, name, run_sections(table, found, args.seeds[0], reproduction.folder_of))
     console.print(
         f"{len(reproduction.cells)} runs: {folder / name}.md, .json, .csv; report.html and plots beside them"

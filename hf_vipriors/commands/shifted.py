@@ -22,8 +22,8 @@ from ..evaluation.robustness import robustness
 from ..evaluation.table_plots import heatmap
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments
+from ..training.stores import evaluation_store, ten_crop_store
 from ..views.corruptions import SEVERITIES
-from . import wiring
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def second_score(
     device: str,
 ) -> ClassificationScore:
     """A classifier on the second data set; ``order``: which of its outputs answers for each of ``class_names``."""
-    make = wiring.ten_crop_store if ten_crop else wiring.evaluation_store
+    make = ten_crop_store if ten_crop else evaluation_store
     store = make(second.images, model.config, data, second.title)
     found = probabilities(model, store, ten_crop=ten_crop, batch_size=batch_size, device=device)
     columns = [order[list(class_names).index(name)] for name in second.names]
@@ -98,7 +98,7 @@ def corrupted_scores(
     device: str,
 ) -> dict[str, Any]:
     """What :func:`~hf_vipriors.evaluation.robustness.robustness` says of a classifier on a split."""
-    make = wiring.ten_crop_store if ten_crop else wiring.evaluation_store
+    make = ten_crop_store if ten_crop else evaluation_store
     store = make(splits.splits[split], model.config, data, split)
     return robustness(model, store, order=order, ten_crop=ten_crop, batch_size=batch_size, device=device)
 

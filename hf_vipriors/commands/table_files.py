@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
-from . import wiring
+from ..training.run_files import read_json
 from .benchmark_report import benchmark_markdown
 from .table_results import report
 
@@ -95,7 +95,7 @@ def read_results(path: Path | str, flag: str = "--results") -> dict[str, Any]:
         InputError: no such file, or not one that this command wrote.
     """
     try:
-        found = wiring.read_json(Path(path))
+        found = read_json(Path(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{flag} {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
@@ -143,7 +143,7 @@ def drawn_results(path: Path) -> str | None:
     Raises:
         InputError: it is no JSON object.
     """
-    found = wiring.read_json(path)
+    found = read_json(path)
     if not isinstance(found, dict):
         raise InputError(f"{path} is no results.json of reproduce.py, report.json of quickstart.py or benchmark.json")
     if {"table", "groups"} <= found.keys():

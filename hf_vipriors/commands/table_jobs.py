@@ -14,6 +14,10 @@ from ..errors import InputError, check_range
 from ..evaluation.answers import write_answers
 from ..evaluation.classification import ensemble, score
 from ..hub.teachers import load_ours
+from ..methods import METHODS
+from ..options import option
+from ..run import train
+from ..search.searching import train_student
 from ..training import (
     DataArguments,
     PretrainArguments,
@@ -22,12 +26,9 @@ from ..training import (
     TeacherArguments,
     guard_output_dir,
 )
-from ..training.arguments import option
-from . import wiring
+from ..training.load_images import load_images
+from ..training.run_files import RUN_FILE, versions, write_json
 from .evaluate import EvaluationArguments, class_order, classify
-from .pretrain_student import pretrain_student
-from .train_student import train_student
-from .train_teacher import train_teacher
 
 
 @dataclass
@@ -62,7 +63,7 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     start = time.perf_counter()
     guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     answers, labels = [], torch.empty(0)
     for name in args.students:
         model = load_ours(name, "model").to(how.device)
@@ -77,17 +78,17 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     }
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"command": "evaluate", "data": asdict(data), "arguments": args.to_dict(), "versions": wiring.versions()}
-    wiring.write_json(folder / wiring.RUN_FILE, made)
+    made = {"command": "evaluate", "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
+    write_json(folder / RUN_FILE, made)
     write_answers(folder, mean, labels)
-    wiring.write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
 
 
 Settings = TeacherArguments | PretrainArguments | StudentArguments | StudentsArguments
 # Job -> its arguments and what runs it.
 JOBS: dict[str, tuple[type, Callable]] = {
-    "train_teacher": (TeacherArguments, train_teacher),
-    "pretrain_student": (PretrainArguments, pretrain_student),
+    "train_teacher": (TeacherArguments, train),
+    "pretrain_student": (PretrainArguments, train),
     "train_student": (StudentArguments, train_student),
     "evaluate": (StudentsArguments, evaluate_students),
 }
@@ -99,8 +100,7 @@ def scores_of(settings: Settings) -> tuple[str, ...]:
         return ("test",)
     if isinstance(settings, StudentArguments):
         return ("test", "corrupted") if settings.corruptions else ("test",)
-    peer = ("peer.knn", "peer.linear") if settings.method == "dogo" else ()
-    return ("knn", "linear", *peer)
+    return METHODS[settings.method].scores
 
 
 def scale_epochs(settings: RunArguments, length: float) -> None:

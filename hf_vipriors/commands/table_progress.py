@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ..evaluation.report_text import duration
-from . import wiring
+from ..training.run_files import read_json
 from .table_results import own_seconds
 from .tables import TableRun
 
@@ -121,7 +121,7 @@ class TableProgress:
         self.clock = Clock()
         for seed, run in cells:
             if (seed, run) not in waiting:
-                seconds = own_seconds(run, wiring.read_json(folder_of(seed, run.name) / "metrics.json"))
+                seconds = own_seconds(run, read_json(folder_of(seed, run.name) / "metrics.json"))
                 if seconds is not None:
                     self.clock.add(run, seconds)
         self.live = console.is_terminal and sys.stderr.isatty()

@@ -17,7 +17,7 @@ from ..evaluation.page import table as html_table
 from ..evaluation.report import Report, summarise, table_cells, verdict_lines
 from ..evaluation.report_figures import confusion_figure
 from ..evaluation.table_figures import group_figure, plot_figures
-from . import wiring
+from ..training.run_files import read_json
 from .table_files import METRIC_WORDS, remarks
 from .table_results import report
 from .tables import Table
@@ -114,8 +114,8 @@ def _curves(folders: dict[str, Path], name: str) -> list[Markup]:
     for run, folder in folders.items():
         state, metrics = folder / "trainer_state.json", folder / "metrics.json"
         if state.is_file() and metrics.is_file():
-            histories[run] = wiring.read_json(state)["log_history"]
-            measured = wiring.read_json(metrics)
+            histories[run] = read_json(state)["log_history"]
+            measured = read_json(metrics)
             if measured.get("chance_level") is not None:
                 chance[run] = measured["chance_level"]
             classes = next((len(score["per_class"]) for score in _scores(measured)), classes)
@@ -150,7 +150,7 @@ def _reliability(folders: dict[str, Path], name: str) -> list[Markup]:
 def _confusions(folders: dict[str, Path], name: str) -> list[Markup]:
     cards = []
     for number, (run, folder) in enumerate(folders.items()):
-        score = wiring.read_json(folder / "metrics.json")["test"]
+        score = read_json(folder / "metrics.json")["test"]
         if score.get("confusion") is not None:
             figure = confusion_figure(np.asarray(score["confusion"]), list(score["per_class"]))
             title = Markup('<p class="how">{}</p>').format(run)

@@ -13,7 +13,7 @@ from ..evaluation.answers import read_answers
 from ..evaluation.features import Outputs
 from ..evaluation.report_rows import Report, RunRow, summarise, verdict_lines
 from ..evaluation.statistics import mcnemar
-from . import wiring
+from ..training.run_files import RUN_FILE, read_json, versions
 from .tables import Table, TableRun
 
 FolderOf = Callable[[int, str], Path]
@@ -64,7 +64,7 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
             }
         )
     head = {"table": table.name, "title": table.title, "seeds": list(seeds), "groups": groups}
-    return head | {"plots": table.plots, "versions": wiring.versions()}
+    return head | {"plots": table.plots, "versions": versions()}
 
 
 def report(title: str, rows: list[dict[str, Any]]) -> Report:
@@ -98,12 +98,12 @@ class _Reader:
         """A run that is made once has one value."""
         if not self.table.run(run).once:
             return self.seeds
-        return [wiring.read_json(self.folder_of(self.seeds[0], run) / wiring.RUN_FILE)["arguments"]["seed"]]
+        return [read_json(self.folder_of(self.seeds[0], run) / RUN_FILE)["arguments"]["seed"]]
 
     def metrics(self, seed: int, run: str) -> dict[str, Any]:
         folder = self.folder_of(seed, run)
         if folder not in self._metrics:
-            self._metrics[folder] = wiring.read_json(folder / "metrics.json")
+            self._metrics[folder] = read_json(folder / "metrics.json")
         return self._metrics[folder]
 
     def answers(self, seed: int, run: str) -> Outputs | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,18 @@ from rich.console import Console
 
 from ..cli.parser import Parser
 from ..errors import InputError, nearest
+from ..search.space import SearchSpace
 from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.run_files import RUN_FILE, SEARCH_FILE, read_json, read_run, write_json
 from ..training.run_identity import influences
-from ..training.search_space import SearchSpace
-from . import wiring
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
 from .table_progress import TableProgress
 from .tables import Table, TableRun
 
-# Settled by the run from other options, which are compared.
-_FOLLOWS = {"dataloader_drop_last", "batch_size", "accelerator_config"}
+# They follow from other options, which are compared.
+_FOLLOWS = {"batch_size", "accelerator_config"}
 # In a run's folder: digests of the runs it used.
 USES_FILE = "uses.json"
-# Filled in while a run starts, where they were not given.
-SETTLED = ("learning_rate", "base_learning_rate")
 # Where the runs lie that are made once for all seeds.
 ONCE = "once"
 
@@ -81,8 +79,8 @@ class Reproduction:
         if name not in self.once:
             return seed
         folder = self.folder_of(seed, name)
-        if all((folder / file).is_file() for file in ("metrics.json", wiring.RUN_FILE)):
-            return wiring.read_json(folder / wiring.RUN_FILE)["arguments"]["seed"]
+        if all((folder / file).is_file() for file in ("metrics.json", RUN_FILE)):
+            return read_run(folder).arguments["seed"]
         return self.wish.seeds[0]
 
     def settings(self, seed: int, name: str) -> tuple[DataArguments, Settings]:
@@ -142,15 +140,15 @@ class Reproduction:
             InputError: they were made with other settings.
         """
         folder = self.folder_of(seed, run.name)
-        if not all((folder / name).is_file() for name in ("metrics.json", wiring.RUN_FILE)):
+        if not all((folder / name).is_file() for name in ("metrics.json", RUN_FILE)):
             return False
-        made = wiring.read_json(folder / wiring.RUN_FILE)
+        made = read_run(folder)
         data, settings = self.settings(seed, run.name)
         wanted = _plain(data, settings)
-        had = {**made["data"], **made["arguments"]}
+        had = {**made.data, **made.arguments}
         # Options that were added after the run was made.
-        had = {**self._defaults(data, settings, wanted.keys() - had.keys()), **had}
-        compared = {name for name in wanted if influences(name)} - _FOLLOWS - self._settled(settings, wanted)
+        had = {**_defaults(data, wanted), **_defaults(settings, wanted), **had}
+        compared = {name for name in wanted if influences(name)} - _FOLLOWS - made.unknown_if_given(wanted)
         other = [name for name in compared if not self._same(wanted[name], had[name])]
         if other:
             name = min(other)
@@ -164,36 +162,15 @@ class Reproduction:
 
     def _check_space(self, folder: Path, settings: Settings) -> None:
         """The file of a search space may have changed under its name."""
-        file = folder / wiring.SEARCH_FILE
+        file = folder / SEARCH_FILE
         if not (isinstance(settings, StudentArguments) and settings.trials and file.is_file()):
             return
         now = json.loads(json.dumps(SearchSpace.read(settings.search_space).describe(), default=str))
-        if wiring.read_json(file)["space"] != now:
+        if read_json(file)["space"] != now:
             raise InputError(
                 f"{folder} searched another space than {settings.search_space} is now: remove the folder to run it "
                 "again, or choose another --output_dir"
             )
-
-    def _defaults(self, data: DataArguments, settings: Settings, names: set[str]) -> dict[str, Any]:
-        """What these options are when they are not given, in a run that is otherwise this one."""
-        if not names:
-            return {}
-        defaults = _unset(data, names) | _unset(settings, names)
-        try:
-            plain = [replace(each, **_unset(each, names)) for each in (data, settings)]
-        except ValueError:  # this run cannot be without one of them
-            return defaults
-        if self.wish.length != 1 and isinstance(settings, RunArguments):
-            scale_epochs(plain[1], self.wish.length)
-        return {name: value for name, value in _plain(*plain).items() if name in names}
-
-    @staticmethod
-    def _settled(settings: Settings, wanted: dict[str, Any]) -> set[str]:
-        """Options that a run settles itself."""
-        if not isinstance(settings, RunArguments):
-            return set()
-        settled = {name for name in SETTLED if wanted[name] is None}
-        return settled | ({"per_device_train_batch_size"} if settings.batch_is_automatic else set())
 
     def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
         """What the runs that ``run`` uses are now."""
@@ -205,7 +182,7 @@ class Reproduction:
         folder = self.folder_of(seed, run.name)
         if not (folder / USES_FILE).is_file():
             return
-        now, then = self._digests(seed, run), wiring.read_json(folder / USES_FILE)
+        now, then = self._digests(seed, run), read_json(folder / USES_FILE)
         for name in run.uses:
             if now.get(name) != then.get(name):
                 raise InputError(
@@ -236,11 +213,11 @@ class Reproduction:
         data, settings = self.settings(seed, run.name)
         folder = self.folder_of(seed, run.name)
         # What a killed run left behind is a start and no result.
-        settings.overwrite_output_dir = (folder / wiring.RUN_FILE).is_file()
+        settings.overwrite_output_dir = (folder / RUN_FILE).is_file()
         # Accelerate has one precision for a whole process, unless it forgets the run before.
         AcceleratorState._reset_state()
         JOBS[run.job][1](data, settings)
-        wiring.write_json(folder / USES_FILE, self._digests(seed, run))
+        write_json(folder / USES_FILE, self._digests(seed, run))
 
 
 def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
@@ -248,13 +225,14 @@ def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
 
 
-def _unset(arguments: DataArguments | Settings, names: set[str]) -> dict[str, Any]:
-    """The default of each of these options that ``arguments`` has."""
-    return {
+def _defaults(arguments: DataArguments | Settings, names: Iterable[str]) -> dict[str, Any]:
+    """The default of each of these options that ``arguments`` has, as a run's file holds it."""
+    found = {
         each.name: each.default if each.default_factory is MISSING else each.default_factory()
         for each in fields(arguments)
         if each.name in names and each.init
     }
+    return json.loads(json.dumps(found, default=str))
 
 
 def on_dataset(data: DataArguments, name: str | None) -> DataArguments:

@@ -48,7 +48,7 @@ from typing import Any
 from ..errors import InputError, nearest
 from ..evaluation.table_figures import check_plots
 from ..shipped import find_recipe
-from ..training.yaml_files import yaml_mapping
+from ..yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
 
 RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "matrix")

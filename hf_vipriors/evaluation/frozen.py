@@ -16,7 +16,9 @@ from .linear_probe import linear_probe
 _RANK_ROWS = 1000  # singular values of more rows cost a CPU seconds, and hardly move
 
 
-def knn_score(bank: Outputs, target: Outputs, class_names: Sequence[str], *, neighbours: int = 20) -> ClassificationScore:
+def knn_score(
+    bank: Outputs, target: Outputs, class_names: Sequence[str], *, neighbours: int = 20
+) -> ClassificationScore:
     """Labelled images vote for each image of ``target``; a bank with fewer than ``neighbours`` images votes whole."""
     k = min(neighbours, len(bank.values))
     votes = weighted_knn(bank.values, bank.labels, target.values, num_classes=len(class_names), k=k)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.papers import Paper
 
 FACTS_FILE = "card.json"
 
@@ -46,44 +46,6 @@ class ScoreRow:
             raise ValueError(f"{self.name}: {self.top1} lies outside its interval {self.interval}")
         if self.role not in ("model", "baseline", "other"):
             raise ValueError(f"{self.name}: role must be 'model', 'baseline' or 'other', got {self.role!r}")
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A paper whose method was used.
-
-    Attributes:
-        title: as it stands on the paper.
-        url: of its page on arXiv.
-        authors: "First Last and First Last", as BibTeX has it; empty where the card should cite by link alone.
-        year: of the first version.
-
-    Example:
-        >>> print(Paper("A Title", "https://arxiv.org/abs/2008.00261", "Ada Lovelace and Alan Turing", 2020).bibtex)
-        @misc{lovelace2020title,
-          title         = {A Title},
-          author        = {Ada Lovelace and Alan Turing},
-          year          = {2020},
-          eprint        = {2008.00261},
-          archivePrefix = {arXiv}
-        }
-    """
-
-    title: str
-    url: str
-    authors: str = ""
-    year: int | None = None
-
-    @property
-    def bibtex(self) -> str:
-        """The entry for a bibliography; its key is surname, year, and the first longer word of the title."""
-        surname = self.authors.split(" and ")[0].split()[-1]
-        word = next(word for word in re.findall(r"[a-z]+", self.title.lower()) if len(word) > 2)
-        key = f"{surname.lower()}{self.year}{word}"
-        rows = {"title": self.title, "author": self.authors, "year": self.year}
-        rows |= {"eprint": self.url.rsplit("/", 1)[-1], "archivePrefix": "arXiv"}
-        body = ",\n".join(f"  {name:<13} = {{{value}}}" for name, value in rows.items())
-        return f"@misc{{{key},\n{body}\n}}"
 
 
 @dataclass

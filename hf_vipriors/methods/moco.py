@@ -9,19 +9,39 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from ..losses import chance_level, margin_info_nce
 from ..models import VipriorsModel
-from .base import Method, MethodOutput, Progress
+from ..options import Default
+from ..papers import VIPRIORS, Paper
+from .base import Material, MethodOutput, Progress
 from .distributed import gather, local_rows, shared_permutation, world
-from .key_queue import KeyQueue
+from .key_queue import KeyQueue, resolve_queue_length
+from .options import ContrastiveOptions, FeatureOptions, MomentumOptions, QueueOptions, not_given
+from .pretraining import LabelFreeMethod
+
+MOCO_V2 = Paper(
+    "Improved Baselines with Momentum Contrastive Learning",
+    "https://arxiv.org/abs/2003.04297",
+    "Xinlei Chen and Haoqi Fan and Ross Girshick and Kaiming He",
+    2020,
+)
 
 
-class MoCo(Method):
+@dataclass
+class MoCoOptions(ContrastiveOptions, QueueOptions, MomentumOptions, FeatureOptions):
+    """What MoCo reads."""
+
+
+class MoCo(LabelFreeMethod):
     r"""Query encoder, momentum encoder and queue.
 
     :math:`\theta_k \leftarrow a\,\theta_k + (1 - a)\,\theta_q` after each optimizer step; keys enter the queue
@@ -43,6 +63,35 @@ class MoCo(Method):
     Raises:
         ValueError: when the model has no projector or the queue is empty.
     """
+
+    name, job = "moco", "teacher"
+    summary = "momentum encoder, queue, margin"
+    options = MoCoOptions
+    papers = (VIPRIORS, MOCO_V2)
+    parts_shown = {"positive_cosine": "cos+"}
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        return not_given(args, "moco [2008.00261]", margin=0.4, projector_batch_norm=False)
+
+    @classmethod
+    def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
+        otherwise = f"use {'--method' if args.method == cls.name else '--contrast'} simclr"
+        return resolve_queue_length(args, images, otherwise=otherwise)
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> MoCo:
+        (model,) = networks
+        return cls(
+            model,
+            queue_length=args.queue_length,
+            temperature=args.temperature,
+            margin=args.margin,
+            momentum=args.encoder_momentum,
+            momentum_end=args.encoder_momentum_end,
+            batchnorm_splits=args.batchnorm_splits,
+            instance_aware=args.instance_aware,
+        )
 
     def __init__(
         self,

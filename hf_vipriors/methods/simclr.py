@@ -6,17 +6,38 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from ..losses import chance_level, nt_xent
 from ..models import VipriorsModel
-from .base import Method, MethodOutput
+from ..options import Default
+from ..papers import VIPRIORS, Paper
+from .base import Material, MethodOutput
 from .distributed import gather_with_gradient
+from .options import ContrastiveOptions, FeatureOptions, not_given
+from .pretraining import LabelFreeMethod
+
+SIMCLR = Paper(
+    "A Simple Framework for Contrastive Learning of Visual Representations",
+    "https://arxiv.org/abs/2002.05709",
+    "Ting Chen and Simon Kornblith and Mohammad Norouzi and Geoffrey Hinton",
+    2020,
+)
 
 
-class SimCLR(Method):
+@dataclass
+class SimCLROptions(ContrastiveOptions, FeatureOptions):
+    """What SimCLR reads."""
+
+
+class SimCLR(LabelFreeMethod):
     """Both views through one encoder, NT-Xent over the global batch.
 
     Args:
@@ -27,6 +48,21 @@ class SimCLR(Method):
     Raises:
         ValueError: when the model has no projector.
     """
+
+    name, job = "simclr", "teacher"
+    summary = "in-batch negatives"
+    options = SimCLROptions
+    papers = (SIMCLR, VIPRIORS)
+    parts_shown = {"positive_cosine": "cos+"}
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        return not_given(args, "simclr [2002.05709]", margin=0.0, projector_batch_norm=True)
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> SimCLR:
+        (model,) = networks
+        return cls(model, temperature=args.temperature, margin=args.margin)
 
     def __init__(self, model: VipriorsModel, *, temperature: float = 0.2, margin: float = 0.0):
         super().__init__()

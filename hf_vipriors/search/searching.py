@@ -35,9 +35,7 @@ _NOT_OF_A_TRIAL = {"trials", "search_space", "settings_of", "corruptions"}
 
 
 @holding_output_dir
-def train_student(
-    data: DataArguments, given: StudentArguments, splits: ImageSplits | None = None
-) -> RunResult:
+def train_student(data: DataArguments, given: StudentArguments, splits: ImageSplits | None = None) -> RunResult:
     """Train a student, with ``trials`` after a search for its settings, with ``settings_of`` by those of another run.
 
     Args:
@@ -113,9 +111,7 @@ def run_search(
     return found, first
 
 
-def search_trainer(
-    space: SearchSpace, args: StudentArguments, first: Setup, teacher: Teacher | None
-) -> SearchTrainer:
+def search_trainer(space: SearchSpace, args: StudentArguments, first: Setup, teacher: Teacher | None) -> SearchTrainer:
     """The trainer of all trials, each set up as a run that counts is."""
     data, splits, stores, given = first.data, first.splits, first.stores, first.given
 

@@ -12,8 +12,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import optuna
 
 from ..errors import InputError
+from ..options import unknown_option
 from ..shipped import find_recipe, recipes
-from ..training.arguments import RunArguments, unknown_option
+from ..training.arguments import RunArguments
 from ..training.run_identity import influences
 from ..training.student_arguments import StudentArguments
 from ..yaml_files import yaml_mapping

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import datasets
-import torch
 from torch.distributed import broadcast
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import datasets
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -16,7 +15,6 @@ from ..errors import InputError
 from ..hub.teachers import Teacher
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from ..models.configuration_vipriors import label_maps
 from .arguments import DataArguments, RunArguments
 from .resolve import resolve
 from .setup import Setup, is_streamed, set_up

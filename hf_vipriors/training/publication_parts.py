@@ -20,13 +20,11 @@ from ..evaluation.features import probabilities
 from ..evaluation.figure_files import to_png
 from ..evaluation.model_figures import learning_curves
 from ..evaluation.statistics import mcnemar, paired_difference_interval
-from ..hub.card_facts import ScoreRow
+from ..hub.card_facts import ScoreRow, read_facts
 from ..hub.native_export import load_native
-from ..hub.onnx_export import OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
-from ..invocation import TRAININGS, command
-from ..hub.card_facts import read_facts
-from ..hub.onnx_export import ONNX_FOLDER
+from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
 from ..hub.publication import Publication, model_publication
+from ..invocation import TRAININGS, command
 from .arguments import DataArguments
 from .cards import dataset_title, score_row, teacher_name
 from .load_images import load_images

@@ -24,6 +24,8 @@ def check_push(args: RunArguments, config: VipriorsConfig, job: str) -> None:
     Raises:
         InputError: see above.
     """
+    if args.hub_model_id is not None and not args.push_to_hub:
+        raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
     if not (args.push_to_hub and args.should_save):
         return
     check_repo_id(args.hub_model_id)

@@ -1,8 +1,8 @@
 """What was given, and what follows from it: batch, workers, learning rate, queue length, evaluation, in one place.
 
 What a person gave stays as it is. :func:`complete` fills what follows from the method and from other options,
-:func:`resolve` also what follows from the data and the number of processes. Both return a copy of the arguments in which
-nothing is missing, and where each value came from; nothing asks later whether a value was a default.
+:func:`resolve` also what follows from the data and the number of processes. Both return a copy of the arguments in
+which nothing is missing, and where each value came from; nothing asks later whether a value was a default.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def complete(given: RunArguments) -> Resolved:
     return found
 
 
-def resolve(
-    given: RunArguments, *, images: int, streamed: bool = False, evaluates: bool = True
-) -> Resolved:
+def resolve(given: RunArguments, *, images: int, streamed: bool = False, evaluates: bool = True) -> Resolved:
     """Fill all that was not given.
 
     Args:

@@ -95,7 +95,9 @@ def summary(metrics: dict[str, Any]) -> str:
     if "test" in metrics:
         low, high = metrics["test"]["interval"]
         split = "validation" if metrics["test_is_validation"] else "test"
-        return f"{split} top-1 {100 * metrics['test']['top1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        return (
+            f"{split} top-1 {100 * metrics['test']['top1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        )
     if "knn" not in metrics:
         return "no labels, so nothing was scored"
     return f"test kNN {100 * metrics['knn']['top1']:.1f} %, linear {100 * metrics['linear']['top1']:.1f} %"

@@ -31,8 +31,6 @@ RUN_FILES = (
 )
 # Folders inside a run's own: the backbone for other programs, the other of two peers.
 PARTS = ("native", "peer")
-# A teacher's self-supervision head lies beside it, with what it was fitted on in its name.
-HEAD = "sskd_head"
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,14 @@ class RunRecord:
     resolved: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: dict[str, str] = field(default_factory=dict)
+
+    def unknown_if_given(self, wanted: Mapping[str, Any]) -> set[str]:
+        """Options of a run of an earlier version that may have been given or filled, where ``wanted`` has none."""
+        if self.resolved:
+            return set()
+        names = {name for name, value in wanted.items() if value is None}
+        automatic = wanted.get("per_device_train_batch_size") == 0
+        return names | {"dataloader_drop_last"} | ({"per_device_train_batch_size"} if automatic else set())
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from ..errors import InputError
+from ..methods.sskd_head import HEAD
 from .arguments import RunArguments
 from .checkpoints import STAGING, damage, newest_checkpoint
 from .output_folder import guard_output_dir, lock_folder, locked_folders, unlock_folders
-from .run_files import HEAD, PARTS, RUN_FILE, RUN_FILES
+from .run_files import PARTS, RUN_FILE, RUN_FILES
 
 P, R = ParamSpec("P"), TypeVar("R")
 YES, NO = ("true", "latest", "yes"), ("none", "false", "no")

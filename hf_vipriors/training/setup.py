@@ -17,6 +17,7 @@ from ..methods import METHODS, Material, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from .arguments import DataArguments, RunArguments
 from .resolve import Resolved, complete, resolve
+from .sharding import is_sharded
 from .stores import Store, evaluation_store, is_streamed, training_store
 from .teacher_checks import check_classifier
 
@@ -32,8 +33,8 @@ class Setup:
         resolved: the same, complete.
         data: which images, and how they wait.
         splits: the images, undecoded.
-        stores: ``"train"``, and where there are labels ``"validation"``, with ``"bank"`` (the labelled images that vote
-            in kNN) for a teacher, with ``"test"`` for a student.
+        stores: ``"train"``, and where there are labels ``"validation"``, with ``"bank"`` (the labelled images that
+            vote in kNN) for a teacher, with ``"test"`` for a student.
         method: what is trained.
         views: what turns stored images into its input.
         repeatable: whether it can be made anew from the arguments and images alone.
@@ -71,6 +72,7 @@ def set_up(
     teacher: Teacher | None = None,
     network: PreTrainedModel | None = None,
     stores: dict[str, Store] | None = None,
+    images: int | None = None,
 ) -> Setup:
     """Networks, stores, arguments and method, in the order in which the seed is spent.
 
@@ -80,6 +82,7 @@ def set_up(
         teacher: already loaded; None: the one that the arguments name.
         network: to train in place of the one that the arguments describe.
         stores: already decoded for this size of image.
+        images: how many the arguments follow from, where the stores hold a sample of them.
 
     Raises:
         InputError: on whatever cannot work; nothing has been written.
@@ -87,6 +90,10 @@ def set_up(
     args, kind = complete(given).args, METHODS[given.method]
     if kind.job == "student" and stores is None and "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
+    if kind.prepare is not Method.prepare and is_sharded(given):
+        raise InputError(
+            f"--method {given.method} fits a head before the student, which FSDP would shard: run it without FSDP"
+        )
     if teacher is None:
         teacher = load_named_teacher(given)
     seed_everything(args)  # whatever loading a teacher drew, the networks start from the seed
@@ -101,7 +108,8 @@ def set_up(
     if stores is None:
         stores = decode_images(splits, networks[0].config, args, data)
     train = stores["train"]
-    resolved = resolve(given, images=len(train), streamed=is_streamed(train), evaluates="validation" in stores)
+    count = len(train) if images is None else images
+    resolved = resolve(given, images=count, streamed=is_streamed(train), evaluates="validation" in stores)
     log_resolved(resolved)
     method = kind.build(networks, resolved.args, Material(len(train), train.labels, teachers))
     views = kind.views(resolved.args, networks[0].config)

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 class SharingTrainer(Trainer):
     """``save_model``, ``create_model_card`` and ``push_to_hub`` with the contract of ``transformers.Trainer``.
 
-    What is shared is the model to deploy: of a teacher a :class:`VipriorsModel`, of a student the native checkpoint that
-    ``pipeline("image-classification")`` and timm load without this package.
+    What is shared is the model to deploy: of a teacher a :class:`VipriorsModel`, of a student the native checkpoint
+    that ``pipeline("image-classification")`` and timm load without this package.
     """
 
     setup: Setup

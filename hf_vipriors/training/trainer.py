@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import datasets
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -42,6 +41,11 @@ from .stores import Store
 
 logger = logging.getLogger(__name__)
 ARGUMENTS = "training_args.json"
+# What a training beside the run takes over from it.
+SHARED_BESIDE = (
+    "per_device_train_batch_size", "dataloader_drop_last", "dataloader_num_workers", "disable_tqdm", "seed", "bf16",
+    "fp16", "use_cpu",
+)  # fmt: skip
 
 
 class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, ShardedTrainer):
@@ -176,19 +180,19 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, Sharded
         with freed_memory_kept(self.args.device):
             return super().train(resume_from_checkpoint, **options)
 
-    def train_beside(self, method: Method, views: nn.Module, args: RunArguments) -> None:
+    def train_beside(self, method: Method, views: nn.Module, options: dict[str, Any]) -> None:
         """Train another method on the same images before the own one, which then starts from its seed again.
 
         Args:
             method, views: what is trained, in place.
-            args: complete; see :meth:`hf_vipriors.methods.Method.prepare`.
+            options: of :class:`RunArguments`; devices, batch and seed are the run's.
         """
+        args = RunArguments(**options, **{name: getattr(self.args, name) for name in SHARED_BESIDE})
+        stores = {"train": self.setup.stores["train"]}
         setup = dataclasses.replace(
-            self.setup, given=args, resolved=Resolved(args), method=method, views=views,
-            stores={"train": self.setup.stores["train"]},
-        )  # fmt: skip
+            self.setup, given=args, resolved=Resolved(args), method=method, views=views, stores=stores
+        )
         type(self)(setup=setup).train()
-        self.accelerator.wait_for_everyone()
         seed_everything(self.args)
 
     # Search

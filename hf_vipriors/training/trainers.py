@@ -24,8 +24,8 @@ class TeacherTrainer(MethodTrainer):
     """Training without labels: phase 1, SEED and DoGo.
 
     An evaluation is an online weighted kNN: labelled training images vote for each validation image; beside it the
-    spread and the effective rank of the features, in which a collapse shows before it shows anywhere else. Arguments as
-    in :class:`MethodTrainer`, with :class:`TeacherArguments` or :class:`PretrainArguments`.
+    spread and the effective rank of the features, in which a collapse shows before it shows anywhere else. Arguments
+    as in :class:`MethodTrainer`, with :class:`TeacherArguments` or :class:`PretrainArguments`.
 
     Example:
         >>> import tempfile
