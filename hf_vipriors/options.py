@@ -18,6 +18,23 @@ class Default:
     source: str
 
 
+class Help(str):
+    """The help of an option, with what else is known of it.
+
+    ``HfArgumentParser`` passes all metadata of a field on to argparse, which knows none of these; so they go with the
+    text, and the dataclasses stay usable with any parser.
+
+    Attributes:
+        low, high, open_low, choices, on_card: see :func:`option`.
+    """
+
+    low: float | None = None
+    high: float = float("inf")
+    open_low: bool = False
+    choices: Sequence[str] | None = None
+    on_card: bool = True
+
+
 def option(
     default: Any,
     help: str,
@@ -37,19 +54,19 @@ def option(
         choices: the words that are allowed.
         on_card: whether a card lists it among the settings of a method that reads it.
     """
-    limits = {"low": low, "high": high, "open_low": open_low, "choices": choices, "on_card": on_card}
-    metadata = {"help": help, **limits}
+    text = Help(help)
+    text.low, text.high, text.open_low, text.choices, text.on_card = low, high, open_low, choices, on_card
+    metadata = {"help": text}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def check_options(options: Any, names: Iterable[str] | None = None) -> None:
+def check_options(options: Any) -> None:
     """Hold every option of a dataclass that has a value against its bounds and choices.
 
     Args:
         options: a dataclass.
-        names: of the fields to look at; None: all.
 
     Raises:
         InputError: naming the option, what it is and what it must be.
@@ -64,15 +81,14 @@ def check_options(options: Any, names: Iterable[str] | None = None) -> None:
         ...
         hf_vipriors.errors.InputError: --margin is 3: it must be at least 0 and at most 1.99
     """
-    wanted = None if names is None else set(names)
     for each in fields(options):
-        value, limits = getattr(options, each.name), each.metadata
-        if value is None or (wanted is not None and each.name not in wanted):
+        value, text = getattr(options, each.name), each.metadata.get("help")
+        if value is None or not isinstance(text, Help):
             continue
-        if limits.get("choices") is not None:
-            check_choice(value, limits["choices"], each.name)
-        if limits.get("low") is not None:
-            check_range(value, each.name, limits["low"], limits["high"], open_low=limits["open_low"])
+        if text.choices is not None:
+            check_choice(value, text.choices, each.name)
+        if text.low is not None:
+            check_range(value, each.name, text.low, text.high, open_low=text.open_low)
 
 
 def parsed_mapping(text: str | dict | None, flag: str) -> dict:

@@ -29,26 +29,26 @@ JOBS = {
     "quickstart": Job(
         "commands.quickstart", "Everything once on the images that ship with the package; twelve minutes."
     ),
-    "advise": Job("advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
+    "advise": Job("commands.advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
     "teacher": Job(
-        "teacher",
+        "cli.teacher",
         "Phase 1: learn from images without labels.",
         "--config image_folder_teacher --data_dir photos",
     ),
     "student": Job(
-        "student",
+        "cli.student",
         "Phase 2: a classifier, from a teacher or from labels alone.",
         "--config image_folder_student --data_dir photos --teacher outputs/teacher",
     ),
-    "evaluate": Job("evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
+    "evaluate": Job("commands.evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
     "push": Job(
         "commands.push_to_hub", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"
     ),
     "pretrain": Job(
-        "pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"
+        "cli.pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"
     ),
     "import": Job(
-        "import_checkpoint",
+        "commands.import_checkpoint",
         "Turn a published checkpoint into a teacher.",
         "--checkpoint moco_v2_800ep.pth.tar --output_dir outputs/moco_v2",
     ),
@@ -82,8 +82,7 @@ def run_job(name: str, options: Sequence[str]) -> None:
     """Run a job with its options; ``evaluate --advise`` is the older name of ``advise``."""
     if name == "evaluate" and "--advise" in options:
         name, options = "advise", [option for option in options if option != "--advise"]
-    room = "cli" if JOBS[name].module in ("teacher", "student", "pretrain") else "commands"
-    importlib.import_module(f"hf_vipriors.{room}.{JOBS[name].module}").main(options)
+    importlib.import_module(f"hf_vipriors.{JOBS[name].module}").main(options)
 
 
 def run_script(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..methods import settled_queue_length
+from ..methods import resolve_queue_length
 
 # Labelled images per class. The VIPriors challenge has 50 [2008.00261]; below 10 the images chosen decide the result.
 TOO_FEW, FEW, PLENTY = 10, 50, 250
@@ -227,7 +227,7 @@ def _side_reason(facts: Facts, side: int) -> str:
 def _phase_1_settings(pool: int, teacher: dict[str, Any]) -> list[Setting]:
     batch, epochs = teacher["per_device_train_batch_size"], teacher["num_train_epochs"]
     steps = epochs * steps_per_epoch(pool, batch, drop_last=True)
-    queue = settled_queue_length(pool, batch)
+    queue = resolve_queue_length(pool, batch)
     return [
         Setting(
             "phase 1 batch", str(batch), "the default, 128." if batch == 128 else "a quarter of the images at most."

@@ -64,7 +64,7 @@ def trial_setup(given: RunArguments, data: DataArguments, splits: ImageSplits, i
     teacher = None
     if kind.job == "student":
         given = replace(given, teacher=None)
-        if kind.teacher != "start":
+        if kind.teacher_kind != "start":
             teacher = VipriorsForImageClassification(classifier_config(given, splits.class_names, None))
     count = _BATCHES * resolve(given, images=images).args.step_images
     few = {name: sample(found[name], count) for name in ("train", "unlabelled") if name in found}

@@ -141,7 +141,7 @@ def training_arguments(wish: BenchmarkArguments, size: int, steps: int, folder: 
 def random_teacher(wish: BenchmarkArguments, size: int) -> VipriorsModel | VipriorsForImageClassification | None:
     """A teacher with random weights, where the method has one."""
     method = METHODS[wish.method]
-    if method.teacher not in ("features", "classifier"):
+    if method.teacher_kind not in ("features", "classifier"):
         return None
     kind, fields = VipriorsForImageClassification, {}
     if method.job == "pretrain":

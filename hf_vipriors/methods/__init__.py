@@ -18,7 +18,7 @@ from .dogo import DoGo
 from .fitnet import FitNet
 from .fixmatch import FixMatch
 from .kd import KnowledgeDistillation
-from .key_queue import KeyQueue
+from .key_queue import KeyQueue, resolve_queue_length
 from .moco import MoCo
 from .overhaul import OverhaulDistillation
 from .seed import Seed
@@ -97,5 +97,6 @@ __all__ = [
     "method_options",
     "methods_of",
     "option_groups",
+    "resolve_queue_length",
     "self_supervision_head",
 ]

@@ -72,7 +72,7 @@ class Method(nn.Module):
         options: dataclass of its options; the arguments of its job are composed of those of all its methods.
         papers: that a card cites.
         parts_shown: logged part -> its short name in the progress bar.
-        teacher: what ``--teacher`` may be: ``"none"`` (refused), ``"start"`` (where the weights start),
+        teacher_kind: what ``--teacher`` may be: ``"none"`` (refused), ``"start"`` (where the weights start),
             ``"features"`` (any network) or ``"classifier"`` (one of the same classes).
         takes_unlabelled: whether a student's step knows what to do with an image without a label.
         starts_from_teacher: whether a student of the same network goes on from the teacher's weights by default.
@@ -84,7 +84,7 @@ class Method(nn.Module):
     options: ClassVar[type]
     papers: ClassVar[tuple[Paper, ...]] = ()
     parts_shown: ClassVar[Mapping[str, str]] = {}
-    teacher: ClassVar[str] = "none"
+    teacher_kind: ClassVar[str] = "none"
     takes_unlabelled: ClassVar[bool] = False
     starts_from_teacher: ClassVar[bool] = False
 
@@ -146,7 +146,7 @@ class Method(nn.Module):
     @classmethod
     def asks_for_predictions(cls, args: Any) -> str | None:
         """The option that asks for a teacher's predictions, hence for a classifier; None where nothing does."""
-        return f"--method {cls.name}" if cls.teacher == "classifier" else None
+        return f"--method {cls.name}" if cls.teacher_kind == "classifier" else None
 
     def prepare(self, trainer: Any) -> None:
         """What must be trained before the method itself; by ``trainer.train_beside``."""
@@ -199,7 +199,7 @@ def method_options(method: type[Method]) -> tuple[str, ...]:
 
 def card_options(method: type[Method]) -> tuple[str, ...]:
     """Those of them that a card lists among the settings."""
-    shown = {each.name for each in fields(method.options) if each.metadata.get("on_card", True)}
+    shown = {each.name for each in fields(method.options) if each.metadata["help"].on_card}
     return tuple(name for name in method_options(method) if name in shown)
 
 

@@ -65,7 +65,7 @@ class Crd(KnowledgeDistillation):
         ValueError: no image of another class.
     """
 
-    name, teacher = "crd", "features"
+    name, teacher_kind = "crd", "features"
     summary = "contrast of features"
     options = CrdOptions
     papers = (CRD,)

@@ -54,7 +54,7 @@ class FitNet(KnowledgeDistillation):
         classification_weight, kd_weight: default 1 and 0 [1].
     """
 
-    name, teacher = "fitnet", "features"
+    name, teacher_kind = "fitnet", "features"
     summary = "a middle stage"
     options = FitNetOptions
     papers = (FITNETS,)

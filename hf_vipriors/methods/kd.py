@@ -58,7 +58,7 @@ class KnowledgeDistillation(Supervised):
         ValueError: answers are to be distilled from a teacher that gives none for these classes.
     """
 
-    name, teacher = "kd", "classifier"
+    name, teacher_kind = "kd", "classifier"
     summary = "predictions"
     options = KnowledgeDistillationOptions
     papers = (KD,)
@@ -69,7 +69,7 @@ class KnowledgeDistillation(Supervised):
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
         weights = not_given(args, "kd [2006.07114]", classification_weight=0.1, kd_weight=0.9)
-        return super().defaults(args) | (weights if cls.teacher == "classifier" else {})
+        return super().defaults(args) | (weights if cls.teacher_kind == "classifier" else {})
 
     @classmethod
     def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> KnowledgeDistillation:

@@ -61,32 +61,27 @@ class KeyQueue(nn.Module):
 
 
 def resolve_queue_length(
-    args: Any, images: int, *, most: int = 4096, otherwise: str = "use --method simclr"
-) -> dict[str, Default]:
-    """The queue length for a data set, where none was given; a given one is checked.
+    images: int, batch: int, given: int | None = None, *, most: int = 4096, otherwise: str = "use --method simclr"
+) -> int:
+    """The queue length for a data set, or the one given where it can work.
 
-    It is the largest multiple of the batch that is at most min(most, images / 2): a queue as long as the data set
+    By default the largest multiple of the batch that is at most min(most, images / 2): a queue as long as the data set
     holds, for every query, another view of the same image.
 
     Args:
-        args: with ``queue_length``, ``step_images`` (keys that enter at once) and ``instance_aware``.
         images: in the training set.
-        most: the published length. Default 4096 [2008.00261]; SEED has 65536 [2101.04731].
+        batch: global batch, keys that enter at once.
+        given: what was asked for.
         otherwise: what else the user could do, for the error where no queue fits.
-
-    Returns:
-        ``{"queue_length": ...}``; empty where one was given.
+        most: the published length. Default 4096 [2008.00261]; SEED has 65536 [2101.04731].
 
     Raises:
-        InputError: the queue is not smaller than the data set, or no queue fits.
+        InputError: when the queue is not smaller than the data set, or no queue fits.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> args = SimpleNamespace(queue_length=None, step_images=128, instance_aware=True)
-        >>> [resolve_queue_length(args, images)["queue_length"].value for images in (5500, 500, 1_000_000)]
+        >>> [resolve_queue_length(images, 128) for images in (5500, 500, 1_000_000)]
         [2688, 128, 4096]
     """
-    given, batch = args.queue_length, args.step_images
     if given is None:
         length = min(most, images // 2) // batch * batch
         if length == 0:
@@ -94,9 +89,7 @@ def resolve_queue_length(
                 f"{images} images are too few for a queue with batches of {batch}: set "
                 f"--per_device_train_batch_size to {max(1, images // 4)} or less, or {otherwise}"
             )
-        masked = "masked" if args.instance_aware else "NOT masked"
-        source = f"{images} images in batches of {batch}, at most {most}; a query's own image is {masked} in it"
-        return {"queue_length": Default(length, source)}
+        return length
     if given < 1:
         raise InputError(f"--queue_length must be at least 1, got {given}")
     if given >= images:
@@ -104,4 +97,14 @@ def resolve_queue_length(
             f"--queue_length {given} is not smaller than the data set ({images} images): every query would meet its "
             f"own image in it; leave it out, or give at most {max(1, images // 2)}"
         )
-    return {}
+    return given
+
+
+def queue_default(args: Any, images: int, *, most: int = 4096, **options: str) -> dict[str, Default]:
+    """``queue_length`` where it was not given; a given one is checked. For :meth:`Method.data_defaults`."""
+    length = resolve_queue_length(images, args.step_images, args.queue_length, most=most, **options)
+    if args.queue_length is not None:
+        return {}
+    masked = "masked" if args.instance_aware else "NOT masked"
+    source = f"{images} images in batches of {args.step_images}, at most {most}; a query's own image is {masked} in it"
+    return {"queue_length": Default(length, source)}

@@ -24,7 +24,7 @@ from ..options import Default
 from ..papers import VIPRIORS, Paper
 from .base import Material, MethodOutput, Progress
 from .distributed import gather, local_rows, shared_permutation, world
-from .key_queue import KeyQueue, resolve_queue_length
+from .key_queue import KeyQueue, queue_default
 from .options import ContrastiveOptions, FeatureOptions, MomentumOptions, QueueOptions, not_given
 from .pretraining import LabelFreeMethod
 
@@ -77,7 +77,7 @@ class MoCo(LabelFreeMethod):
     @classmethod
     def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
         otherwise = f"use {'--method' if args.method == cls.name else '--contrast'} simclr"
-        return resolve_queue_length(args, images, otherwise=otherwise)
+        return queue_default(args, images, otherwise=otherwise)
 
     @classmethod
     def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> MoCo:

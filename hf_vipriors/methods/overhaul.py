@@ -58,7 +58,7 @@ class OverhaulDistillation(KnowledgeDistillation):
         options: as in :class:`KnowledgeDistillation`.
     """
 
-    name, teacher = "overhaul", "features"
+    name, teacher_kind = "overhaul", "features"
     summary = "features of all stages"
     options = OverhaulOptions
     papers = (VIPRIORS, OVERHAUL)

@@ -22,7 +22,7 @@ from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsMod
 from ..options import Default, option
 from ..papers import Paper
 from .base import FrozenTeacher, Material, MethodOutput, card_options, embedding_dim
-from .key_queue import KeyQueue, resolve_queue_length
+from .key_queue import KeyQueue, queue_default
 from .options import FeatureOptions, MultiCropOptions, QueueOptions, check_crop_scale, not_given
 from .pretraining import LabelFreeMethod, contrastive_views, feature_config
 
@@ -69,7 +69,7 @@ class Seed(LabelFreeMethod):
         ValueError: when the student's projection is not as wide as the teacher's embedding.
     """
 
-    name, job, teacher = "seed", "pretrain", "features"
+    name, job, teacher_kind = "seed", "pretrain", "features"
     summary = "a frozen teacher's similarities"
     options = SeedOptions
     papers = (SEED,)
@@ -81,7 +81,7 @@ class Seed(LabelFreeMethod):
 
     @classmethod
     def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
-        return resolve_queue_length(args, images, most=PUBLISHED_QUEUE, otherwise="give more images")
+        return queue_default(args, images, most=PUBLISHED_QUEUE, otherwise="give more images")
 
     @classmethod
     def check(cls, args: Any) -> None:

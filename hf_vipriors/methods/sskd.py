@@ -109,7 +109,7 @@ class Sskd(Supervised):
         ValueError: a teacher without a classifier for these classes.
     """
 
-    name, teacher = "sskd", "classifier"
+    name, teacher_kind = "sskd", "classifier"
     summary = "predictions and similarities on rotated images"
     options = SskdOptions
     papers = (SSKD,)

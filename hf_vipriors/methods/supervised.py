@@ -48,7 +48,7 @@ class Supervised(Method):
         layer_decay: factor on the learning rate for each layer below the head, as timm counts layers. Default 1.
     """
 
-    name, job, teacher = "supervised", "student", "start"
+    name, job, teacher_kind = "supervised", "student", "start"
     summary = "cross-entropy alone"
     options = LabelOptions
     parts_shown = {"classification": "ce"}
@@ -63,7 +63,7 @@ class Supervised(Method):
     @classmethod
     def check(cls, args: Any) -> None:
         check_crop_scale(args.crop_scale)
-        if cls.teacher == "start":
+        if cls.teacher_kind == "start":
             if args.kd_weight:
                 raise InputError("--kd_weight needs a method with a teacher's predictions: --method kd")
             if args.classification_weight != 1:

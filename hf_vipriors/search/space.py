@@ -10,11 +10,11 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import optuna
+from transformers import TrainingArguments
 
 from ..errors import InputError
 from ..options import unknown_option
 from ..shipped import find_recipe, recipes
-from ..training.arguments import RunArguments
 from ..training.run_identity import influences
 from ..training.student_arguments import StudentArguments
 from ..yaml_files import yaml_mapping
@@ -33,7 +33,8 @@ BOUNDS = {"low", "high", "log"}
 @cache
 def searchable() -> dict[str, Any]:
     """Options that a space may name, with their types."""
-    names = (RunArguments.__annotations__.keys() | StudentArguments.__annotations__.keys()) - FIXED
+    kinds = StudentArguments.__mro__[: StudentArguments.__mro__.index(TrainingArguments)]
+    names = {name for kind in kinds for name in vars(kind).get("__annotations__", {})} - FIXED
     ours = {name for name in names if influences(name)}
     hints = get_type_hints(StudentArguments)
     return {f.name: hints[f.name] for f in fields(StudentArguments) if f.name in ours or f.name in INHERITED}

@@ -186,7 +186,7 @@ def result_facts(
     common = common_facts(setup, metrics)
     if "search" in metrics:
         common["settings"]["settings chosen on validation, of trials"] = metrics["search"]["trials"]
-    teachers = [] if method.teacher == "none" else [args.teacher]
+    teachers = [] if method.teacher_kind == "none" else [args.teacher]
     teachers = [name for name in (*teachers, *(args.more_teachers if method.job == "student" else ())) if name]
     return CardFacts(
         model_name=_model_name(args, folder),

@@ -65,7 +65,7 @@ def setup_from_arguments(
         args, teacher = replace(args, teacher=teacher), None
     if teacher is None:
         check_teacher_given(args)
-    elif METHODS[args.method].teacher == "none":
+    elif METHODS[args.method].teacher_kind == "none":
         raise InputError(f"--method {args.method} has no teacher: leave it out")
     args, network = _network(model, args)
     return set_up(args, data, splits, teacher=_checked_teacher(teacher), network=network, stores=stores)

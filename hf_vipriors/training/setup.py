@@ -126,7 +126,7 @@ def seed_everything(args: RunArguments) -> None:
 
 def load_named_teacher(args: RunArguments) -> Teacher | None:
     """The network that ``teacher`` names, or None."""
-    name = METHODS[args.method].teacher != "none" and args.teacher
+    name = METHODS[args.method].teacher_kind != "none" and args.teacher
     return load_teacher(name, revision=args.teacher_revision) if name else None
 
 

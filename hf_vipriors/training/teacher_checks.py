@@ -22,8 +22,8 @@ def check_teacher_given(args: RunArguments) -> None:
     Raises:
         InputError: naming the method.
     """
-    kind = METHODS[args.method].teacher
-    if args.teacher is None and kind in ("features", "classifier"):
+    kind = METHODS[args.method].teacher_kind
+    if kind in ("features", "classifier") and args.teacher is None:
         what = "a classifier" if kind == "classifier" else "a folder made by phase 1, or timm/NAME"
         raise InputError(f"--method {args.method} needs --teacher ({what})")
 

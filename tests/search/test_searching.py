@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from hf_vipriors.commands import search
 from hf_vipriors.commands.search_checks import check_effect
 from hf_vipriors.commands.train_student import main
-from hf_vipriors.errors import InputError
-from hf_vipriors.training import StudentArguments
 from hf_vipriors.training.search import SearchTrainer
 from hf_vipriors.training.search_space import SearchSpace, tuned_arguments
+
+from hf_vipriors.commands import search
+from hf_vipriors.errors import InputError
+from hf_vipriors.training import StudentArguments
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "search"
 SPACE = {"learning_rate": {"low": 0.01, "high": 0.2, "log": True}, "label_smoothing": [0.0, 0.2]}

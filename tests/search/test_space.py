@@ -2,10 +2,10 @@ import math
 
 import optuna
 import pytest
+from hf_vipriors.training.search_space import SearchSpace, searchable, tuned_arguments
 
 from hf_vipriors.errors import InputError
 from hf_vipriors.training import StudentArguments
-from hf_vipriors.training.search_space import SearchSpace, searchable, tuned_arguments
 
 SPACE = {
     "learning_rate": {"low": "1e-3", "high": 0.1, "log": True},  # YAML reads 1e-3 as a word

@@ -3,14 +3,14 @@ import json
 import optuna
 import pytest
 import torch
+from hf_vipriors.training.search import JOURNAL, STUDY, SearchTrainer, trial_arguments
+from hf_vipriors.training.search_space import SearchSpace
 from optuna.storages.journal import JournalFileBackend
 
 from hf_vipriors.data import ImageStore
 from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments
-from hf_vipriors.training.search import JOURNAL, STUDY, SearchTrainer, trial_arguments
-from hf_vipriors.training.search_space import SearchSpace
 from hf_vipriors.views import ClassificationViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
