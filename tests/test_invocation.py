@@ -98,7 +98,7 @@ def test_texts_that_name_no_script_of_ours_stay(started):
             "accelerate launch --num_processes 2 -m hf_vipriors student",
         ),
         (["/env/bin/hf-vipriors", "student"], {"processes": 1}, "accelerate launch -m hf_vipriors student"),
-        (["scripts/train_student.py", "--a", "b c"], {"processes": 1}, "accelerate launch scripts/train_student.py --a 'b c'"),
+        (["scripts/evaluate.py", "--a", "b c"], {"processes": 1}, "accelerate launch scripts/evaluate.py --a 'b c'"),
     ],
 )  # fmt: skip
 def test_a_run_goes_on_with_the_command_that_started_it(started, words, launched, expected):
