@@ -187,7 +187,7 @@ class Parser(HfArgumentParser):
             action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
         # What is ours first, what every Trainer has last.
         self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
-        self.usage = "%(prog)s [--config RECIPE.yaml] [--option value ...]"
+        self.usage = "%(prog)s [--config RECIPE] [--option value ...]"
         self.print_help()
         if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
             sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")

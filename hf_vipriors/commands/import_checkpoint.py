@@ -1,6 +1,6 @@
 """Convert a published self-supervised ResNet (MoCo v1 and v2, SimCLR in PyTorch, SwAV) into a teacher folder.
 
-    python -m hf_vipriors.commands.import_checkpoint --checkpoint moco_v2_800ep.pth.tar --output_dir outputs/moco_v2
+    hf-vipriors import --checkpoint moco_v2_800ep.pth.tar --output_dir outputs/moco_v2
 
 Every --teacher option takes the file itself, too; the folder loads faster and needs no pickle.
 """
