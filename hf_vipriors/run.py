@@ -98,7 +98,9 @@ def train(
     """
     check_teacher_given(given)
     resume = resume_point(given)
-    check_output_dir(given, resume)
+    claimed = tuned is not None and tuned.claimed
+    if not claimed:
+        check_output_dir(given, resume)
     teacher = load_named_teacher(given)
     splits = splits or load_images(data)
     setup = set_up(
@@ -108,7 +110,7 @@ def train(
     sums = fingerprint(setup) if given.should_save else {}
     if resume is not None:  # before anything is written, so that a checkpoint of another run is refused in time
         read_method_state(setup.method, resume)
-    if not (tuned is not None and tuned.claimed):
+    if not claimed:
         claim_output_dir(given, resume)
     if given.should_save:
         write_run(COMMANDS[METHODS[given.method].job], data, given, setup.resolved, sums)

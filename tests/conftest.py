@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,48 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+    """What the imports and earlier tests made stays: each training collects garbage, and would search all of it.
+
+    With millions of objects, that took most of the time of tiny trainings.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+NOT_SLOW = "not slow"  # the addopts of pyproject.toml
+SLOW = pytest.StashKey[int]()  # slow tests that were left out, counted in each worker
+
+
+def pytest_deselected(items):
+    """Count the slow tests that ``-m "not slow"`` leaves out; what ``-k`` leaves out is rarely slow alone."""
+    if items and all(item.get_closest_marker("slow") for item in items):
+        config = items[0].config
+        if config.option.markexpr == NOT_SLOW:
+            config.stash[SLOW] = len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """With pytest-xdist the workers count: each collects all tests."""
+    node.config.stash[SLOW] = max(node.config.stash.get(SLOW, 0), getattr(node, "workeroutput", {}).get("slow", 0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """The last line of a run says what it left out."""
+    result = yield
+    gc.unfreeze()
+    config = session.config
+    if (output := getattr(config, "workeroutput", None)) is not None:  # a worker of pytest-xdist
+        output["slow"] = config.stash.get(SLOW, 0)
+    elif left_out := config.stash.get(SLOW, 0):
+        writer = config.get_terminal_writer()
+        writer.line(f"{left_out} slow tests were left out; to run them: uv run --extra test pytest -m slow")
+    return result
 
 
 @pytest.fixture

@@ -80,20 +80,17 @@ def test_what_a_head_says_and_where_the_token_goes(hub_here, repository):
     assert list(Path(constants.HF_HUB_CACHE).glob("*/.no_exist/*/absent.txt"))
 
 
-@pytest.mark.parametrize(
-    ("wanted", "status", "part", "content_range"),
-    [
+def test_parts_of_a_file(hub_here, repository):
+    for wanted, status, part, content_range in (
         ("bytes=2-3", 206, b"te", "bytes 2-3/5"),
         ("bytes=4-", 206, b"s", "bytes 4-4/5"),
         ("bytes=4-9", 206, b"s", "bytes 4-4/5"),
         ("bytes=5-", 416, None, "bytes */5"),
         ("lines=1-", 200, b"notes", None),
-    ],
-)
-def test_parts_of_a_file(hub_here, repository, wanted, status, part, content_range):
-    reply = httpx.get(hf_hub_url(NAME, "sub/notes.txt"), headers={"Range": wanted})
-    assert (reply.status_code, reply.headers.get("Content-Range")) == (status, content_range)
-    assert part is None or reply.content == part
+    ):
+        reply = httpx.get(hf_hub_url(NAME, "sub/notes.txt"), headers={"Range": wanted})
+        assert (reply.status_code, reply.headers.get("Content-Range")) == (status, content_range), wanted
+        assert part is None or reply.content == part, wanted
 
 
 def test_a_space(hub_here):
@@ -117,17 +114,14 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub_here, repository, 
 
 
 @both
-def test_less_than_a_chunk_is_not_kept(hub_here, repository, waits, file):
+def test_what_is_tried_again(hub_here, repository, waits, file):
     """A chunk has 10 MiB: a smaller file begins anew after each cut, six times at most."""
     hub_here.order(CutReply(after=1000), "GET", SOURCE[file], times=6)
     with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
         hf_hub_download(NAME, file)
     assert [access.range for access in hub_here.requests("GET", SOURCE[file])] == [None] * 6
     assert waits == [1] * 5 and not cached_blobs()
-
-
-@both
-def test_too_many_requests_for_the_bytes(hub_here, repository, waits, file):
+    waits.clear()
     hub_here.order(Status(429, retry_after=7), "GET", SOURCE[file])
     assert Path(hf_hub_download(NAME, file)).read_bytes() == FILES[file]
     assert waits == [8]  # what the server asked for, and one
@@ -144,55 +138,41 @@ def test_an_error_of_the_head_is_retried(hub_here, repository, waits, status):
 
 
 @both
-@pytest.mark.parametrize("status", [500, 503])
-def test_an_error_of_the_bytes_is_not_retried(hub_here, repository, waits, file, status):
-    hub_here.order(Status(status, retry_after=7), "GET", SOURCE[file])
-    with pytest.raises(HfHubHTTPError) as error:
-        hf_hub_download(NAME, file)
-    assert error.value.response.status_code == status and not waits and not cached_blobs()
-
-
-@both
-def test_a_reset_connection_is_not_retried(hub_here, repository, waits, file):
-    hub_here.order(CutReply(after=1000, reset=True), "GET", SOURCE[file])
-    with pytest.raises(httpx.ReadError):  # neither OSError nor HfHubHTTPError
-        hf_hub_download(NAME, file)
-    assert not waits and not cached_blobs()
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"), [(CutReply(100), httpx.RemoteProtocolError), (Status(503), None)], ids=str
-)
-def test_a_head_that_fails_with_the_file_in_the_cache(hub_here, repository, waits, fault, error):
-    cached = hf_hub_download(NAME, LARGE)
-    hub_here.order(fault, "HEAD", "/resolve/")
-    if error is None:
-        assert hf_hub_download(NAME, LARGE) == cached
-    else:
-        with pytest.raises(error):  # a cut connection is not taken for a Hub that is down
-            hf_hub_download(NAME, LARGE)
-    assert not waits
-
-
-@both
-def test_a_truncated_file_is_noticed_by_its_length(hub_here, repository, file):
-    hub_here.order(Truncate(to=900), "GET", SOURCE[file])
-    with pytest.raises(OSError, match="Consistency check failed"):
-        hf_hub_download(NAME, file)
-    assert not cached_blobs()
+def test_what_is_not_tried_again(hub_here, repository, waits, file):
+    for fault, error, words in (
+        (Status(500, retry_after=7), HfHubHTTPError, None),
+        (Status(503, retry_after=7), HfHubHTTPError, None),
+        (CutReply(after=1000, reset=True), httpx.ReadError, None),  # neither OSError nor HfHubHTTPError
+        (Truncate(to=900), OSError, "Consistency check failed"),  # noticed by its length
+    ):
+        hub_here.order(fault, "GET", SOURCE[file])
+        with pytest.raises(error, match=words) as refused:
+            hf_hub_download(NAME, file)
+        assert not isinstance(fault, Status) or refused.value.response.status_code == fault.status
+        assert not waits and not cached_blobs(), fault
     assert Path(hf_hub_download(NAME, file)).read_bytes() == FILES[file]
     assert hub_here.requests("GET", SOURCE[file])[-1].range is None  # from the beginning: nothing was kept
 
 
-@pytest.mark.parametrize("fault", [Status(429, retry_after=7), Status(500), Status(503), CutReply()], ids=str)
+def test_a_head_that_fails_with_the_file_in_the_cache(hub_here, repository, waits):
+    cached = hf_hub_download(NAME, LARGE)
+    hub_here.order(Status(503), "HEAD", "/resolve/")
+    assert hf_hub_download(NAME, LARGE) == cached
+    hub_here.order(CutReply(100), "HEAD", "/resolve/")
+    with pytest.raises(httpx.RemoteProtocolError):  # a cut connection is not taken for a Hub that is down
+        hf_hub_download(NAME, LARGE)
+    assert not waits
+
+
 @pytest.mark.parametrize("path", ["/revision/main$", "/tree/"])
-def test_errors_of_the_listing_are_not_retried(hub_here, repository, waits, fault, path):
-    hub_here.order(fault, "GET", path)
-    with pytest.raises((HfHubHTTPError, LocalEntryNotFoundError, httpx.RemoteProtocolError)) as error:
-        snapshot_download(NAME)
-    cut, listing = isinstance(fault, CutReply), path == "/tree/"
-    expected = httpx.RemoteProtocolError if cut else HfHubHTTPError if listing else LocalEntryNotFoundError
-    assert type(error.value) is expected and not waits
+def test_errors_of_the_listing_are_not_retried(hub_here, repository, waits, path):
+    for fault in (Status(429, retry_after=7), Status(500), Status(503), CutReply()):
+        hub_here.order(fault, "GET", path)
+        with pytest.raises((HfHubHTTPError, LocalEntryNotFoundError, httpx.RemoteProtocolError)) as error:
+            snapshot_download(NAME)
+        cut, listing = isinstance(fault, CutReply), path == "/tree/"
+        expected = httpx.RemoteProtocolError if cut else HfHubHTTPError if listing else LocalEntryNotFoundError
+        assert type(error.value) is expected and not waits, fault
     assert read(snapshot_download(NAME)) == FILES
 
 

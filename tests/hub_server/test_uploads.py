@@ -42,31 +42,41 @@ def push(api, tmp_path):
     return lambda: api.upload_folder(repo_id=NAME, folder_path=folder)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def anew(hub):
+    """A Hub as on the first day, in the same place."""
+    hub.log.clear()
+    hub.objects.clear()
+    return hub.add(NAME)
+
+
 @pytest.mark.parametrize("step", RETRIED)
-def test_steps_that_are_tried_again(hub_here, repository, push, waits, step, fault):
-    hub_here.order(fault, STEPS[step][0], step, times=2)
-    assert push().oid == repository.resolve("main").oid and repository.files() == FILES
-    assert waits == ([8, 8] if fault == Status(429, retry_after=7) else [1, 2])
-    assert len(hub_here.requests("POST", COMMIT)) == 1
+def test_steps_that_are_tried_again(hub_here, push, waits, step):
+    for fault in FAULTS:
+        repository = anew(hub_here)
+        waits.clear()
+        hub_here.order(fault, STEPS[step][0], step, times=2)
+        assert push().oid == repository.resolve("main").oid and repository.files() == FILES, fault
+        assert waits == ([8, 8] if fault == Status(429, retry_after=7) else [1, 2]), fault
+        assert len(hub_here.requests("POST", COMMIT)) == 1, fault
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
 @pytest.mark.parametrize("step", [step for step in STEPS if step not in RETRIED])
-def test_steps_that_are_not(hub_here, repository, push, waits, step, fault):
-    before = repository.resolve("main").oid
-    hub_here.order(fault, STEPS[step][0], step)
-    # A refusal by validate-yaml of another status than 400 is an HfHubHTTPError too, not a ValueError.
-    with pytest.raises(httpx.RemoteProtocolError if isinstance(fault, CutReply) else HfHubHTTPError):
+def test_steps_that_are_not(hub_here, push, waits, step):
+    for fault in FAULTS:
+        repository = anew(hub_here)
+        before = repository.resolve("main").oid
+        hub_here.order(fault, STEPS[step][0], step)
+        # A refusal by validate-yaml of another status than 400 is an HfHubHTTPError too, not a ValueError.
+        with pytest.raises(httpx.RemoteProtocolError if isinstance(fault, CutReply) else HfHubHTTPError):
+            push()
+        assert not waits and len(hub_here.requests("POST", step)) == 1, fault
+        done = step == COMMIT and isinstance(fault, CutReply)
+        assert (repository.resolve("main").oid == before) is not done, fault
+        # Once more by hand: what was uploaded is not uploaded again, and what was committed is not committed again.
         push()
-    assert not waits and len(hub_here.requests("POST", step)) == 1
-    done = step == COMMIT and isinstance(fault, CutReply)
-    assert (repository.resolve("main").oid == before) is not done
-    # Once more by hand: what was uploaded is not uploaded again, and what was committed is not committed again.
-    push()
-    assert repository.files() == FILES and len(repository.history()) == 2
-    assert len(hub_here.requests("PUT", "^/lfs/")) == 1
-    assert len(hub_here.requests("POST", COMMIT)) == (1 if done or step != COMMIT else 2)
+        assert repository.files() == FILES and len(repository.history()) == 2, fault
+        assert len(hub_here.requests("PUT", "^/lfs/")) == 1, fault
+        assert len(hub_here.requests("POST", COMMIT)) == (1 if done or step != COMMIT else 2), fault
 
 
 def test_five_retries_and_no_more(hub_here, repository, push, waits):
@@ -104,24 +114,21 @@ def test_a_commit_whose_answer_is_lost(hub_here, api, repository, after):
             api.create_commit(NAME, [CommitOperationAdd("b.txt", b"b")], **options)
 
 
-@pytest.mark.parametrize("status", [429, 500])
-@pytest.mark.parametrize(
-    ("method", "path", "call"),
-    [
-        ("GET", "/whoami-v2$", lambda api: api.whoami()),
-        ("POST", "/repos/create$", lambda api: api.create_repo("owner/new", exist_ok=True)),
-        ("GET", f"/models/{NAME}$", lambda api: api.model_info(NAME)),
-        ("GET", "/refs$", lambda api: api.list_repo_refs(NAME)),
-        ("GET", "/commits/main$", lambda api: api.list_repo_commits(NAME)),
-        ("GET", "/tree/main$", lambda api: api.list_repo_files(NAME)),
-        ("POST", "/paths-info/main$", lambda api: api.get_paths_info(NAME, "a.txt")),
-        ("POST", "/branch/b$", lambda api: api.create_branch(NAME, branch="b", exist_ok=True)),
-        ("POST", "/tag/main$", lambda api: api.create_tag(NAME, tag="t", exist_ok=True)),
-    ],
-)
-def test_calls_that_are_not_tried_again(hub_here, api, repository, waits, method, path, call, status):
-    hub_here.order(Status(status, retry_after=7), method, path)
-    with pytest.raises(HfHubHTTPError) as error:
-        call(api)
-    assert error.value.response.status_code == status and not waits
-    call(api)
+def test_calls_that_are_not_tried_again(hub_here, api, repository, waits):
+    for method, path, call in (
+        ("GET", "/whoami-v2$", lambda: api.whoami()),
+        ("POST", "/repos/create$", lambda: api.create_repo("owner/new", exist_ok=True)),
+        ("GET", f"/models/{NAME}$", lambda: api.model_info(NAME)),
+        ("GET", "/refs$", lambda: api.list_repo_refs(NAME)),
+        ("GET", "/commits/main$", lambda: api.list_repo_commits(NAME)),
+        ("GET", "/tree/main$", lambda: api.list_repo_files(NAME)),
+        ("POST", "/paths-info/main$", lambda: api.get_paths_info(NAME, "a.txt")),
+        ("POST", "/branch/b$", lambda: api.create_branch(NAME, branch="b", exist_ok=True)),
+        ("POST", "/tag/main$", lambda: api.create_tag(NAME, tag="t", exist_ok=True)),
+    ):
+        for status in (429, 500):
+            hub_here.order(Status(status, retry_after=7), method, path)
+            with pytest.raises(HfHubHTTPError) as error:
+                call()
+            assert error.value.response.status_code == status and not waits, (method, path)
+        call()

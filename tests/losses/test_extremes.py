@@ -5,6 +5,7 @@ a value be off, and a softmax, beside a relative 1e-5. Gradients are compared in
 row x is 1 / (T |x|). What comes back in half precision may be off by its rounding on top.
 """
 
+import itertools
 import math
 
 import pytest
@@ -186,10 +187,27 @@ def embeddings(case, batch=4, width=16):
     }[case]()
 
 
+def all_of(**grid):
+    """One test of each precision for all combinations of ``grid``: it lists every one that fails."""
+
+    def sweep(check):
+        @pytest.mark.parametrize(("precision", "autocast"), PRECISIONS)
+        def test(precision, autocast):
+            failed = []
+            for values in itertools.product(*grid.values()):
+                try:
+                    check(precision=precision, autocast=autocast, **dict(zip(grid, values, strict=True)))
+                except AssertionError as error:
+                    failed.append(f"{values}: {error}")
+            assert not failed, "\n".join(failed)
+
+        return test
+
+    return sweep
+
+
 CASES = ["identical views", "opposite views", "all alike", "a zero row", "all zero", "norm 1e-6", "norm 1e4"]
 CASES += ["norms from 0 to 1e4"]
-extreme = pytest.mark.parametrize("case", CASES)
-precise = pytest.mark.parametrize(("precision", "autocast"), PRECISIONS)
 
 
 def queue_of(one, count):
@@ -199,26 +217,21 @@ def queue_of(one, count):
     return queue
 
 
-@extreme
-@precise
-@pytest.mark.parametrize("temperature", [0.01, 0.2])
-def test_margin_info_nce(case, precision, autocast, temperature):
-    for batch in (4, 1):
-        one, two = embeddings(case, batch)
-        compare(
-            lambda *each: margin_info_nce(*each, temperature=temperature),
-            lambda *each: moco_formula(*each, temperature=temperature),
-            (one, two, queue_of(one, 12)),
-            precision,
-            autocast,
-            value_off=1e-6 / temperature,
-            gradient_off=of_rows(temperature),
-        )
+@all_of(case=CASES, temperature=[0.01, 0.2], batch=[4, 1])
+def test_margin_info_nce(case, batch, precision, autocast, temperature):
+    one, two = embeddings(case, batch)
+    compare(
+        lambda *each: margin_info_nce(*each, temperature=temperature),
+        lambda *each: moco_formula(*each, temperature=temperature),
+        (one, two, queue_of(one, 12)),
+        precision,
+        autocast,
+        value_off=1e-6 / temperature,
+        gradient_off=of_rows(temperature),
+    )
 
 
-@extreme
-@precise
-@pytest.mark.parametrize("temperature", [0.01, 0.5])
+@all_of(case=CASES, temperature=[0.01, 0.5])
 def test_nt_xent(case, precision, autocast, temperature):
     compare(
         lambda *each: nt_xent(*each, temperature=temperature),
@@ -231,29 +244,25 @@ def test_nt_xent(case, precision, autocast, temperature):
     )
 
 
-@extreme
-@precise
-@pytest.mark.parametrize(("student_temperature", "teacher_temperature"), [(0.2, 0.01), (0.01, 0.07), (0.2, 1e-4)])
-def test_seed(case, precision, autocast, student_temperature, teacher_temperature):
+@all_of(case=CASES, temperatures=[(0.2, 0.01), (0.01, 0.07), (0.2, 1e-4)], batch=[4, 1])
+def test_seed(case, batch, precision, autocast, temperatures):
     """T 1e-4 is the published program's: there two keys that float64 tells apart by 1e-7 are one in float32."""
+    student_temperature, teacher_temperature = temperatures
     options = {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
     softest = min(student_temperature, teacher_temperature)
-    for batch in (4, 1):
-        one, two = embeddings(case, batch)
-        compare(
-            lambda *each: seed(*each, **options),
-            lambda *each: seed_formula(*each, **options),
-            (one, two, queue_of(two, 12)),
-            precision,
-            autocast,
-            value_off=1e-6 / softest,
-            gradient_off=lambda rows: of_rows(student_temperature)(rows) * student_temperature / softest,
-        )
+    one, two = embeddings(case, batch)
+    compare(
+        lambda *each: seed(*each, **options),
+        lambda *each: seed_formula(*each, **options),
+        (one, two, queue_of(two, 12)),
+        precision,
+        autocast,
+        value_off=1e-6 / softest,
+        gradient_off=lambda rows: of_rows(student_temperature)(rows) * student_temperature / softest,
+    )
 
 
-@extreme
-@precise
-@pytest.mark.parametrize("temperature", [0.01, 0.1])
+@all_of(case=CASES, temperature=[0.01, 0.1])
 def test_dogo(case, precision, autocast, temperature):
     one, two = embeddings(case)
     compare(
@@ -267,26 +276,23 @@ def test_dogo(case, precision, autocast, temperature):
     )
 
 
-@extreme
-@precise
-@pytest.mark.parametrize(("temperature", "normaliser"), [(0.01, 1.0), (0.07, 1e6)])
-def test_crd(case, precision, autocast, temperature, normaliser):
+@all_of(case=CASES, scale=[(0.01, 1.0), (0.07, 1e6)], batch=[4, 1])
+def test_crd(case, batch, precision, autocast, scale):
+    temperature, normaliser = scale
     options = {"images": 50, "temperature": temperature, "normaliser": normaliser}
-    for batch in (4, 1):
-        one, two = embeddings(case, batch)
-        compare(
-            lambda *each: crd(*each, **options),
-            lambda *each: crd_formula(*each, **options),
-            (one, two, torch.stack([queue_of(one, 6) for _ in range(batch)])),
-            precision,
-            autocast,
-            value_off=1e-6 / temperature,
-            gradient_off=of_rows(temperature),
-        )
+    one, two = embeddings(case, batch)
+    compare(
+        lambda *each: crd(*each, **options),
+        lambda *each: crd_formula(*each, **options),
+        (one, two, torch.stack([queue_of(one, 6) for _ in range(batch)])),
+        precision,
+        autocast,
+        value_off=1e-6 / temperature,
+        gradient_off=of_rows(temperature),
+    )
 
 
-@extreme
-@precise
+@all_of(case=CASES)
 def test_crd_normaliser(case, precision, autocast):
     one, two = (each.to(precision) for each in embeddings(case))
     negatives = torch.stack([queue_of(one, 6)] * 4).to(precision)
@@ -298,8 +304,7 @@ def test_crd_normaliser(case, precision, autocast):
     assert got.dtype == torch.float32 and got.item() == pytest.approx(want.item(), rel=1e-4)
 
 
-@extreme
-@precise
+@all_of(case=CASES)
 def test_pretext(case, precision, autocast):
     one, two = embeddings(case, 8)
     compare(
@@ -361,10 +366,7 @@ def logits_of(case):
 LOGITS = ["equal", "all alike", "1e4 apart", "-1e4", "around 1e4", "of size 1e4"]
 
 
-@pytest.mark.parametrize("case", LOGITS)
-@precise
-@pytest.mark.parametrize("temperature", [0.01, 1.0, 4.0])
-@pytest.mark.parametrize("batch", [8, 1])
+@all_of(case=LOGITS, temperature=[0.01, 1.0, 4.0], batch=[8, 1])
 def test_kd(case, precision, autocast, temperature, batch):
     compare(
         lambda *each: kd(*each, temperature=temperature),
@@ -378,10 +380,9 @@ def test_kd(case, precision, autocast, temperature, batch):
 
 
 # Each with its own extreme: all pairs would tell nothing more.
-@pytest.mark.parametrize(("case", "projections"), zip(2 * LOGITS, 2 * CASES, strict=False))
-@precise
-@pytest.mark.parametrize("temperatures", [(4.0, 4.0, 0.5), (0.01, 0.01, 0.01)])
-def test_sskd(case, projections, precision, autocast, temperatures):
+@all_of(cases=list(zip(2 * LOGITS, 2 * CASES, strict=False)), temperatures=[(4.0, 4.0, 0.5), (0.01, 0.01, 0.01)])
+def test_sskd(cases, precision, autocast, temperatures):
+    case, projections = cases
     (student_logits, teacher_logits), (one, two) = logits_of(case), embeddings(projections, 8)
     labels, kept = torch.tensor([1, 3]), []
 
@@ -402,9 +403,7 @@ def test_sskd(case, projections, precision, autocast, temperatures):
     )
 
 
-@precise
-@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
-@pytest.mark.parametrize("batch", [3, 1])
+@all_of(size=[1e-6, 1.0, 1e4], batch=[3, 1])
 def test_partial_l2(precision, autocast, size, batch):
     generator = torch.Generator().manual_seed(6)
     student, teacher = (size * torch.randn(batch, 4, 5, 5, generator=generator) for _ in range(2))
@@ -421,9 +420,7 @@ def test_partial_l2(precision, autocast, size, batch):
     )
 
 
-@precise
-@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
-@pytest.mark.parametrize("batch", [3, 1])
+@all_of(size=[1e-6, 1.0, 1e4], batch=[3, 1])
 def test_fitnet(precision, autocast, size, batch):
     generator = torch.Generator().manual_seed(7)
     student, teacher = (size * torch.randn(batch, 4, 5, 5, generator=generator) for _ in range(2))
