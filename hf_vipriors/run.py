@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from .data import ImageSplits
 from .evaluation.answers import write_answers
+from .files import write_json
 from .hub.card_facts import CardFacts
 from .methods import METHODS
 from .training import DataArguments, RunArguments, StudentTrainer, TeacherTrainer
@@ -20,9 +21,9 @@ from .training.checkpoints import read_method_state
 from .training.fingerprint import fingerprint, fingerprint_line
 from .training.leaks import look_for_leaks
 from .training.load_images import load_images
-from .training.push import check_push, push_result
+from .training.push_result import check_push, push_result
 from .training.results import summary, test_results
-from .training.run_files import METRICS_FILE, write_json, write_run
+from .training.run_files import METRICS_FILE, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point
 from .training.setup import Setup, load_named_teacher, set_up
 from .training.stores import Store

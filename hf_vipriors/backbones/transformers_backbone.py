@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 
 class Features(NamedTuple):

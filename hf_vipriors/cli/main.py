@@ -27,9 +27,9 @@ class Job:
 # In the order in which a newcomer meets them.
 JOBS = {
     "quickstart": Job(
-        "commands.quickstart", "Everything once on the images that ship with the package; twelve minutes."
+        "experiments.quickstart", "Everything once on the images that ship with the package; twelve minutes."
     ),
-    "advise": Job("commands.advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
+    "advise": Job("advice.advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
     "teacher": Job(
         "cli.teacher",
         "Phase 1: learn from images without labels.",
@@ -40,23 +40,21 @@ JOBS = {
         "Phase 2: a classifier, from a teacher or from labels alone.",
         "--config image_folder_student --data_dir photos --teacher outputs/teacher",
     ),
-    "evaluate": Job("commands.evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
-    "push": Job(
-        "commands.push_to_hub", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"
-    ),
+    "evaluate": Job("scoring.evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
+    "push": Job("cli.push", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"),
     "pretrain": Job(
         "cli.pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"
     ),
     "import": Job(
-        "commands.import_checkpoint",
+        "cli.convert",
         "Turn a published checkpoint into a teacher.",
         "--checkpoint moco_v2_800ep.pth.tar --output_dir outputs/moco_v2",
     ),
     "reproduce": Job(
-        "commands.reproduce", "Every run of a table of results, several seeds each.", "--table relatives"
+        "experiments.reproduce", "Every run of a table of results, several seeds each.", "--table relatives"
     ),
     "benchmark": Job(
-        "commands.benchmark", "How close training comes to what this machine can do.", "--image_sizes 32 64"
+        "benchmark.benchmark", "How close training comes to what this machine can do.", "--image_sizes 32 64"
     ),
 }
 

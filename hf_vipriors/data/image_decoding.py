@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest
 
 # Times as long as wide: of what is longer, the middle is cut out before it is resized.
 _LONGEST = 64

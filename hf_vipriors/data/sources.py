@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from hf_vipriors.data.columns import as_image_column, find_image_column, find_label_column, read_labels, some
-from hf_vipriors.data.fashion import FASHION_VIPRIORS, fashion_files
-from hf_vipriors.data.image_folder import is_hidden, list_image_folder
-from hf_vipriors.data.label_sets import LabelledImages, unify_classes
-from hf_vipriors.data.split_names import SPLITS, canonical_split, split_of_file
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest
+from .columns import as_image_column, find_image_column, find_label_column, read_labels, some
+from .fashion import FASHION_VIPRIORS, fashion_files
+from .image_folder import is_hidden, list_image_folder
+from .label_sets import LabelledImages, unify_classes
+from .split_names import SPLITS, canonical_split, split_of_file
 
 _BUILT_IN = (FASHION_VIPRIORS, "imagefolder", "parquet")
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from hf_vipriors.evaluation.calibration import are_probabilities, calibration_error
-from hf_vipriors.evaluation.metrics import load_metric
-from hf_vipriors.evaluation.statistics import wilson_interval
+from .calibration import are_probabilities, calibration_error
+from .metrics import load_metric
+from .statistics import wilson_interval
 
 Array = torch.Tensor | np.ndarray
 _MOST_CLASSES = 1000  # of which a confusion matrix is kept

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_vipriors.errors import InputError
-from hf_vipriors.papers import Paper
+from ..errors import InputError
+from ..papers import Paper
 
 FACTS_FILE = "card.json"
 

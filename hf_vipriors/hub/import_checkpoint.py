@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.pickled_state import State, listed, read_pickle, state_dict
-from hf_vipriors.models import VipriorsConfig, VipriorsModel
+from ..errors import InputError
+from ..models import VipriorsConfig, VipriorsModel
+from .pickled_state import State, listed, read_pickle, state_dict
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".pth.tar", ".pth", ".pt")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from huggingface_hub import errors as hub_errors
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 # The first that fits; a kind stands before the kinds it inherits from.
 _REASONS = (

@@ -25,11 +25,11 @@ from safetensors import SafetensorError
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperModel
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vipriors.backbones import has_fixed_size, is_ours
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.whole_folder import whole_folder
-from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from hf_vipriors.models.configuration_vipriors import label_maps
+from ..backbones import has_fixed_size, is_ours
+from ..errors import InputError
+from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..models.configuration_vipriors import label_maps
+from .whole_folder import whole_folder
 
 logger = logging.getLogger(__name__)
 # transformers names the tensors of a wrapped network with this prefix when it saves one itself; timm cannot read

@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from hf_vipriors.data import FASHION_VIPRIORS, ResizeCrop, build_store, load_splits
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.load_failures import one_line
-from hf_vipriors.hub.native_export import load_native
-from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
-from hf_vipriors.views import EvaluationView
+from ..data import FASHION_VIPRIORS, ResizeCrop, build_store, load_splits
+from ..errors import InputError
+from ..models import VipriorsConfig, VipriorsForImageClassification
+from ..views import EvaluationView
+from .load_failures import one_line
+from .native_export import load_native
 
 # transformers.js asks for these names; the files are its dtypes "fp32" and "q8".
 ONNX_FOLDER, FLOAT_FILE, INT8_FILE = "onnx", "model.onnx", "model_quantized.onnx"

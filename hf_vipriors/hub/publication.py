@@ -16,13 +16,13 @@ from PIL.Image import Resampling
 from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.card_facts import CardFacts, read_facts
-from hf_vipriors.hub.model_card import student_card, teacher_card
-from hf_vipriors.hub.native_export import load_native
-from hf_vipriors.hub.remote_code import AUTO_MAP, remote_files
-from hf_vipriors.hub.teachers import load_ours
-from hf_vipriors.models import VipriorsConfig
+from ..errors import InputError
+from ..models import VipriorsConfig
+from .card_facts import CardFacts, read_facts
+from .model_card import student_card, teacher_card
+from .native_export import load_native
+from .remote_code import AUTO_MAP, remote_files
+from .teachers import load_ours
 
 CARD = "README.md"
 CURVES = "training_curves.png"

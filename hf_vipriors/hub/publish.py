@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import CONFIG_NAME
 
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.publication import SPACE_IDENTITY, SPACE_MARK, Publication, identity_of
+from ..errors import InputError
+from .publication import SPACE_IDENTITY, SPACE_MARK, Publication, identity_of
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 5

@@ -30,14 +30,14 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.functional import resize, to_pil_image
 from torchvision.utils import make_grid
 
-from hf_vipriors.backbones import is_ours
-from hf_vipriors.data import ImageSplits, ResizeCrop, build_store, collate, decode
-from hf_vipriors.data.columns import label_array, some
-from hf_vipriors.errors import InputError, check_range
-from hf_vipriors.hub.native_export import load_native
-from hf_vipriors.hub.publication import check_repo_id
-from hf_vipriors.models import VipriorsForImageClassification
-from hf_vipriors.views import EvaluationView
+from ..backbones import is_ours
+from ..data import ImageSplits, ResizeCrop, build_store, collate, decode
+from ..data.columns import label_array, some
+from ..errors import InputError, check_range
+from ..models import VipriorsForImageClassification
+from ..views import EvaluationView
+from .native_export import load_native
+from .publication import check_repo_id
 
 GRADIO = "6.31.0"
 PYTHON = "3.11"

@@ -25,13 +25,9 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vipriors.backbones import TransformersBackbone
-from hf_vipriors.errors import InputError, nearest
-from hf_vipriors.hub.embedded import FASHION_TEACHER, embedded_teacher
-from hf_vipriors.hub.import_checkpoint import SUFFIXES, import_checkpoint, listed
-from hf_vipriors.hub.load_failures import one_line
-from hf_vipriors.hub.native_export import load_native
-from hf_vipriors.models import (
+from ..backbones import TransformersBackbone
+from ..errors import InputError, nearest
+from ..models import (
     ExternalForImageClassification,
     ExternalModel,
     VipriorsConfig,
@@ -39,7 +35,11 @@ from hf_vipriors.models import (
     VipriorsModel,
     preprocessing,
 )
-from hf_vipriors.models.download import check_shards, verified_snapshot
+from ..models.download import check_shards, verified_snapshot
+from .embedded import FASHION_TEACHER, embedded_teacher
+from .import_checkpoint import SUFFIXES, import_checkpoint, listed
+from .load_failures import one_line
+from .native_export import load_native
 
 logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification

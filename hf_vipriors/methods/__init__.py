@@ -3,16 +3,7 @@
 A method comes in by its file in this folder and one line in :data:`METHODS`.
 """
 
-from .base import (
-    FrozenTeacher,
-    Material,
-    Method,
-    MethodOutput,
-    Progress,
-    card_options,
-    embedding_dim,
-    method_options,
-)
+from .base import FrozenTeacher, Material, Method, MethodOutput, Progress, card_options, embedding_dim, method_options
 from .crd import Crd
 from .dogo import DoGo
 from .fitnet import FitNet

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, TimmWrapperConfig
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import CONFIG_NAME, ModelOutput
 
-from hf_vipriors.backbones import create_backbone, feature_dim, has_fixed_size
-from hf_vipriors.errors import InputError
-from hf_vipriors.models.configuration_vipriors import VipriorsConfig
-from hf_vipriors.models.download import check_shards, verified_snapshot
+from ..backbones import create_backbone, feature_dim, has_fixed_size
+from ..errors import InputError
+from .configuration_vipriors import VipriorsConfig
+from .download import check_shards, verified_snapshot
 
 # What from_pretrained takes to reach the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")

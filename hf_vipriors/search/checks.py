@@ -8,11 +8,12 @@ from typing import Any
 
 from ..data import ImageSplits
 from ..errors import InputError
+from ..files import read_json
 from ..methods import METHODS, card_options, methods_of
 from ..training import StudentArguments
 from ..training.cards import settings_read
 from ..training.resolve import complete, resolve
-from ..training.run_files import SEARCH_FILE, read_json
+from ..training.run_files import SEARCH_FILE
 from .space import SearchSpace, tuned_arguments
 
 # What metrics.json repeats of search.json.

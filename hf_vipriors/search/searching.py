@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data import ImageSplits
 from ..errors import InputError
+from ..files import read_json, write_json
 from ..hub.teachers import Teacher
 from ..logs import quiet
 from ..run import RunResult, Tuned, train
@@ -18,7 +19,7 @@ from ..training import DataArguments, StudentArguments
 from ..training.checkpoints import complete_checkpoint
 from ..training.load_images import load_images
 from ..training.resolve import complete
-from ..training.run_files import METRICS_FILE, SEARCH_FILE, read_json, versions, write_json, write_run
+from ..training.run_files import METRICS_FILE, SEARCH_FILE, versions, write_run
 from ..training.run_folder import YES, check_output_dir, claim_output_dir, holding_output_dir, resume_point
 from ..training.run_identity import influences
 from ..training.setup import Setup, load_named_teacher, set_up

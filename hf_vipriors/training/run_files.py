@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.answers import ANSWERS_FILE
+from ..files import read_json, write_json
 from ..hub.card_facts import FACTS_FILE
 from .arguments import DataArguments, RunArguments
 from .resolve import Resolved
@@ -103,22 +103,3 @@ def versions() -> dict[str, str]:
     """Versions of what decides a number."""
     names = ("hf-vipriors", "torch", "transformers", "accelerate", "timm", "kornia", "numba", "datasets")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: written beside, then renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
-    beside.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """What a run wrote.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from None

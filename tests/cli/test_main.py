@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_vipriors.advice import advise
 from hf_vipriors.cli import main as cli
-from hf_vipriors.commands import advise, evaluate
+from hf_vipriors.scoring import evaluate
 
 ROOT = Path(__file__).parents[2]
 

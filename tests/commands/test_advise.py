@@ -3,13 +3,14 @@ import shlex
 import shutil
 
 import pytest
+from hf_vipriors.commands import train_student, train_teacher
 from hf_vipriors.commands.wiring import load_data
 from PIL import Image
 
-from hf_vipriors.commands import advise, train_student, train_teacher
-from hf_vipriors.commands.advise_page import show
-from hf_vipriors.commands.advise_rules import Job
-from hf_vipriors.commands.advise_trial import seconds_per_step
+from hf_vipriors.advice import advise
+from hf_vipriors.advice.page import show
+from hf_vipriors.advice.rules import Job
+from hf_vipriors.advice.trial import seconds_per_step
 from hf_vipriors.training import DataArguments
 
 

@@ -1,9 +1,9 @@
 import pytest
 
+from hf_vipriors.advice import rules as advise_rules
+from hf_vipriors.advice.rules import Facts, batch_for, epochs_for, image_side, recommendation
+from hf_vipriors.advice.trial import ARGUMENTS
 from hf_vipriors.cli.parser import Parser
-from hf_vipriors.commands import advise_rules
-from hf_vipriors.commands.advise_rules import Facts, batch_for, epochs_for, image_side, recommendation
-from hf_vipriors.commands.advise_trial import ARGUMENTS
 from hf_vipriors.training import DataArguments
 
 

@@ -4,11 +4,12 @@ import json
 import shutil
 
 import pytest
+from hf_vipriors.commands import pretrain_student, train_student, train_teacher
 
-from hf_vipriors.commands import evaluate, pretrain_student, train_student, train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.scoring import evaluate
 
 VIT = ["--backbone", "vit_tiny_patch16_224", "--backbone_args", '{"depth": 1, "embed_dim": 32, "num_heads": 2}']
 
@@ -322,6 +323,7 @@ def test_torn_checkpoint_is_passed_over(teacher_options, teacher_folder, tmp_pat
     old, new = sorted(copy.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (new / "trainer_state.json").unlink()
     from hf_vipriors.commands.wiring import resume_point
+
     from hf_vipriors.training import TeacherArguments
 
     args = TeacherArguments(output_dir=str(copy), resume_from_checkpoint="true", use_cpu=True)

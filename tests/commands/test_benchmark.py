@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from hf_vipriors.commands import benchmark_rivals
-from hf_vipriors.commands.benchmark import main
-from hf_vipriors.commands.benchmark_arguments import METHODS, RIVALS, BenchmarkArguments
-from hf_vipriors.commands.benchmark_report import case_figures
-from hf_vipriors.commands.benchmark_rivals import rival
-from hf_vipriors.commands.benchmark_runs import PARTS, Plan, split
-from hf_vipriors.commands.benchmark_setup import build_case, synthetic_images
+from hf_vipriors.benchmark import rivals as benchmark_rivals
+from hf_vipriors.benchmark.arguments import METHODS, RIVALS, BenchmarkArguments
+from hf_vipriors.benchmark.benchmark import main
+from hf_vipriors.benchmark.report import case_figures
+from hf_vipriors.benchmark.rivals import rival
+from hf_vipriors.benchmark.runs import PARTS, Plan, split
+from hf_vipriors.benchmark.setup import build_case, synthetic_images
 from hf_vipriors.errors import InputError
 
 TINY = json.dumps({"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4})
@@ -108,7 +108,7 @@ def test_benchmarks_are_added_or_replaced_but_never_lost(tmp_path, capsys, monke
     machine = {"device": "CPU", "cpu": "Chip", "cores": 2, "versions": {"torch": "2.15.0"}}
     rest = {"machine": machine, "settings": {"processes": 1, "torch_compile": False}, "scaling": [], "estimate": []}
     monkeypatch.setattr(
-        "hf_vipriors.commands.benchmark.benchmark", lambda wish, argv: {"title": wish.method, "cases": [case], **rest}
+        "hf_vipriors.benchmark.benchmark.benchmark", lambda wish, argv: {"title": wish.method, "cases": [case], **rest}
     )
     first = measured(tmp_path)
     with pytest.raises(SystemExit):

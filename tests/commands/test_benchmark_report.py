@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from hf_vipriors.commands.benchmark import figure
-from hf_vipriors.commands.benchmark_report import (
+from hf_vipriors.benchmark.benchmark import figure
+from hf_vipriors.benchmark.report import (
     PAPER_RUNS,
     PARTS,
     benchmark_markdown,

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hf_vipriors.commands import benchmark_runs
-from hf_vipriors.commands.benchmark_arguments import BenchmarkArguments
-from hf_vipriors.commands.benchmark_rivals import PREFETCH, Pictures, Recipe, WorkerFed
-from hf_vipriors.commands.benchmark_runs import PARTS, Ceiling, Plan, Rounds, Stopwatch, end_to_end, split
-from hf_vipriors.commands.benchmark_setup import batches, build_case, synthetic_store
+from hf_vipriors.benchmark import runs as benchmark_runs
+from hf_vipriors.benchmark.arguments import BenchmarkArguments
+from hf_vipriors.benchmark.rivals import PREFETCH, Pictures, Recipe, WorkerFed
+from hf_vipriors.benchmark.runs import PARTS, Ceiling, Plan, Rounds, Stopwatch, end_to_end, split
+from hf_vipriors.benchmark.setup import batches, build_case, synthetic_store
 from hf_vipriors.training import StudentTrainer, TeacherTrainer
 
 TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}

@@ -1,6 +1,6 @@
 import pytest
-
 from hf_vipriors.commands.cards import protocol_words, settings_read
+
 from hf_vipriors.training import DataArguments, StudentArguments
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from hf_vipriors.commands import evaluate, evaluation_report
-from hf_vipriors.commands.evaluation_report import Measured, find_mistakes, rows
 from hf_vipriors.data import ImageStore
 from hf_vipriors.evaluation.classification import score
 from hf_vipriors.evaluation.features import Outputs
 from hf_vipriors.models import VipriorsForImageClassification
+from hf_vipriors.scoring import evaluate
+from hf_vipriors.scoring import report as evaluation_report
+from hf_vipriors.scoring.report import Measured, find_mistakes, rows
 
 
 def evaluated(photos, *options):
@@ -121,8 +122,8 @@ def measured(tiny_config):
     labels = torch.tensor([0, 1, 0, 2])
     scored = score(answers, labels, NAMES)
     splits = SimpleNamespace(class_names=NAMES, splits={"test": range(4)})
-    return Measured({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, {"out/a": Outputs(answers, labels)},
-                    {"out/a": [2, 0, 1]})  # fmt: skip
+    found = {"out/a": Outputs(answers, labels)}
+    return Measured({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, found, {"out/a": [2, 0, 1]})
 
 
 def test_the_surest_mistakes_come_first_and_the_predicted_class_is_explained(measured):

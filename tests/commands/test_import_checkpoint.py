@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from hf_vipriors.commands.import_checkpoint import main
+from hf_vipriors.cli.convert import main
 from hf_vipriors.models import VipriorsModel
 
 

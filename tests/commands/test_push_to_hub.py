@@ -16,7 +16,7 @@ from hub_server import Status
 from huggingface_hub import ModelCard
 
 from hf_vipriors.cli.parser import Parser
-from hf_vipriors.commands.push_to_hub import main
+from hf_vipriors.cli.push import main
 from hf_vipriors.hub import publish as publishing
 from hf_vipriors.training import DataArguments, StudentArguments
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import pipeline
 
-from hf_vipriors.commands import quickstart
+from hf_vipriors.experiments import quickstart
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hf_vipriors.commands import wiring
+from hf_vipriors.training.search_space import SearchSpace
 
-from hf_vipriors.commands import reproduce, wiring
-from hf_vipriors.commands.reproduce import main
-from hf_vipriors.commands.table_files import read_results, results_markdown
 from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.statistics import mcnemar
-from hf_vipriors.training.search_space import SearchSpace
+from hf_vipriors.experiments import reproduce
+from hf_vipriors.experiments.reproduce import main
+from hf_vipriors.experiments.table_files import read_results, results_markdown
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 # What a finished run of each kind leaves in metrics.json; the figures differ by seed.

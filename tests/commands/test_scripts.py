@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hf_vipriors.commands import train_teacher
 from safetensors.torch import load_file
 
 from hf_vipriors.cli import process
-from hf_vipriors.commands import train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.training.checkpoints import checkpoint_state
 

@@ -8,11 +8,11 @@ import json
 
 import pytest
 
-from hf_vipriors.commands.benchmark_report import PARTS, case_figures
-from hf_vipriors.commands.reproduce import main
-from hf_vipriors.commands.table_files import drawn_results, render, results_csv, results_markdown
-from hf_vipriors.commands.table_report import table_page
+from hf_vipriors.benchmark.report import PARTS, case_figures
 from hf_vipriors.errors import InputError
+from hf_vipriors.experiments.reproduce import main
+from hf_vipriors.experiments.table_files import drawn_results, render, results_csv, results_markdown
+from hf_vipriors.experiments.table_report import table_page
 
 
 def row(name, top1, **more):

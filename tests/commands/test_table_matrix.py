@@ -7,9 +7,9 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from hf_vipriors.commands.table_matrix import cell_name, cells, fill
-from hf_vipriors.commands.tables import read_table
 from hf_vipriors.errors import InputError
+from hf_vipriors.experiments.table_matrix import cell_name, cells, fill
+from hf_vipriors.experiments.tables import read_table
 
 JOBS = ("train_teacher", "train_student", "evaluate")
 AXES = {"margin": [0.0, 0.4], "negatives": [128, 256]}

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from tqdm import tqdm
 
-from hf_vipriors.commands.table_progress import Clock, StepBar, TableProgress
-from hf_vipriors.commands.tables import TableRun
+from hf_vipriors.experiments.table_progress import Clock, StepBar, TableProgress
+from hf_vipriors.experiments.tables import TableRun
 
 TEACHER = TableRun("teacher", "train_teacher", base="teacher")
 CELLS = [TableRun(f"moco-margin{margin}", "train_teacher", base="moco") for margin in (0.0, 0.4)]

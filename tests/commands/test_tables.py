@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from hf_vipriors.commands.table_files import results_markdown
-from hf_vipriors.commands.table_results import own_seconds, results
-from hf_vipriors.commands.tables import Table, TableRun
 from hf_vipriors.errors import InputError
 from hf_vipriors.evaluation.answers import write_answers
+from hf_vipriors.experiments.table_files import results_markdown
+from hf_vipriors.experiments.table_results import own_seconds, results
+from hf_vipriors.experiments.tables import Table, TableRun
 
 
 @pytest.fixture

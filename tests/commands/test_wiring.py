@@ -5,9 +5,9 @@ import io
 import numpy as np
 import torch
 from datasets import Dataset, Features, Image, Value
+from hf_vipriors.commands import wiring
 from PIL import Image as PILImage
 
-from hf_vipriors.commands import wiring
 from hf_vipriors.data import PairedStore
 from hf_vipriors.training import DataArguments, StudentArguments
 

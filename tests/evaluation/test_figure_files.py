@@ -13,9 +13,9 @@ from matplotlib import colors
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hf_vipriors.evaluation import figure_files
-from hf_vipriors.evaluation.figure_files import THEME, to_png, to_svg
-from hf_vipriors.evaluation.report_figures import (
+from hf_vipriors.reports import figure_files
+from hf_vipriors.reports.figure_files import THEME, to_png, to_svg
+from hf_vipriors.reports.report_figures import (
     CARD,
     INK,
     MUTED,
@@ -24,7 +24,7 @@ from hf_vipriors.evaluation.report_figures import (
     curves_figure,
     feature_map_figure,
 )
-from hf_vipriors.evaluation.report_rows import Curve
+from hf_vipriors.reports.report_rows import Curve
 
 STYLE = Path(figure_files.__file__).parent / "templates" / "_page.html.j2"
 

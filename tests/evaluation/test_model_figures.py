@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_vipriors.evaluation.model_figures import learning_curves, reliability_diagram
+from hf_vipriors.reports.model_figures import learning_curves, reliability_diagram
 
 
 def named(axes):

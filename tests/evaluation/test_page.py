@@ -8,8 +8,8 @@ import pytest
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hf_vipriors.evaluation.page import Section, drawing, sections_page, table
-from hf_vipriors.evaluation.report_figures import single_axes
+from hf_vipriors.reports.page import Section, drawing, sections_page, table
+from hf_vipriors.reports.report_figures import single_axes
 
 
 def test_sections_stand_in_their_order_and_empty_ones_are_left_out():

@@ -15,20 +15,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from hf_vipriors.evaluation import report as module
-from hf_vipriors.evaluation.page import Section
-from hf_vipriors.evaluation.report import (
-    Curve,
-    Report,
-    RunRow,
-    html,
-    markdown,
-    rich_table,
-    write_report,
-)
-from hf_vipriors.evaluation.statistics import (
-    wilson_interval,
-)
+from hf_vipriors.evaluation.statistics import wilson_interval
+from hf_vipriors.reports import report as module
+from hf_vipriors.reports.page import Section
+from hf_vipriors.reports.report import Curve, Report, RunRow, html, markdown, rich_table, write_report
 
 
 def row(name, top1, *, images=2000, **options):

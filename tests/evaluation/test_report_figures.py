@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_vipriors.evaluation import report_figures as figures
-from hf_vipriors.evaluation.figure_files import to_svg
-from hf_vipriors.evaluation.report_rows import Curve
+from hf_vipriors.reports import report_figures as figures
+from hf_vipriors.reports.figure_files import to_svg
+from hf_vipriors.reports.report_rows import Curve
 
 
 def texts(figure) -> list[str]:

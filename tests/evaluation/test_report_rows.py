@@ -7,7 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from hf_vipriors.evaluation.report import (
+from hf_vipriors.evaluation.statistics import (
+    difference_interval,
+    mcnemar,
+    mean_interval,
+    paired_difference_interval,
+    wilson_interval,
+)
+from hf_vipriors.reports.report import (
     Curve,
     Report,
     RunRow,
@@ -17,13 +24,6 @@ from hf_vipriors.evaluation.report import (
     summarise,
     to_dict,
     verdict_lines,
-)
-from hf_vipriors.evaluation.statistics import (
-    difference_interval,
-    mcnemar,
-    mean_interval,
-    paired_difference_interval,
-    wilson_interval,
 )
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from hf_vipriors.evaluation.figure_files import to_png
-from hf_vipriors.evaluation.saliency import overlaid, saliency, saliency_figure
 from hf_vipriors.models import VipriorsForImageClassification
+from hf_vipriors.reports.figure_files import to_png
+from hf_vipriors.reports.saliency import overlaid, saliency, saliency_figure
 
 
 class Corner(nn.Module):

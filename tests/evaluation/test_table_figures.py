@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.evaluation.figure_files import to_png
-from hf_vipriors.evaluation.table_figures import all_figures, check_plots, group_figure, plot_figures
+from hf_vipriors.reports.figure_files import to_png
+from hf_vipriors.reports.table_figures import all_figures, check_plots, group_figure, plot_figures
 
 MARGINS, NEGATIVES = (0.0, 0.4), (128, 256)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from hf_vipriors.evaluation.figure_files import to_png, to_svg
-from hf_vipriors.evaluation.report_figures import INK, MUTED
-from hf_vipriors.evaluation.table_plots import bars, curve_with_band, heatmap
+from hf_vipriors.reports.figure_files import to_png, to_svg
+from hf_vipriors.reports.report_figures import INK, MUTED
+from hf_vipriors.reports.table_plots import bars, curve_with_band, heatmap
 
 NAN = math.nan
 

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hf_vipriors.commands import fingerprint as made
 from hf_vipriors.commands.train_student import main as train_student
 from hf_vipriors.commands.train_teacher import main as train_teacher
 from PIL import Image
 from safetensors.torch import load_file
 
-from hf_vipriors.commands import fingerprint as made
 from hf_vipriors.data import ImageStore, PairedStore, ResizeCrop, build_store, load_splits
 from hf_vipriors.methods import KnowledgeDistillation, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
