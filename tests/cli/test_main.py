@@ -20,7 +20,7 @@ def called(monkeypatch):
     """What the jobs would have been called with."""
     calls = []
     for name, job in cli.JOBS.items():
-        module = importlib.import_module(f"hf_vipriors.commands.{job.module}")
+        module = importlib.import_module(f"hf_vipriors.{job.module}")
         monkeypatch.setattr(module, "main", lambda argv, name=name: calls.append((name, list(argv))))
     return calls
 

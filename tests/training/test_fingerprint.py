@@ -7,16 +7,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hf_vipriors.commands import fingerprint as made
-from hf_vipriors.commands.train_student import main as train_student
-from hf_vipriors.commands.train_teacher import main as train_teacher
 from PIL import Image
 from safetensors.torch import load_file
 
+from hf_vipriors.cli.student import main as train_student
+from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.data import ImageStore, PairedStore, ResizeCrop, build_store, load_splits
 from hf_vipriors.methods import KnowledgeDistillation, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments
+from hf_vipriors.training import fingerprint as made
 
 SHORT = ["--max_steps", "6", "--save_strategy", "no", "--eval_steps", "3"]
 

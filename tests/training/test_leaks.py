@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features
 from datasets import Image as ImageFeature
-from hf_vipriors.commands import leaks
-from hf_vipriors.commands.train_student import main as train_student
-from hf_vipriors.commands.train_teacher import main as train_teacher
 from PIL import Image
 
+from hf_vipriors.cli.student import main as train_student
+from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.data.exact_copies import copies_between
+from hf_vipriors.training import leaks
 
 
 def said(folder):

@@ -9,16 +9,16 @@ from dataclasses import asdict
 
 import pytest
 import yaml
-from hf_vipriors.commands.published_parts import recipe_text
-from hf_vipriors.commands.train_student import main as train_student
-from hf_vipriors.commands.train_teacher import main as train_teacher
 from hub_server import Status
 from huggingface_hub import ModelCard
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.cli.push import main
+from hf_vipriors.cli.student import main as train_student
+from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.hub import publish as publishing
 from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.publication_files import recipe_text
 
 NAME = "owner/colours"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hf_vipriors.commands import train_teacher
 from safetensors.torch import load_file
 from transformers.trainer_pt_utils import safe_globals
 
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training.callbacks import StepHooks
 from hf_vipriors.training.output_folder import LOCK_FILE
 

@@ -3,10 +3,10 @@ import math
 
 import pytest
 import torch
-from hf_vipriors.commands.train_teacher import main
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from hf_vipriors.cli.teacher import main
 from hf_vipriors.models import VipriorsModel
 from hf_vipriors.training.checkpoints import checkpoint_state
 

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 import torch
-from hf_vipriors.commands import pretrain_student, train_student, train_teacher
-from hf_vipriors.commands.pretrain_student import main
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from hf_vipriors.cli import pretrain as pretrain_student
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
+from hf_vipriors.cli.pretrain import main
 from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.hub.teachers import load_teacher
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel

@@ -3,11 +3,11 @@ import json
 import pytest
 import timm
 import torch
-from hf_vipriors.commands.train_student import main
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import pipeline
 
+from hf_vipriors.cli.student import main
 from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.classification import score
 from hf_vipriors.hub.native_export import load_native

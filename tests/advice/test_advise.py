@@ -3,15 +3,16 @@ import shlex
 import shutil
 
 import pytest
-from hf_vipriors.commands import train_student, train_teacher
-from hf_vipriors.commands.wiring import load_data
 from PIL import Image
 
 from hf_vipriors.advice import advise
 from hf_vipriors.advice.page import show
 from hf_vipriors.advice.rules import Job
 from hf_vipriors.advice.trial import seconds_per_step
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training import DataArguments
+from hf_vipriors.training.load_images import load_images as load_data
 
 
 def advice_on(folder, tmp_path, *options):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hf_vipriors.commands import train_teacher
 from safetensors.torch import load_file
 
 from hf_vipriors.cli import process
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.training.checkpoints import checkpoint_state
 
@@ -194,7 +194,7 @@ def test_a_mistake_that_one_process_alone_meets_is_said(monkeypatch, capsys):
 
 def test_the_package_runs_without_the_scripts_folder(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "hf_vipriors.commands.train_student", "--help"],
+        [sys.executable, "-m", "hf_vipriors", "student", "--help"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -54,7 +54,7 @@ def student_options(common):
 @pytest.fixture(scope="session")
 def teacher_folder(teacher_options, tmp_path_factory):
     """A finished tiny teacher, trained once for all tests that need one."""
-    from hf_vipriors.commands.train_teacher import main
+    from hf_vipriors.cli.teacher import main
 
     folder = tmp_path_factory.mktemp("teachers") / "teacher"
     main([*teacher_options, "--output_dir", str(folder)])
@@ -64,7 +64,7 @@ def teacher_folder(teacher_options, tmp_path_factory):
 @pytest.fixture(scope="session")
 def classifier_folder(student_options, tmp_path_factory):
     """A tiny classifier to distil from, trained once; it is right about many pictures, but not about all."""
-    from hf_vipriors.commands.train_student import main
+    from hf_vipriors.cli.student import main
 
     folder = tmp_path_factory.mktemp("classifiers") / "classifier"
     main([*student_options, "--method", "supervised", "--save_strategy", "no", "--output_dir", str(folder)])

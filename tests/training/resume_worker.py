@@ -20,11 +20,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from hf_vipriors.commands import pretrain_student, train_student, train_teacher
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from transformers.trainer_callback import CallbackHandler
 from worlds import in_world
 
+from hf_vipriors.cli import pretrain as pretrain_student
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training import MethodTrainer, checkpoints, resumable
 from hf_vipriors.training import trainer as trainer_module
 

@@ -7,13 +7,13 @@ import pytest
 import timm
 import torch
 from hf_vipriors.commands import sskd_head, student_setup
-from hf_vipriors.commands.train_student import main
 from huggingface_hub import constants
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
+from hf_vipriors.cli.student import main
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments

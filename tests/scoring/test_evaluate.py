@@ -2,8 +2,8 @@ import json
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
-from hf_vipriors.commands import train_student
 
+from hf_vipriors.cli import student as train_student
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.views.corruptions import CORRUPTIONS
 

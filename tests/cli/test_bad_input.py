@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
-from hf_vipriors.commands import pretrain_student, train_student, train_teacher
 
+from hf_vipriors.cli import pretrain as pretrain_student
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
@@ -322,9 +324,8 @@ def test_torn_checkpoint_is_passed_over(teacher_options, teacher_folder, tmp_pat
     shutil.copytree(teacher_folder, copy)
     old, new = sorted(copy.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (new / "trainer_state.json").unlink()
-    from hf_vipriors.commands.wiring import resume_point
-
     from hf_vipriors.training import TeacherArguments
+    from hf_vipriors.training.run_folder import resume_point
 
     args = TeacherArguments(output_dir=str(copy), resume_from_checkpoint="true", use_cpu=True)
     assert resume_point(args) == str(old)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from hf_vipriors.commands.train_student import main
 from safetensors.torch import load_file
 
+from hf_vipriors.cli.student import main
 from hf_vipriors.training.checkpoints import checkpoint_state
 
 FIXMATCH = ["--method", "fixmatch", "--ema_decay", "0.9", "--unlabelled_ratio", "2", "--confidence", "0.2"]

@@ -1,7 +1,7 @@
 import pytest
-from hf_vipriors.commands.cards import protocol_words, settings_read
 
 from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.cards import protocol_words, settings_read
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import resource
 
 import psutil
 import pytest
-from hf_vipriors.commands import train_student, train_teacher
 
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training import MethodTrainer
 
 KEPT = ("run.json", "trainer_state.json", ".lock")  # what was asked for and how it went
