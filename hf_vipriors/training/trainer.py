@@ -215,7 +215,7 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, Sharded
         """The setup of one trial of a search."""
         setup = self.setup
         given = dataclasses.replace(setup.given, **self.hp_space(trial))
-        teachers = self.model.teachers()
+        teachers = setup.method.teachers()
         with quiet(logging.WARNING):  # every trial would say the same
             return set_up(given, setup.data, setup.splits, teacher=teachers[0].model if teachers else None)
 
