@@ -2,6 +2,7 @@
 
 References:
     [0] Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, https://arxiv.org/abs/2006.07733
+    [1] Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, https://arxiv.org/abs/2006.09882
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ..models import VipriorsModel
 from ..options import Default, option
 from ..papers import VIPRIORS, Paper
 from .base import Material, MethodOutput, Progress
-from .options import FeatureOptions, not_given
-from .pretraining import LabelFreeMethod
+from .options import FeatureOptions, MultiCropOptions, not_given
+from .pretraining import LabelFreeMethod, embedded_by_size, full_and_small
 
 BYOL = Paper(
     "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
@@ -36,7 +37,7 @@ BYOL = Paper(
 
 
 @dataclass
-class ByolOptions(FeatureOptions):
+class ByolOptions(MultiCropOptions, FeatureOptions):
     """What BYOL reads."""
 
     target_momentum: float = option(
@@ -55,6 +56,8 @@ class Byol(LabelFreeMethod):
 
     with z the online network's projection of one view, z' the target network's of the other, q the predictor, and bars
     for unit vectors; the target is a constant, :math:`\xi \leftarrow a\,\xi + (1 - a)\,\theta` after each step.
+
+    Small views (multi-crop [1]) predict the targets of both full ones; the loss is the mean over all predictions.
 
     NOTE both views go through each network in one pass: their batch norms see them together, where [0] has one view at
     a time. There is no chance level: the loss of a collapsed network is 0, which the spread of the features tells.
@@ -117,12 +120,15 @@ class Byol(LabelFreeMethod):
         )
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
-        images = torch.cat(views)
-        prediction = self.predictor(self.model(images).projection)
+        full, small = full_and_small(views)
+        online = embedded_by_size(self.model, full, small)
+        groups = [online[:2], online[2:]] if small else [online]
+        predictions = [each for group in groups for each in self.predictor(torch.cat(group)).chunk(len(group))]
         with torch.no_grad():
-            # What the other view gives: the halves change places.
-            first, second = self.target(images).projection.chunk(2)
-        cosine = F.cosine_similarity(prediction.float(), torch.cat([second, first]).float(), dim=1).mean()
+            first, second = self.target(torch.cat(full)).projection.chunk(2)
+        pairs = [(predictions[0], second), (predictions[1], first)]
+        pairs += [(prediction, target) for prediction in predictions[2:] for target in (first, second)]
+        cosine = torch.cat([F.cosine_similarity(p.float(), target.float(), dim=1) for p, target in pairs]).mean()
         loss = 2 - 2 * cosine
         return MethodOutput(loss=loss, parts={"regression": loss.detach(), "positive_cosine": cosine.detach()})
 
