@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..invocation import as_typed, this_command
 from ..options import unknown_option
 from ..shipped import find_recipe
@@ -113,9 +113,9 @@ class Parser(HfArgumentParser):
         except InputError:
             raise
         except ValueError as error:  # transformers' own checks of its options
-            raise InputError(" ".join(str(error).split())) from None
+            raise InputError(one_line(error, None)) from None
         except (TypeError, OSError, ArithmeticError, ImportError) as error:  # options that name files or programs
-            raise InputError(f"an option cannot work: {type(error).__name__} {' '.join(str(error).split())}") from None
+            raise InputError(f"an option cannot work: {type(error).__name__} {one_line(error, None)}") from None
 
     def recipe(self, name: str | Path) -> dict[str, Any]:
         """The settings of a recipe, as :meth:`checked` gives them.
