@@ -7,7 +7,9 @@ ROOT = Path(__file__).parent.parent / "hf_vipriors"
 # From the top down. Rooms of one line do not know of each other. A room is a folder or a file of its own; some are
 # only planned (DESIGN.md, "The second house"), and `commands` goes when they are there.
 ROOMS = """
-cli commands
+__main__
+commands
+cli
 experiments benchmark advice search
 run
 training
@@ -15,6 +17,7 @@ reports
 methods evaluation hub
 models
 losses views backbones data
+options papers invocation shipped
 errors
 """
 LEVEL = {room: -number for number, line in enumerate(ROOMS.split("\n")) for room in line.split()}
