@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def _load_parquet(path: Path) -> dict[str, Dataset]:
         return load_dataset("parquet", data_files={split: files[split]}, split=split)
 
     mend = "the files of one split must be readable and share their columns"
-    return {split: _loaded(lambda split=split: load(split), f"{split} of {str(path)!r}", mend) for split in files}
+    return {split: _loaded(partial(load, split), f"{split} of {str(path)!r}", mend) for split in files}
 
 
 def _load_path(path: Path) -> tuple[dict[str, Dataset], list[str]]:

@@ -171,7 +171,7 @@ def _native_config(
     fixed = has_fixed_size(config.backbone)
     # timm's own description of the network says which layers a fine-tuning with other classes replaces.
     known = model.backbone.pretrained_cfg
-    return TimmWrapperConfig(
+    return TimmWrapperConfig(  # type: ignore[call-arg]  # whatever it does not know it keeps for timm
         architectures=[kind.__name__],
         architecture=config.backbone,
         model_args={
