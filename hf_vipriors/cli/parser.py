@@ -26,6 +26,8 @@ COMMON = {
     "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
     "use_cpu",
 }  # fmt: skip
+# What a newcomer has to decide, at the top of --help.
+FIRST = ("data_dir", "dataset_name", "method", "teacher", "backbone")
 _NOT_GIVEN = object()
 
 
@@ -186,7 +188,10 @@ class Parser(HfArgumentParser):
             # "--image_size" and "--image-size" are one option: show it once.
             action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
         # What is ours first, what every Trainer has last.
-        self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
+        order = {name: place for place, name in enumerate(FIRST)}
+        self._optionals._group_actions.sort(
+            key=lambda action: (action.dest in inherited, order.get(action.dest, len(order)))
+        )
         self.usage = "%(prog)s [--config RECIPE] [--option value ...]"
         self.print_help()
         if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
