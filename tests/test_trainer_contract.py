@@ -238,7 +238,7 @@ def test_a_model_a_config_a_store_and_sskd_by_hand(labelled, student, tmp_path):
     [
         ("train_dataset is missing", lambda d, t: StudentTrainer(args=StudentArguments(t, method="supervised"))),
         (
-            "TeacherTrainer takes the arguments of a method among dogo or moco or seed or simclr",
+            "TeacherTrainer takes the arguments of a method among byol or dogo or moco or seed or simclr",
             lambda d, t: TeacherTrainer(args=StudentArguments(t, method="supervised"), train_dataset=d["train"]),
         ),
         (
