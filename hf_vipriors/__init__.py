@@ -1,5 +1,67 @@
 """Strong image classifiers from few images, natively in the Hugging Face ecosystem."""
 
-from . import models as models  # registers our models with transformers' Auto classes
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .invocation import entry_point
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import InputError
+    from .hub.native_export import export_native
+    from .hub.teachers import load_teacher
+    from .models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+    from .training import (
+        DataArguments,
+        PretrainArguments,
+        StudentArguments,
+        StudentTrainer,
+        TeacherArguments,
+        TeacherTrainer,
+    )
+
+# Name -> the module that it is imported from when it is first used.
+_EXPORTS = {
+    **dict.fromkeys(("TeacherTrainer", "StudentTrainer", "TeacherArguments", "PretrainArguments"), "training"),
+    **dict.fromkeys(("StudentArguments", "DataArguments"), "training"),
+    **dict.fromkeys(("VipriorsModel", "VipriorsForImageClassification", "VipriorsConfig"), "models"),
+    "load_teacher": "hub.teachers",
+    "export_native": "hub.native_export",
+    "InputError": "errors",
+}
+
+__all__ = [
+    "DataArguments",
+    "InputError",
+    "PretrainArguments",
+    "StudentArguments",
+    "StudentTrainer",
+    "TeacherArguments",
+    "TeacherTrainer",
+    "VipriorsConfig",
+    "VipriorsForImageClassification",
+    "VipriorsModel",
+    "export_native",
+    "load_teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Registers our models with transformers' Auto classes. Our own commands import what their job needs, and so can answer
+# --help before torch is there.
+if entry_point() is None:
+    from . import models as models

@@ -3,7 +3,7 @@
 python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --dry_run
 """
 
-from hf_vipriors.commands.push_to_hub import main
+from hf_vipriors.cli.main import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script("push")

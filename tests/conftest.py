@@ -18,6 +18,16 @@ from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the package hub_server, a Hub on loopback
 from hub_server.fixtures import hub, hub_here, waits  # noqa: F401
+from tiny_runs import (  # noqa: F401
+    card_settings,
+    classifier_folder,
+    common,
+    contents,
+    photos,
+    student_options,
+    teacher_folder,
+    teacher_options,
+)
 
 torch.set_num_threads(1)
 # Random, but the same each time and on every machine; tmp_path may be shared by the examples of a test.

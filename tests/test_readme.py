@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_vipriors.commands.table_files import drawn_results, mark_lines
+from hf_vipriors.experiments.table_files import drawn_results, mark_lines
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

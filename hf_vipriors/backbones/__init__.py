@@ -3,11 +3,11 @@
 Importing this package registers the CIFAR networks of the distillation literature and SwAV's wide ResNets with timm.
 """
 
-from hf_vipriors.backbones.cifar_zoo import is_ours
-from hf_vipriors.backbones.stage_taps import Stage, StageTaps
-from hf_vipriors.backbones.timm_backbone import create_backbone, feature_dim, has_fixed_size, normalisation
-from hf_vipriors.backbones.transformers_backbone import TransformersBackbone
-from hf_vipriors.backbones.wide_resnet import WideResNet
+from .cifar_zoo import is_ours
+from .stage_taps import Stage, StageTaps
+from .timm_backbone import create_backbone, feature_dim, has_fixed_size, normalisation
+from .transformers_backbone import TransformersBackbone
+from .wide_resnet import WideResNet
 
 __all__ = [
     "Stage",

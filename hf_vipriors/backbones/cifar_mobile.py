@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_vipriors.backbones.cifar_net import CifarNet, conv_bn, conv_bn_relu
+from .cifar_net import CifarNet, conv_bn, conv_bn_relu
 
 # Channels at width 1, blocks and stride of the seven groups of [0], table 2, sorted into the stages between which the
 # side shrinks. NOTE: the second group has stride 1 here, not 2, since the images are small.

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_vipriors.backbones.cifar_net import CifarNet, conv_bn, conv_bn_relu
+from .cifar_net import CifarNet, conv_bn, conv_bn_relu
 
 
 class BasicBlock(nn.Module):

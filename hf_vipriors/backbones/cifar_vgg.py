@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from hf_vipriors.backbones.cifar_net import CifarNet, conv_bn_relu
+from .cifar_net import CifarNet, conv_bn_relu
 
 CHANNELS = (64, 128, 256, 512, 512)
 STRIDES = (1, 2, 2, 2, 1)

@@ -19,10 +19,10 @@ from typing import Any
 import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-from hf_vipriors.backbones.cifar_mobile import CifarMobileNetV2, CifarShuffleNetV1, CifarShuffleNetV2
-from hf_vipriors.backbones.cifar_net import CifarNet
-from hf_vipriors.backbones.cifar_resnet import Bottleneck, CifarResNet, CifarWideResNet
-from hf_vipriors.backbones.cifar_vgg import CifarVGG
+from .cifar_mobile import CifarMobileNetV2, CifarShuffleNetV1, CifarShuffleNetV2
+from .cifar_net import CifarNet
+from .cifar_resnet import Bottleneck, CifarResNet, CifarWideResNet
+from .cifar_vgg import CifarVGG
 
 # Statistics of the pixels of CIFAR-10's training images (Krizhevsky, 2009), as commonly rounded; CIFAR-100's differ
 # by less than 0.03.

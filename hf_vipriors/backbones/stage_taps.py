@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from hf_vipriors.backbones.activation_trace import ActivationTrace
+from .activation_trace import ActivationTrace
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest
 
 # Given by this project or meant for downloads and files: none of them may come from a recipe.
 RESERVED_ARGS = frozenset(

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, Image
 from PIL import Image as PILImage
 
-from hf_vipriors.data.fashion import FASHION_CLASSES
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .fashion import FASHION_CLASSES
 
 logger = logging.getLogger(__name__)
 

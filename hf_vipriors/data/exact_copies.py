@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_vipriors.data.image_decoding import encoded, open_picture, read_pixels
-from hf_vipriors.data.image_records import Records, Unreadable, map_rows
+from .image_decoding import encoded, open_picture, read_pixels
+from .image_records import Records, Unreadable, map_rows
 
 _SMALL = 256 * 256  # pixels; larger pictures are compared by their files, which is read 20 times as fast as decoded
 

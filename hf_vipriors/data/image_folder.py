@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Image
 
-from hf_vipriors.data.split_names import LABELLED_SPLITS, canonical_split
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .split_names import LABELLED_SPLITS, canonical_split
 
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()

@@ -14,9 +14,9 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
 
-from hf_vipriors.data.columns import label_array
-from hf_vipriors.data.image_decoding import why_unreadable
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .columns import label_array
+from .image_decoding import why_unreadable
 
 logger = logging.getLogger(__name__)
 

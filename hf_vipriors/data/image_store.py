@@ -12,12 +12,12 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from hf_vipriors.data.image_decoding import Header, ResizeCrop, decode, read_header
-from hf_vipriors.data.image_records import Records, map_rows
-from hf_vipriors.data.shared_memory import is_launched, once_per_machine
-from hf_vipriors.data.store_preparation import prepare
-from hf_vipriors.data.streamed_store import Batch, StreamedStore
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest
+from .image_decoding import Header, ResizeCrop, decode, read_header
+from .image_records import Records, map_rows
+from .shared_memory import is_launched, once_per_machine
+from .store_preparation import prepare
+from .streamed_store import Batch, StreamedStore
 
 __all__ = ["ImageStore", "ResizeCrop", "StreamedStore", "build_store", "collate", "decode", "train_geometry"]
 
@@ -177,7 +177,7 @@ def _private_bytes(count: int) -> Tensor:
 
 
 def collate(batch: Batch) -> Batch:
-    """Pass on what ``__getitems__`` returned: the ``collate_fn`` for a DataLoader over a store.
+    """Outputs on what ``__getitems__`` returned: the ``collate_fn`` for a DataLoader over a store.
 
     Example:
         >>> store = ImageStore(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 
 def long_tail_sizes(available: Sequence[int], imbalance: float) -> list[int]:

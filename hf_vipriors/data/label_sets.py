@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
-from hf_vipriors.data.columns import Labels, some
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .columns import Labels, some
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from hf_vipriors.data.image_store import Batch, ImageStore, StreamedStore
+from .image_store import Batch, ImageStore, StreamedStore
 
 
 class PairedStore(Dataset):

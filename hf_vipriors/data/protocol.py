@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from hf_vipriors.data.columns import label_array, some
-from hf_vipriors.data.sources import ImageSplits, counts_note
-from hf_vipriors.data.split_names import LABELLED_SPLITS
-from hf_vipriors.data.train_protocol import TrainProtocol
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest
+from .columns import label_array, some
+from .sources import ImageSplits, counts_note
+from .split_names import LABELLED_SPLITS
+from .train_protocol import TrainProtocol
 
 UNLABELLED_CHOICES = ("split", "rest", "none")
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 T = TypeVar("T")
 

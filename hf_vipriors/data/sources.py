@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from hf_vipriors.data.columns import as_image_column, find_image_column, find_label_column, read_labels, some
-from hf_vipriors.data.fashion import FASHION_VIPRIORS, fashion_files
-from hf_vipriors.data.image_folder import is_hidden, list_image_folder
-from hf_vipriors.data.label_sets import LabelledImages, unify_classes
-from hf_vipriors.data.split_names import SPLITS, canonical_split, split_of_file
-from hf_vipriors.errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
+from .columns import as_image_column, find_image_column, find_label_column, read_labels, some
+from .fashion import FASHION_VIPRIORS, fashion_files
+from .image_folder import is_hidden, list_image_folder
+from .label_sets import LabelledImages, unify_classes
+from .split_names import SPLITS, canonical_split, split_of_file
 
 _BUILT_IN = (FASHION_VIPRIORS, "imagefolder", "parquet")
 
@@ -50,17 +50,12 @@ def counts_note(splits: dict[str, Dataset]) -> str:
     return ", ".join(f"{split} {len(splits[split])}" for split in SPLITS if split in splits)
 
 
-def _one_line(error: BaseException, limit: int = 300) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + "..."
-
-
 def _loaded(load: Callable[[], Dataset | DatasetDict], what: str, mend: str) -> Dataset | DatasetDict:
     """Call a loader of ``datasets``; whatever it raises (network, schema, script, file errors) becomes one line."""
     try:
         return load()
     except Exception as error:
-        raise InputError(f"cannot load {what} (--dataset_name): {_one_line(error)}; {mend}") from error
+        raise InputError(f"cannot load {what} (--dataset_name): {one_line(error)}; {mend}") from error
 
 
 def _named(loaded: Dataset | DatasetDict) -> tuple[dict[str, Dataset], list[str]]:
@@ -211,10 +206,39 @@ def load_splits(
         (500, ['T-shirt/top', 'Trouser'])
     """
     raw, notes = _load(dataset_name, config_name, data_dir, revision)
-    raw = {split: raw[split] for split in SPLITS if split in raw and len(raw[split])}
-    if not raw:
+    if not any(len(raw[split]) for split in SPLITS if split in raw):
         raise InputError(f"data set {dataset_name!r} (--dataset_name) holds no images")
+    return splits_of(raw, dataset_name, notes, image_column=image_column, label_column=label_column)
 
+
+def splits_of(
+    raw: Mapping[str, Dataset],
+    title: str,
+    notes: Sequence[str] = (),
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> ImageSplits:
+    """Data sets that are already loaded, as the splits of this package: columns found, classes numbered alike.
+
+    Args:
+        raw: ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"`` -> :class:`datasets.Dataset` with an image
+            column and perhaps a label column. Of ``unlabelled`` labels are not read.
+        title: what the notes call the data.
+        notes: what was decided on the way here.
+        image_column, label_column: as in :func:`load_splits`.
+
+    Raises:
+        InputError: no image, an unknown column, or classes that differ between the labelled splits.
+
+    Example:
+        >>> from datasets import Dataset, Features, Image
+        >>> photos = Dataset.from_dict({"img": [None, None], "label": ["cat", "dog"]}).cast_column("img", Image())
+        >>> splits_of({"train": photos}, "photos").class_names
+        ['cat', 'dog']
+    """
+    raw = {split: raw[split] for split in SPLITS if split in raw and len(raw[split])}
+    notes = list(notes)
     image = label = None
     columns: dict[str, list[str]] = {}  # "image column 'img'" -> splits in which it was chosen
     labelled: dict[str, LabelledImages] = {}
@@ -239,7 +263,52 @@ def load_splits(
     if unlabelled or hidden:
         splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
     found = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
-    notes = [*notes, found, *class_notes, f"{dataset_name}: {counts_note(splits)} images"]
+    notes = [*notes, found, *class_notes, f"{title}: {counts_note(splits)} images"]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
     return ImageSplits(splits, class_names, notes)
+
+
+def labels_for(
+    dataset: Dataset,
+    class_names: Sequence[str],
+    title: str,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """One more data set for a model that knows its classes already: labels count in ``class_names``.
+
+    Args:
+        dataset: with an image column; without a label column, or where a label is missing, labels are -1.
+        class_names: of the model, in the order of its outputs.
+        title: what messages call the data set.
+        image_column, label_column: as in :func:`load_splits`.
+
+    Returns:
+        A data set with the columns ``image`` (undecoded), ``origin`` and ``label`` (int64).
+
+    Raises:
+        InputError: no image column, or images of a class that the model does not know.
+
+    Example:
+        >>> from datasets import Dataset, Features, Image
+        >>> photos = Dataset.from_dict({"img": [None, None], "label": ["dog", "cat"]}).cast_column("img", Image())
+        >>> labels_for(photos, ["cat", "dog"], "new photos")["label"][:]
+        [1, 0]
+    """
+    image = find_image_column(dataset.features, image_column)
+    label = find_label_column(dataset.features, label_column)
+    images = _with_origin(as_image_column(dataset, image), title)
+    if label is None:
+        return images.add_column("label", np.full(len(images), -1))
+    found = read_labels(dataset, label)
+    number = {name: code for code, name in enumerate(class_names)}
+    here = {found.names[code] for code in np.unique(found.codes) if code >= 0}
+    if unknown := sorted(here - number.keys()):
+        raise InputError(
+            f"{title} has images of {some(unknown)}, which the model does not know: it has learnt {some(class_names)}"
+        )
+    # The last entry is what code -1 picks: hidden stays hidden.
+    codes = np.array([*(number.get(name, -1) for name in found.names), -1], dtype=np.int64)[found.codes]
+    return images.add_column("label", codes)

@@ -10,9 +10,9 @@ import numpy as np
 import psutil
 from torch import Tensor
 
-from hf_vipriors.data.image_decoding import Header, ResizeCrop, read_header, read_pixels, read_square
-from hf_vipriors.data.image_records import BadImages, Records, Unreadable, map_rows
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .image_decoding import Header, ResizeCrop, read_header, read_pixels, read_square
+from .image_records import BadImages, Records, Unreadable, map_rows
 
 
 @dataclass(frozen=True)

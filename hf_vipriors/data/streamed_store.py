@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from hf_vipriors.data.image_decoding import ResizeCrop, encoded, read_square, why_unreadable
-from hf_vipriors.data.image_records import Records, decoding_threads
-from hf_vipriors.errors import InputError
+from ..errors import InputError
+from .image_decoding import ResizeCrop, encoded, read_square, why_unreadable
+from .image_records import Records, decoding_threads
 
 Batch = dict[str, Tensor]
 _READ_AHEAD = 256  # encoded pictures held at once while they are summed

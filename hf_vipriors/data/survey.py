@@ -10,9 +10,9 @@ import numpy as np
 from datasets import Dataset
 from PIL import ExifTags, Image, ImageOps
 
-from hf_vipriors.data.duplicates import Fingerprint, fingerprint
-from hf_vipriors.data.image_decoding import open_picture, read_pixels
-from hf_vipriors.data.image_records import Records, Unreadable, map_rows
+from .duplicates import Fingerprint, fingerprint
+from .image_decoding import open_picture, read_pixels
+from .image_records import Records, Unreadable, map_rows
 
 # A JPEG is decoded at the smallest fraction (1/2, 1/4, 1/8) that leaves this many pixels a side: a photograph of 12
 # megapixels in a quarter of the time. Two files of equal pixels are equal at a fraction too.

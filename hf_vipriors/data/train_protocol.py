@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_vipriors.data.imbalance import long_tail_sizes
-from hf_vipriors.data.label_noise import NOISE_KINDS, noisy_labels
-from hf_vipriors.errors import check_choice, check_range
+from ..errors import check_choice, check_range
+from .imbalance import long_tail_sizes
+from .label_noise import NOISE_KINDS, noisy_labels
 
 
 @dataclass(frozen=True)

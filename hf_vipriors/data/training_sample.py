@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from hf_vipriors.data.image_store import Batch, ImageStore, StreamedStore
-from hf_vipriors.data.paired_store import PairedStore
+from .image_store import Batch, ImageStore, StreamedStore
+from .paired_store import PairedStore
 
 
 class TrainingSample(Dataset):

@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..errors import one_line
+from ..files import replacing
 from .calibration import are_probabilities
-from .features import Pass
+from .features import Outputs
 
 ANSWERS_FILE = "answers.safetensors"
 
@@ -40,16 +42,15 @@ def write_answers(directory: Path | str, probabilities: Tensor, labels: Tensor) 
     values, labels = probabilities.detach().cpu().float(), labels.detach().cpu().long()
     _check(values, labels)
     path = Path(directory) / ANSWERS_FILE
-    beside = path.with_name(f".{path.name}.part")
-    save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, beside)
-    beside.replace(path)
+    with replacing(path) as part:
+        save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, part)
 
 
-def read_answers(directory: Path | str) -> Pass | None:
+def read_answers(directory: Path | str) -> Outputs | None:
     """What :func:`write_answers` kept, or None where a folder has no such file.
 
     Returns:
-        A :class:`~hf_vipriors.evaluation.features.Pass`: ``values`` (N, K) float32, ``labels`` (N,) int64.
+        A :class:`~hf_vipriors.evaluation.features.Outputs`: ``values`` (N, K) float32, ``labels`` (N,) int64.
 
     Raises:
         ValueError: the file is damaged.
@@ -62,8 +63,8 @@ def read_answers(directory: Path | str) -> Pass | None:
         values, labels = found["probabilities"].float(), found["labels"]
         _check(values, labels)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    return Pass(values, labels)
+        raise ValueError(f"{path} is damaged: {one_line(error)}") from None
+    return Outputs(values, labels)
 
 
 def _rounded(values: Tensor) -> Tensor:

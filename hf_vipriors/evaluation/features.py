@@ -18,7 +18,7 @@ from ..views.sampling import resized
 
 
 @dataclass(frozen=True)
-class Pass:
+class Outputs:
     """What one pass gave: ``values`` (N, D) float32 on the CPU, and the ``labels`` (N,) in the same order."""
 
     values: Tensor
@@ -33,7 +33,7 @@ def features(
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
     workers: int = 0,
-) -> Pass:
+) -> Outputs:
     """Pooled features (N, D) of the images of an evaluation store, before any projector or classifier."""
     view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
     return _run(model, store, lambda images: model.features(view(images)), batch_size, device, accelerator, workers)
@@ -49,7 +49,7 @@ def probabilities(
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
     workers: int = 0,
-) -> Pass:
+) -> Outputs:
     """Class probabilities (N, K).
 
     Args:
@@ -72,6 +72,20 @@ def probabilities(
     return _run(model, store, answer, batch_size, device, accelerator, workers)
 
 
+def logits(
+    model: VipriorsForImageClassification,
+    store: Dataset,
+    *,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    accelerator: Accelerator | None = None,
+    workers: int = 0,
+) -> Outputs:
+    """Logits (N, K) of the images of an evaluation store, one centre crop each."""
+    view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
+    return _run(model, store, lambda images: model(view(images)).logits, batch_size, device, accelerator, workers)
+
+
 def _run(
     model: nn.Module,
     store: Dataset,
@@ -80,7 +94,7 @@ def _run(
     device: torch.device | str,
     accelerator: Accelerator | None,
     workers: int,
-) -> Pass:
+) -> Outputs:
     """Each process takes its share of the images; the answers come back whole, in the store's order, everywhere."""
     loader = DataLoader(store, batch_size=batch_size, collate_fn=collate, num_workers=workers)
     if accelerator is not None:
@@ -99,4 +113,4 @@ def _run(
             values.append(value.cpu())
             labels.append(label.cpu())
     model.train(training)
-    return Pass(torch.cat(values), torch.cat(labels))
+    return Outputs(torch.cat(values), torch.cat(labels))

@@ -9,14 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .classification import ClassificationScore, score
-from .features import Pass
+from .features import Outputs
 from .knn import weighted_knn
 from .linear_probe import linear_probe
 
 _RANK_ROWS = 1000  # singular values of more rows cost a CPU seconds, and hardly move
 
 
-def knn_score(bank: Pass, target: Pass, class_names: Sequence[str], *, neighbours: int = 20) -> ClassificationScore:
+def knn_score(
+    bank: Outputs, target: Outputs, class_names: Sequence[str], *, neighbours: int = 20
+) -> ClassificationScore:
     """Labelled images vote for each image of ``target``; a bank with fewer than ``neighbours`` images votes whole."""
     k = min(neighbours, len(bank.values))
     votes = weighted_knn(bank.values, bank.labels, target.values, num_classes=len(class_names), k=k)
@@ -24,7 +26,7 @@ def knn_score(bank: Pass, target: Pass, class_names: Sequence[str], *, neighbour
 
 
 def linear_score(
-    train: Pass, validation: Pass, target: Pass, class_names: Sequence[str]
+    train: Outputs, validation: Outputs, target: Outputs, class_names: Sequence[str]
 ) -> tuple[ClassificationScore, float]:
     """A linear classifier fitted on ``train``, its strength chosen on ``validation``; with the strength chosen."""
     probe = linear_probe(train.values, train.labels, validation.values, validation.labels)

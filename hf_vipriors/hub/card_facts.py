@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError, one_line
+from ..files import write_json
+from ..papers import Paper
 
 FACTS_FILE = "card.json"
 
@@ -46,44 +47,6 @@ class ScoreRow:
             raise ValueError(f"{self.name}: {self.top1} lies outside its interval {self.interval}")
         if self.role not in ("model", "baseline", "other"):
             raise ValueError(f"{self.name}: role must be 'model', 'baseline' or 'other', got {self.role!r}")
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A paper whose method was used.
-
-    Attributes:
-        title: as it stands on the paper.
-        url: of its page on arXiv.
-        authors: "First Last and First Last", as BibTeX has it; empty where the card should cite by link alone.
-        year: of the first version.
-
-    Example:
-        >>> print(Paper("A Title", "https://arxiv.org/abs/2008.00261", "Ada Lovelace and Alan Turing", 2020).bibtex)
-        @misc{lovelace2020title,
-          title         = {A Title},
-          author        = {Ada Lovelace and Alan Turing},
-          year          = {2020},
-          eprint        = {2008.00261},
-          archivePrefix = {arXiv}
-        }
-    """
-
-    title: str
-    url: str
-    authors: str = ""
-    year: int | None = None
-
-    @property
-    def bibtex(self) -> str:
-        """The entry for a bibliography; its key is surname, year, and the first longer word of the title."""
-        surname = self.authors.split(" and ")[0].split()[-1]
-        word = next(word for word in re.findall(r"[a-z]+", self.title.lower()) if len(word) > 2)
-        key = f"{surname.lower()}{self.year}{word}"
-        rows = {"title": self.title, "author": self.authors, "year": self.year}
-        rows |= {"eprint": self.url.rsplit("/", 1)[-1], "archivePrefix": "arXiv"}
-        body = ",\n".join(f"  {name:<13} = {{{value}}}" for name, value in rows.items())
-        return f"@misc{{{key},\n{body}\n}}"
 
 
 @dataclass
@@ -163,8 +126,7 @@ class CardFacts:
 
 def write_facts(facts: CardFacts, directory: Path) -> None:
     """Keep ``facts`` as ``card.json``, so that the card can be rendered again with what is only known later."""
-    text = json.dumps(asdict(facts), indent=2, ensure_ascii=False, default=str)
-    (directory / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(directory / FACTS_FILE, asdict(facts))
 
 
 def read_facts(directory: Path) -> CardFacts | None:
@@ -194,5 +156,5 @@ def read_facts(directory: Path) -> CardFacts | None:
         return CardFacts(**found)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{file} is damaged ({' '.join(str(error).split())}): remove it, and README.md goes to the Hub as it is"
+            f"{file} is damaged ({one_line(error)}): remove it, and README.md goes to the Hub as it is"
         ) from None

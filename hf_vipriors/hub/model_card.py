@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hf_vipriors.hub.card_facts import CardFacts
+from .card_facts import CardFacts
 
 _PLACE = "path/to/this/folder"
 

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from safetensors import SafetensorError
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperModel
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vipriors.backbones import has_fixed_size, is_ours
-from hf_vipriors.errors import InputError
-from hf_vipriors.hub.whole_folder import whole_folder
-from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from hf_vipriors.models.configuration_vipriors import label_maps
+from ..backbones import has_fixed_size, is_ours
+from ..errors import InputError, one_line
+from ..files import write_json
+from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..models.configuration_vipriors import label_maps
+from .whole_folder import whole_folder
 
 logger = logging.getLogger(__name__)
 # transformers names the tensors of a wrapped network with this prefix when it saves one itself; timm cannot read
@@ -42,6 +43,7 @@ def export_native(
     directory: str | os.PathLike,
     *,
     class_names: Sequence[str] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write ``model`` as a native checkpoint with float32 weights.
 
@@ -56,6 +58,7 @@ def export_native(
         model: the classifier or feature extractor; its random generator, mode and device do not change.
         directory: where to.
         class_names: names of the classes in label order; by default those of the configuration.
+        state: of the backbone, where the model's own tensors are sharded; by default the model's.
 
     Returns:
         The path of ``directory``.
@@ -77,7 +80,7 @@ def export_native(
     if directory.exists() and not directory.is_dir():
         raise InputError(f"cannot export to {str(directory)!r}: it is a file, give a folder")
     config = _native_config(model, class_names)
-    state = {name: _saved(tensor) for name, tensor in model.backbone.state_dict().items()}
+    state = {name: _saved(tensor) for name, tensor in (state or model.backbone.state_dict()).items()}
     with whole_folder(directory) as folder:
         config.save_pretrained(folder)
         processor = {
@@ -85,7 +88,7 @@ def export_native(
             "architecture": config.architecture,
             "pretrained_cfg": config.pretrained_cfg,
         }
-        (folder / IMAGE_PROCESSOR_NAME).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / IMAGE_PROCESSOR_NAME, processor)
         safetensors.torch.save_file(state, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _check_rebuild(folder, state)
     return directory
@@ -138,7 +141,8 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
     try:
         state = safetensors.torch.load_file(directory / SAFE_WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {str(directory / SAFE_WEIGHTS_NAME)!r}: {_line(error)}") from error
+        file = str(directory / SAFE_WEIGHTS_NAME)
+        raise InputError(f"cannot read {file!r}: {one_line(error, kind=True)}") from error
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
             model = (VipriorsModel if extracts else VipriorsForImageClassification)(config)
@@ -147,7 +151,7 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
         raise InputError(f"{CONFIG_NAME} in {str(directory)!r} describes no network: {error}") from error
     except RuntimeError as error:
         raise InputError(
-            f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {_line(error)}"
+            f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {one_line(error, kind=True)}"
         ) from error
     return model.eval()
 
@@ -213,7 +217,9 @@ def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
             classifies = config.architectures == [TimmWrapperForImageClassification.__name__]
             rebuilt = (TimmWrapperForImageClassification if classifies else TimmWrapperModel)(config).timm_model
     except Exception as error:  # whatever the network raises for arguments that became lists
-        raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds none: {_line(error)}") from error
+        raise InputError(
+            f"this network cannot be exported, its {CONFIG_NAME} builds none: {one_line(error, kind=True)}"
+        ) from error
     shapes = {name: tensor.shape for name, tensor in rebuilt.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds another one")
@@ -226,7 +232,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is damaged: {_line(error)}") from error
+        raise InputError(f"{str(path)!r} is damaged: {one_line(error, kind=True)}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == VipriorsConfig.model_type:
         raise InputError(f"{str(directory)!r} is no exported student but one of our models: use from_pretrained")
@@ -251,13 +257,7 @@ def _vipriors_config(native: dict[str, Any], directory: Path) -> VipriorsConfig:
         )
         ours = channels == 3 and height == width and picture["crop_mode"] == "center"
     except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
-        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {_line(error)}") from error
+        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {one_line(error, kind=True)}") from error
     if not ours:
         raise InputError(f"{str(directory)!r} wants pictures that are not square RGB centre crops: not our export")
     return config
-
-
-def _line(error: Exception) -> str:
-    """The message of ``error`` on one line of bearable length."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:297] + '...'}"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 State = dict[str, Tensor]
 

@@ -1,12 +1,16 @@
-"""Methods: one training step of one paper each, as modules. No argument parsing, no file writing."""
+"""Methods: one training step of one paper each, as modules, with all that the package knows of them in their class.
 
-from .base import FrozenTeacher, Method, MethodOutput, Progress, embedding_dim
+A method comes in by its file in this folder and one line in :data:`METHODS`.
+"""
+
+from .base import FrozenTeacher, Material, Method, MethodOutput, Progress, card_options, embedding_dim, method_options
+from .byol import Byol
 from .crd import Crd
 from .dogo import DoGo
 from .fitnet import FitNet
 from .fixmatch import FixMatch
 from .kd import KnowledgeDistillation
-from .key_queue import KeyQueue, settled_queue_length
+from .key_queue import KeyQueue, resolve_queue_length
 from .moco import MoCo
 from .overhaul import OverhaulDistillation
 from .seed import Seed
@@ -14,7 +18,55 @@ from .simclr import SimCLR
 from .sskd import Sskd, SskdPretext, self_supervision_head
 from .supervised import Supervised
 
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        MoCo,
+        SimCLR,
+        Byol,
+        Seed,
+        DoGo,
+        OverhaulDistillation,
+        Supervised,
+        KnowledgeDistillation,
+        FitNet,
+        Crd,
+        Sskd,
+        FixMatch,
+    )
+}
+
+
+def methods_of(job: str) -> dict[str, type[Method]]:
+    """The methods of a job, by name.
+
+    Example:
+        >>> list(methods_of("pretrain"))
+        ['seed', 'dogo']
+    """
+    return {name: method for name, method in METHODS.items() if method.job == job}
+
+
+def option_groups(job: str) -> tuple[type, ...]:
+    """The option dataclasses of a job's methods, to compose its arguments of; none that another one inherits from."""
+    kinds = list(dict.fromkeys(method.options for method in methods_of(job).values()))
+    return tuple(kind for kind in kinds if not any(kind in other.__mro__[1:] for other in kinds))
+
+
+def method_help(job: str) -> str:
+    """What ``--method`` may be, each with a phrase, for ``--help``.
+
+    Example:
+        >>> method_help("pretrain")
+        "seed (a frozen teacher's similarities) or dogo (two peers teach each other)."
+    """
+    phrases = [f"{name} ({method.summary})" for name, method in methods_of(job).items()]
+    return " or ".join(part for part in (", ".join(phrases[:-1]), phrases[-1]) if part) + "."
+
+
 __all__ = [
+    "METHODS",
+    "Byol",
     "Crd",
     "DoGo",
     "FitNet",
@@ -22,6 +74,7 @@ __all__ = [
     "FrozenTeacher",
     "KeyQueue",
     "KnowledgeDistillation",
+    "Material",
     "Method",
     "MethodOutput",
     "MoCo",
@@ -32,7 +85,12 @@ __all__ = [
     "Sskd",
     "SskdPretext",
     "Supervised",
+    "card_options",
     "embedding_dim",
+    "method_help",
+    "method_options",
+    "methods_of",
+    "option_groups",
+    "resolve_queue_length",
     "self_supervision_head",
-    "settled_queue_length",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from transformers.utils import ModelOutput
 
 from ..backbones import feature_dim
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..options import Default
+from ..papers import Paper
 from ..views.sampling import resized
 
 
@@ -39,12 +41,115 @@ class MethodOutput(ModelOutput):
     logits: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a method is built from, beside its networks.
+
+    Attributes:
+        images: how many are in the training set.
+        labels: ``(N,)`` of the labelled training images.
+        teachers: the frozen networks that it learns from; empty where there are none.
+    """
+
+    images: int
+    labels: Tensor
+    teachers: tuple[VipriorsModel | VipriorsForImageClassification, ...] = ()
+
+
 class Method(nn.Module):
     """Base of all methods: models, losses and training-only state (queue, momentum encoder, connectors, EMA).
 
     Every trainable layer is reached through :meth:`forward`, so that DDP, mixed precision, clipping and the optimizer
     see it. ``state_dict()`` is all that a checkpoint needs to resume; :meth:`deployable` is what a person downloads.
+
+    All that the rest of the package knows of a method stands in its class:
+
+    Attributes:
+        name: as ``--method`` names it.
+        job: whose arguments it has: ``"teacher"`` (phase 1), ``"pretrain"`` (students without labels) or
+            ``"student"``.
+        summary: a phrase for ``--help``.
+        options: dataclass of its options; the arguments of its job are composed of those of all its methods.
+        papers: that a card cites.
+        parts_shown: logged part -> its short name in the progress bar.
+        teacher_kind: what ``--teacher`` may be: ``"none"`` (refused), ``"start"`` (where the weights start),
+            ``"features"`` (any network) or ``"classifier"`` (one of the same classes).
+        takes_unlabelled: whether a student's step knows what to do with an image without a label.
+        starts_from_teacher: whether a student of the same network goes on from the teacher's weights by default.
     """
+
+    name: ClassVar[str]
+    job: ClassVar[str]
+    summary: ClassVar[str]
+    options: ClassVar[type]
+    papers: ClassVar[tuple[Paper, ...]] = ()
+    parts_shown: ClassVar[Mapping[str, str]] = {}
+    teacher_kind: ClassVar[str] = "none"
+    takes_unlabelled: ClassVar[bool] = False
+    starts_from_teacher: ClassVar[bool] = False
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        """Options that were not given and follow from the method and from other options."""
+        return {}
+
+    @classmethod
+    def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
+        """Options that were not given and follow from the number of images; ``args`` are complete otherwise.
+
+        Raises:
+            InputError: a given one does not go with the images.
+        """
+        return {}
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        """Refuse combinations that cannot work, or that the method would not use.
+
+        Args:
+            args: complete by :meth:`defaults`; each is within its own bounds already.
+
+        Raises:
+            InputError: naming the option.
+        """
+
+    @classmethod
+    def check_batch(cls, args: Any) -> None:
+        """Refuse a batch that the method cannot learn from; ``args`` have one.
+
+        Raises:
+            InputError: naming the option.
+        """
+
+    @classmethod
+    def networks(
+        cls, args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
+    ) -> tuple[PreTrainedModel, ...]:
+        """Fresh networks, what is deployed first; their random start is that of the seed that was set before."""
+        raise TypeError(f"{cls.__name__} must define networks()")
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> Method:
+        """The method around its networks; ``args`` are complete."""
+        raise TypeError(f"{cls.__name__} must define build()")
+
+    @classmethod
+    def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
+        """What turns uint8 batches into the views of a step."""
+        raise TypeError(f"{cls.__name__} must define views()")
+
+    @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        """Names of the options that have an effect with these others, for the card; ``args`` are complete."""
+        return card_options(cls)
+
+    @classmethod
+    def asks_for_predictions(cls, args: Any) -> str | None:
+        """The option that asks for a teacher's predictions, hence for a classifier; None where nothing does."""
+        return f"--method {cls.name}" if cls.teacher_kind == "classifier" else None
+
+    def prepare(self, trainer: Any) -> None:
+        """What must be trained before the method itself; by ``trainer.train_beside``."""
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         """One step.
@@ -83,6 +188,19 @@ class Method(nn.Module):
     def chance_level(self, global_batch: int) -> float | None:
         """The loss of a network that has learnt nothing, where the method has such a number."""
         return None
+
+
+def method_options(method: type[Method]) -> tuple[str, ...]:
+    """Names of all options that a method reads: those of its own class first, then those of the groups it inherits."""
+    known = {each.name for each in fields(method.options)}
+    names = [name for kind in method.options.__mro__ for name in vars(kind).get("__annotations__", {})]
+    return tuple(dict.fromkeys(name for name in names if name in known))
+
+
+def card_options(method: type[Method]) -> tuple[str, ...]:
+    """Those of them that a card lists among the settings."""
+    shown = {each.name for each in fields(method.options) if each.metadata["help"].on_card}
+    return tuple(name for name in method_options(method) if name in shown)
 
 
 def labelled_first(views: list[Tensor], labels: Tensor, labelled: int | None = None) -> tuple[list[Tensor], Tensor]:

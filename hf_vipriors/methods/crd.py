@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +17,31 @@ from torch.nn import functional as F
 
 from .. import losses
 from ..backbones import feature_dim
+from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import MethodOutput, labelled_first, pooled_and_logits
+from ..options import option
+from ..papers import Paper
+from .base import Material, MethodOutput, labelled_first, pooled_and_logits
 from .distributed import gather, world
-from .kd import KnowledgeDistillation
+from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
+
+CRD = Paper(
+    "Contrastive Representation Distillation",
+    "https://arxiv.org/abs/1910.10699",
+    "Yonglong Tian and Dilip Krishnan and Phillip Isola",
+    2019,
+)
+
+
+@dataclass
+class CrdOptions(KnowledgeDistillationOptions):
+    """What CRD reads."""
+
+    contrast_weight: float = option(0.8, "crd: weight of the contrast [1910.10699].", low=0)
+    contrast_dim: int = option(128, "crd: width of the embeddings [1910.10699].", low=1)
+    contrast_temperature: float = option(0.07, "crd: T of the contrast [1910.10699].", low=0, open_low=True)
+    negatives: int = option(16384, "crd: negatives of other classes, or all there are [1910.10699].", low=1)
+    memory_momentum: float = option(0.5, "crd: share of an image's old memory that stays [1910.10699].", low=0, high=1)
 
 
 class Crd(KnowledgeDistillation):
@@ -42,6 +64,32 @@ class Crd(KnowledgeDistillation):
     Raises:
         ValueError: no image of another class.
     """
+
+    name, teacher_kind = "crd", "features"
+    summary = "contrast of features"
+    options = CrdOptions
+    papers = (CRD,)
+    parts_shown = {**KnowledgeDistillation.parts_shown, "contrast": "crd"}
+    takes_unlabelled = False
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        super().check(args)
+        if args.mixup or args.cutmix:
+            raise InputError("--mixup and --cutmix blend images, --method crd tells them apart: leave them out")
+
+    @classmethod
+    def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
+        if len(material.labels.unique()) < 2:
+            raise InputError("--method crd draws negatives from other classes, and the training images have one class")
+        return {
+            "labels": material.labels,
+            "contrast_weight": args.contrast_weight,
+            "embedding_dim": args.contrast_dim,
+            "negatives": args.negatives,
+            "temperature": args.contrast_temperature,
+            "memory_momentum": args.memory_momentum,
+        }
 
     def __init__(
         self,

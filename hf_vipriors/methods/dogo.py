@@ -6,17 +6,59 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from .. import losses
-from ..models import VipriorsModel
-from .base import Method, MethodOutput, Progress, Renormalise
+from ..errors import InputError
+from ..models import VipriorsForImageClassification, VipriorsModel
+from ..options import Default, option
+from ..papers import Paper
+from .base import Material, MethodOutput, Progress, Renormalise, card_options
 from .distributed import gather_with_gradient
-from .moco import MoCo
+from .moco import MoCo, MoCoOptions
+from .options import not_given
+from .pretraining import LabelFreeMethod, feature_config
 from .simclr import SimCLR
 
+CONTRASTS = {method.name: method for method in (SimCLR, MoCo)}
+DOGO = Paper(
+    "Distill on the Go: Online knowledge distillation in self-supervised learning",
+    "https://arxiv.org/abs/2104.09866",
+    "Prashant Bhat and Elahe Arani and Bahram Zonooz",
+    2021,
+)
 
-class DoGo(Method):
+
+@dataclass
+class DoGoOptions(MoCoOptions):
+    """What DoGo reads: its own, and those of each peer's contrastive loss."""
+
+    contrast: str = option("simclr", "dogo: each peer's own loss, simclr or moco.", choices=tuple(CONTRASTS))
+    peer_backbone: str | None = option(None, "dogo: the other network; None: the same as --backbone.")
+    peer_backbone_args: dict | str | None = option(
+        None, "dogo: JSON of arguments of the other network; None: --backbone_args where the network is the same."
+    )
+    peer_learning_rate: float | None = option(
+        None, "dogo: learning rate of the other network; None: the same.", low=0, open_low=True
+    )
+    mutual_weight: float | None = option(
+        None, "dogo: weight of the KL of --backbone; None: 1, or 100 with mean.", low=0
+    )
+    peer_mutual_weight: float = option(1.0, "dogo: weight of the KL of --peer_backbone.", low=0)
+    mutual_temperature: float = option(0.1, "dogo: T of the similarities [2104.09866].", low=0, open_low=True)
+    mutual_reduction: str = option(
+        "batchmean",
+        "dogo: batchmean (the KL itself), or mean over all entries as in the published program.",
+        choices=("batchmean", "mean"),
+    )
+
+
+class DoGo(LabelFreeMethod):
     r"""Each peer's own contrastive loss on its own two views, and the KL divergence to the other's similarities.
 
     .. math:: L = L_a + w_a \, KL(\sigma(S_b) \| \sigma(S_a)) + L_b + w_b \, KL(\sigma(S_a) \| \sigma(S_b))
@@ -32,6 +74,69 @@ class DoGo(Method):
         reduction: ``"batchmean"``, the KL itself (default), or ``"mean"`` over all entries, as published.
         learning_rate_factor: peer_b's learning rate over peer_a's. Default 1.
     """
+
+    name, job = "dogo", "pretrain"
+    summary = "two peers teach each other"
+    options = DoGoOptions
+    papers = (DOGO,)
+    scores = (*LabelFreeMethod.scores, "peer.knn", "peer.linear")
+    parts_shown = {"mutual": "kl", "peer_mutual": "peer kl", "positive_cosine": "cos+"}
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        published = not_given(
+            args, "dogo [2104.09866]", mutual_weight=100.0 if args.mutual_reduction == "mean" else 1.0
+        )
+        sizes = not_given(args, "dogo", image_size=64, projector_dim=128)
+        same = {}
+        if args.peer_backbone in (None, args.backbone):
+            same = not_given(args, "the same network", peer_backbone_args=args.backbone_args)
+        return published | sizes | same | CONTRASTS[args.contrast].defaults(args)
+
+    @classmethod
+    def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
+        return CONTRASTS[args.contrast].data_defaults(args, images)
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        super().check(args)
+        if args.teacher is not None:
+            raise InputError("--method dogo has no teacher, its peers teach each other: leave --teacher out")
+        if args.patches:
+            raise InputError("--patches: dogo compares full views only, leave it out")
+
+    @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        own = tuple(name for name in card_options(cls) if name not in card_options(MoCo))
+        return (*own, *CONTRASTS[args.contrast].options_read(args))
+
+    @classmethod
+    def networks(
+        cls, args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
+    ) -> tuple[PreTrainedModel, ...]:
+        ours = feature_config(args, class_names)
+        theirs = feature_config(
+            args,
+            class_names,
+            backbone=args.peer_backbone or args.backbone,
+            backbone_args=args.peer_backbone_args or {},
+        )
+        return VipriorsModel(ours), VipriorsModel(theirs)
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> DoGo:
+        peers = [CONTRASTS[args.contrast].build([network], args, material) for network in networks]
+        return cls(
+            *peers,
+            weights=(args.mutual_weight, args.peer_mutual_weight),
+            temperature=args.mutual_temperature,
+            reduction=args.mutual_reduction,
+            learning_rate_factor=(args.peer_learning_rate or args.learning_rate) / args.learning_rate,
+        )
+
+    @classmethod
+    def full_views(cls, args: Any) -> int:
+        return 4
 
     def __init__(
         self,

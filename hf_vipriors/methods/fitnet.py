@@ -7,13 +7,36 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
 
 from .. import losses
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import MethodOutput
-from .kd import KnowledgeDistillation
+from ..options import option
+from ..papers import Paper
+from .base import Material, MethodOutput
+from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
 from .stage_pairs import StagePairs, connector, same_size
+
+FITNETS = Paper(
+    "FitNets: Hints for Thin Deep Nets",
+    "https://arxiv.org/abs/1412.6550",
+    "Adriana Romero and Nicolas Ballas and Samira Ebrahimi Kahou and Antoine Chassang and Carlo Gatta and "
+    "Yoshua Bengio",
+    2014,
+)
+
+
+@dataclass
+class FitNetOptions(KnowledgeDistillationOptions):
+    """What FitNets read."""
+
+    hint_weight: float = option(100.0, "fitnet: weight of the hint's squared error [1910.10699].", low=0)
+    hint_stage: int | None = option(
+        None, "fitnet: which of the (at most four) stages, 1: shallowest; None: middle.", low=1, high=4
+    )
 
 
 class FitNet(KnowledgeDistillation):
@@ -30,6 +53,16 @@ class FitNet(KnowledgeDistillation):
         hint_stage: which of the paired stages, 1 is the shallowest; None (default) the middle one, of four the second.
         classification_weight, kd_weight: default 1 and 0 [1].
     """
+
+    name, teacher_kind = "fitnet", "features"
+    summary = "a middle stage"
+    options = FitNetOptions
+    papers = (FITNETS,)
+    parts_shown = {**KnowledgeDistillation.parts_shown, "hint": "hint"}
+
+    @classmethod
+    def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
+        return {"hint_weight": args.hint_weight, "hint_stage": args.hint_stage}
 
     def __init__(
         self,

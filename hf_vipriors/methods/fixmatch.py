@@ -7,13 +7,51 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
+from ..errors import InputError
 from ..models import VipriorsForImageClassification
-from .base import MethodOutput, Progress, labelled_first
-from .supervised import Supervised
+from ..options import Default, option
+from ..papers import VIPRIORS, Paper
+from ..views import ConsistencyViews
+from .base import Material, MethodOutput, Progress, labelled_first
+from .options import LabelOptions, PoolOptions, not_given
+from .supervised import Supervised, label_settings
+
+FIXMATCH = Paper(
+    "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
+    "https://arxiv.org/abs/2001.07685",
+    "Kihyuk Sohn and David Berthelot and Chun-Liang Li and Zizhao Zhang and Nicholas Carlini and Ekin D. Cubuk and "
+    "Alex Kurakin and Han Zhang and Colin Raffel",
+    2020,
+)
+
+
+@dataclass
+class ConsistencyOptions:
+    """Of the term for images without labels."""
+
+    consistency_weight: float = option(
+        1.0, "fixmatch: weight of the predictions for images without labels [2001.07685].", low=0
+    )
+    confidence: float = option(
+        0.9,
+        "fixmatch: a prediction counts where its best class has this probability (NOTE 0.95 in 2001.07685).",
+        low=0,
+        high=1,
+    )
+
+
+@dataclass
+class FixMatchOptions(PoolOptions, ConsistencyOptions, LabelOptions):
+    """What FixMatch reads."""
 
 
 class FixMatch(Supervised):
@@ -40,6 +78,33 @@ class FixMatch(Supervised):
     """
 
     ramp = 0.2
+
+    name = "fixmatch"
+    summary = "labels, and one prediction for two views of images without"
+    options = FixMatchOptions
+    papers = (VIPRIORS, FIXMATCH)
+    parts_shown = {**Supervised.parts_shown, "consistency": "cons", "confident": "conf"}
+    takes_unlabelled = True
+    views_kind = ConsistencyViews
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        return super().defaults(args) | not_given(args, "fixmatch", unlabelled_ratio=3, ema_decay=0.995)
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        super().check(args)
+        if not args.unlabelled_ratio:
+            raise InputError("--method fixmatch learns from images without labels: --unlabelled_ratio 1 or more")
+        if not args.ema_decay:
+            raise InputError(
+                "--method fixmatch predicts with the moving average of the weights: give --ema_decay 0.995"
+            )
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> FixMatch:
+        weights = {"consistency_weight": args.consistency_weight, "confidence": args.confidence}
+        return cls(*networks, **weights, **label_settings(networks[0], args, material))
 
     def __init__(
         self,

@@ -8,14 +8,32 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from .. import losses
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import FrozenTeacher, MethodOutput
-from .supervised import Supervised
+from ..options import Default
+from ..papers import Paper
+from .base import FrozenTeacher, Material, MethodOutput
+from .options import DistillationOptions, LabelOptions, not_given
+from .supervised import Supervised, label_settings
+
+KD = Paper(
+    "Distilling the Knowledge in a Neural Network",
+    "https://arxiv.org/abs/1503.02531",
+    "Geoffrey Hinton and Oriol Vinyals and Jeff Dean",
+    2015,
+)
+
+
+@dataclass
+class KnowledgeDistillationOptions(DistillationOptions, LabelOptions):
+    """What knowledge distillation reads, and what all methods that derive from it read too."""
 
 
 class KnowledgeDistillation(Supervised):
@@ -39,6 +57,39 @@ class KnowledgeDistillation(Supervised):
     Raises:
         ValueError: answers are to be distilled from a teacher that gives none for these classes.
     """
+
+    name, teacher_kind = "kd", "classifier"
+    summary = "predictions"
+    options = KnowledgeDistillationOptions
+    papers = (KD,)
+    parts_shown = {**Supervised.parts_shown, "kd": "kd"}
+    takes_unlabelled = True
+    starts_from_teacher = False
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        weights = not_given(args, "kd [2006.07114]", classification_weight=0.1, kd_weight=0.9)
+        return super().defaults(args) | (weights if cls.teacher_kind == "classifier" else {})
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> KnowledgeDistillation:
+        first, *others = material.teachers
+        return cls(
+            *networks,
+            first,
+            **label_settings(networks[0], args, material),
+            **cls.own_settings(args, material),
+            classification_weight=args.classification_weight,
+            kd_weight=args.kd_weight,
+            kd_temperature=args.kd_temperature,
+            batch_statistics=args.teacher_batch_statistics,
+            more_teachers=others,
+        )
+
+    @classmethod
+    def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
+        """The keyword arguments that a method that derives from this one has beside these."""
+        return {}
 
     def __init__(
         self,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..options import Default
 from .distributed import gather
 
 
@@ -57,7 +60,7 @@ class KeyQueue(nn.Module):
         self.push(gather(F.normalize(embeddings.detach().float(), dim=1)), gather(index))
 
 
-def settled_queue_length(
+def resolve_queue_length(
     images: int, batch: int, given: int | None = None, *, most: int = 4096, otherwise: str = "use --method simclr"
 ) -> int:
     """The queue length for a data set, or the one given where it can work.
@@ -68,7 +71,7 @@ def settled_queue_length(
     Args:
         images: in the training set.
         batch: global batch, keys that enter at once.
-        given: the user's wish.
+        given: what was asked for.
         otherwise: what else the user could do, for the error where no queue fits.
         most: the published length. Default 4096 [2008.00261]; SEED has 65536 [2101.04731].
 
@@ -76,8 +79,8 @@ def settled_queue_length(
         InputError: when the queue is not smaller than the data set, or no queue fits.
 
     Example:
-        >>> settled_queue_length(5500, 128), settled_queue_length(500, 128), settled_queue_length(1_000_000, 256)
-        (2688, 128, 4096)
+        >>> [resolve_queue_length(images, 128) for images in (5500, 500, 1_000_000)]
+        [2688, 128, 4096]
     """
     if given is None:
         length = min(most, images // 2) // batch * batch
@@ -95,3 +98,13 @@ def settled_queue_length(
             f"own image in it; leave it out, or give at most {max(1, images // 2)}"
         )
     return given
+
+
+def queue_default(args: Any, images: int, *, most: int = 4096, **options: str) -> dict[str, Default]:
+    """``queue_length`` where it was not given; a given one is checked. For :meth:`Method.data_defaults`."""
+    length = resolve_queue_length(images, args.step_images, args.queue_length, most=most, **options)
+    if args.queue_length is not None:
+        return {}
+    masked = "masked" if args.instance_aware else "NOT masked"
+    source = f"{images} images in batches of {args.step_images}, at most {most}; a query's own image is {masked} in it"
+    return {"queue_length": Default(length, source)}

@@ -7,13 +7,33 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..losses import overhaul
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import MethodOutput, Progress
-from .kd import KnowledgeDistillation
+from ..options import option
+from ..papers import VIPRIORS, Paper
+from .base import Material, MethodOutput, Progress
+from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
 from .stage_pairs import StagePairs, connector, same_size
+
+OVERHAUL = Paper(
+    "A Comprehensive Overhaul of Feature Distillation",
+    "https://arxiv.org/abs/1904.01866",
+    "Byeongho Heo and Jeesoo Kim and Sangdoo Yun and Hyojin Park and Nojun Kwak and Jin Young Choi",
+    2019,
+)
+
+
+@dataclass
+class OverhaulOptions(KnowledgeDistillationOptions):
+    """What overhaul feature distillation reads."""
+
+    feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].", low=0)
+    distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
 
 
 class OverhaulDistillation(KnowledgeDistillation):
@@ -37,6 +57,17 @@ class OverhaulDistillation(KnowledgeDistillation):
         classification_weight, kd_weight: default 1 and 0 [0].
         options: as in :class:`KnowledgeDistillation`.
     """
+
+    name, teacher_kind = "overhaul", "features"
+    summary = "features of all stages"
+    options = OverhaulOptions
+    papers = (VIPRIORS, OVERHAUL)
+    parts_shown = {**KnowledgeDistillation.parts_shown, "distillation": "distil"}
+    starts_from_teacher = True
+
+    @classmethod
+    def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
+        return {"feature_weight": args.feature_weight, "start_epoch": args.distil_from_epoch}
 
     def __init__(
         self,

@@ -7,17 +7,50 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from .. import losses
+from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .base import FrozenTeacher, Method, MethodOutput
-from .key_queue import KeyQueue
+from ..options import Default, option
+from ..papers import Paper
+from .base import FrozenTeacher, Material, MethodOutput, embedding_dim
+from .key_queue import KeyQueue, queue_default
+from .options import FeatureOptions, MultiCropOptions, QueueOptions, not_given
+from .pretraining import LabelFreeMethod, check_patches, feature_config
+
+PUBLISHED_QUEUE = 65536  # [0]
+SEED = Paper(
+    "SEED: Self-supervised Distillation for Visual Representation",
+    "https://arxiv.org/abs/2101.04731",
+    "Zhiyuan Fang and Jianfeng Wang and Lijuan Wang and Lei Zhang and Yezhou Yang and Zicheng Liu",
+    2021,
+)
 
 
-class Seed(Method):
+@dataclass
+class SimilarityOptions:
+    """Of the two similarity distributions."""
+
+    temperature: float = option(0.2, "T of the student's similarities [2101.04731].", low=0, open_low=True)
+    teacher_temperature: float = option(
+        0.01, "seed: T of the teacher's similarities [2101.04731].", low=0, open_low=True
+    )
+
+
+@dataclass
+class SeedOptions(SimilarityOptions, QueueOptions, MultiCropOptions, FeatureOptions):
+    """What SEED reads."""
+
+
+class Seed(LabelFreeMethod):
     """Student and teacher see the same view; the student's similarities to a queue of teacher embeddings follow his.
 
     With more than one view the loss is the mean over all of them. Views smaller than the first (multi-crop [1]) have a
@@ -35,6 +68,62 @@ class Seed(Method):
     Raises:
         ValueError: when the student's projection is not as wide as the teacher's embedding.
     """
+
+    name, job, teacher_kind = "seed", "pretrain", "features"
+    summary = "a frozen teacher's similarities"
+    options = SeedOptions
+    papers = (SEED,)
+    parts_shown = {"similarity": "sim", "teacher_cosine": "cos t"}
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        return not_given(args, "seed has no margin", margin=0.0)
+
+    @classmethod
+    def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:
+        return queue_default(args, images, most=PUBLISHED_QUEUE, otherwise="give more images")
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        super().check(args)
+        if args.peer_backbone is not None:
+            raise InputError("--peer_backbone belongs to --method dogo: seed has a --teacher")
+
+    @classmethod
+    def full_views(cls, args: Any) -> int:
+        return 2 if args.patches else 1
+
+    @classmethod
+    def networks(
+        cls, args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
+    ) -> tuple[PreTrainedModel, ...]:
+        width = embedding_dim(teacher)
+        if args.projector_dim not in (None, width):
+            raise InputError(f"--projector_dim {args.projector_dim}: the teacher embeds in {width}; leave it out")
+        batch_norm = args.projector_batch_norm
+        config = feature_config(
+            args,
+            class_names,
+            image_size=args.image_size or teacher.config.image_size,
+            projector_dim=width,
+            projector_batch_norm=teacher.config.projector_batch_norm if batch_norm is None else batch_norm,
+        )
+        student = VipriorsModel(config)
+        check_patches(args, student)
+        return (student,)
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> Seed:
+        (student,) = networks
+        return cls(
+            student,
+            material.teachers[0],
+            queue_length=args.queue_length,
+            patch_queue_length=args.queue_length if args.patches else None,
+            student_temperature=args.temperature,
+            teacher_temperature=args.teacher_temperature,
+            instance_aware=args.instance_aware,
+        )
 
     def __init__(
         self,

@@ -6,13 +6,32 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..backbones import feature_dim
+from ..errors import InputError
 from ..losses import sskd
 from ..models import VipriorsForImageClassification
-from .base import FrozenTeacher, Method, MethodOutput, labelled_first, pooled_and_logits
+from ..options import Default, option
+from ..papers import Paper
+from ..views import RotationViews
+from .base import FrozenTeacher, Material, Method, MethodOutput, labelled_first, pooled_and_logits
+from .options import ClassifierOptions, DistillationOptions, not_given
+from .sskd_head import fit_head
 from .supervised import Supervised
+
+SSKD = Paper(
+    "Knowledge Distillation Meets Self-Supervision",
+    "https://arxiv.org/abs/2006.07114",
+    "Guodong Xu and Ziwei Liu and Xiaoxiao Li and Chen Change Loy",
+    2020,
+)
 
 
 def self_supervision_head(width: int) -> nn.Sequential:
@@ -42,6 +61,35 @@ class SskdPretext(Method):
         return self.teacher.model
 
 
+@dataclass
+class SskdOwnOptions:
+    """Of the rotated images, and of the teacher's head."""
+
+    transfer_weight: float = option(2.7, "sskd: weight of the predictions on rotated images [2006.07114].", low=0)
+    similarity_weight: float = option(10.0, "sskd: weight of the similarities [2006.07114].", low=0)
+    similarity_temperature: float = option(0.5, "sskd: T of the similarities [2006.07114].", low=0, open_low=True)
+    keep_transfer: float = option(
+        1.0, "sskd: share of wrong predictions that is transferred [2006.07114].", low=0, high=1
+    )
+    keep_similarity: float = option(
+        0.75, "sskd: share of wrong similarities that is transferred [2006.07114].", low=0, high=1
+    )
+    head_epochs: float = option(
+        60.0,
+        "sskd: epochs of the teacher's head, kept beside a teacher that is a folder [2006.07114].",
+        low=0,
+        open_low=True,
+    )
+    head_learning_rate: float = option(
+        0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].", low=0, open_low=True
+    )
+
+
+@dataclass
+class SskdOptions(SskdOwnOptions, DistillationOptions, ClassifierOptions):
+    """What SSKD reads."""
+
+
 class Sskd(Supervised):
     """Stage 2: answers on upright and on rotated images, and similarities between them, distilled with a selection.
 
@@ -60,6 +108,54 @@ class Sskd(Supervised):
     Raises:
         ValueError: a teacher without a classifier for these classes.
     """
+
+    name, teacher_kind = "sskd", "classifier"
+    summary = "predictions and similarities on rotated images"
+    options = SskdOptions
+    papers = (SSKD,)
+    parts_shown = {**Supervised.parts_shown, "kd": "kd", "transfer": "tf", "similarity": "sim"}
+    starts_from_teacher = False
+    views_kind = RotationViews
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        weights = {"classification_weight": 0.1, "kd_weight": 0.9, "label_smoothing": 0.0}
+        return super().defaults(args) | not_given(args, "sskd [2006.07114]", **weights)
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        super().check(args)
+        for name, unused in (("label_smoothing", 0.0), ("mixup", 0.0), ("cutmix", 0.0), ("class_weights", "none")):
+            if getattr(args, name) != unused:
+                raise InputError(f"--{name} does not go with --method sskd: leave it out")
+
+    @classmethod
+    def check_batch(cls, args: Any) -> None:
+        if args.per_device_train_batch_size < 2:
+            raise InputError(
+                "--method sskd compares the images of a batch: give --per_device_train_batch_size 2 or more"
+            )
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> Sskd:
+        (student,), teacher = networks, material.teachers[0]
+        with torch.random.fork_rng(devices=[]):  # whether a head is found or fitted changes nothing else
+            head = self_supervision_head(feature_dim(teacher.backbone))
+        return cls(
+            student,
+            teacher,
+            head,
+            weights=(args.classification_weight, args.kd_weight, args.transfer_weight, args.similarity_weight),
+            temperatures=(args.kd_temperature, args.kd_temperature, args.similarity_temperature),
+            keep=(args.keep_transfer, args.keep_similarity),
+            ema_decay=args.ema_decay,
+            layer_decay=args.layer_decay,
+        )
+
+    def prepare(self, trainer: Any) -> None:
+        """Fit the teacher's head, or take the one that an earlier run fitted on the same teacher and images."""
+        fit_head(SskdPretext(self.teacher.model, self._held_head[0]), trainer)
+        self._held_head[0].requires_grad_(False).eval()
 
     def __init__(
         self,
@@ -80,7 +176,7 @@ class Sskd(Supervised):
         # Held like the teacher: no parameter of ours, not in checkpoints.
         self._held_head = (teacher_head.requires_grad_(False).eval(),)
         self.head = self_supervision_head(feature_dim(student.backbone))
-        self.options = {"weights": tuple(weights), "temperatures": tuple(temperatures), "keep": tuple(keep)}
+        self.loss_options = {"weights": tuple(weights), "temperatures": tuple(temperatures), "keep": tuple(keep)}
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
@@ -97,7 +193,12 @@ class Sskd(Supervised):
         features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
         result = sskd.masked_sskd(
-            logits, self.head(features), teacher_logits, self._held_head[0](teacher_features), labels, **self.options
+            logits,
+            self.head(features),
+            teacher_logits,
+            self._held_head[0](teacher_features),
+            labels,
+            **self.loss_options,
         )
         parts = {
             "classification": result.ce.detach(),

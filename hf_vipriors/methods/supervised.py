@@ -7,17 +7,31 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from timm.data import Mixup
 from timm.data.mixup import mixup_target
 from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from ..models import VipriorsForImageClassification
-from .base import Method, MethodOutput, Progress, labelled_first
+from ..errors import InputError
+from ..models import (
+    ExternalForImageClassification,
+    ExternalModel,
+    VipriorsConfig,
+    VipriorsForImageClassification,
+    VipriorsModel,
+)
+from ..options import Default
+from ..views import VIEW_INTERPOLATION, ClassificationViews
+from .base import Material, Method, MethodOutput, Progress, labelled_first
+from .options import LabelOptions, check_crop_scale, not_given
 
 
 class Supervised(Method):
@@ -33,6 +47,68 @@ class Supervised(Method):
         class_weights: ``(K,)`` weight of each class in the cross-entropy, or None.
         layer_decay: factor on the learning rate for each layer below the head, as timm counts layers. Default 1.
     """
+
+    name, job, teacher_kind = "supervised", "student", "start"
+    summary = "cross-entropy alone"
+    options = LabelOptions
+    parts_shown = {"classification": "ce"}
+    starts_from_teacher = True
+    views_kind: type[nn.Module] = ClassificationViews
+
+    @classmethod
+    def defaults(cls, args: Any) -> dict[str, Default]:
+        values = {"label_smoothing": 0.1, "ema_decay": 0.0, "unlabelled_ratio": 0}
+        return not_given(args, cls.name, **values, classification_weight=1.0, kd_weight=0.0)
+
+    @classmethod
+    def check(cls, args: Any) -> None:
+        check_crop_scale(args.crop_scale)
+        if cls.teacher_kind == "start":
+            if args.kd_weight:
+                raise InputError("--kd_weight needs a method with a teacher's predictions: --method kd")
+            if args.classification_weight != 1:
+                raise InputError(
+                    "--classification_weight weighs the cross-entropy against a teacher's term: "
+                    f"--method {cls.name} has none"
+                )
+        if args.unlabelled_ratio and not cls.takes_unlabelled:
+            raise InputError(
+                f"--unlabelled_ratio: --method {cls.name} has no use for images without labels; leave it out, or use "
+                "--method fixmatch, or one that distils them such as kd"
+            )
+        if args.more_teachers and not args.kd_weight:
+            raise InputError("--more_teachers share their predictions: use --method kd, or --kd_weight")
+
+    @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        idle = () if args.kd_weight else ("kd_weight", "kd_temperature")
+        idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
+        return tuple(name for name in super().options_read(args) if name not in idle)
+
+    @classmethod
+    def asks_for_predictions(cls, args: Any) -> str | None:
+        return super().asks_for_predictions(args) or (f"--kd_weight {args.kd_weight:g}" if args.kd_weight else None)
+
+    @classmethod
+    def networks(
+        cls, args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
+    ) -> tuple[PreTrainedModel, ...]:
+        return (VipriorsForImageClassification(classifier_config(args, class_names, teacher)),)
+
+    @classmethod
+    def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> Supervised:
+        return cls(*networks, **label_settings(networks[0], args, material))
+
+    @classmethod
+    def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
+        return cls.views_kind(
+            config.image_size,
+            config.image_mean,
+            config.image_std,
+            crop_scale=args.crop_scale,
+            flip=args.flip,
+            auto_augment=args.auto_augment,
+        )
 
     def __init__(
         self,
@@ -116,3 +192,48 @@ class Supervised(Method):
 def _drawn_and_mixed(mixer: Mixup, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """timm draws with NumPy: inside a compiled graph each draw would be a constant, compiled anew every step."""
     return mixer(images, labels)
+
+
+def classifier_config(
+    args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
+) -> VipriorsConfig:
+    """The student's configuration: what was given, else the teacher's, else a ResNet-18 at 64 pixels.
+
+    Raises:
+        InputError: the teacher is no timm network, so it cannot be the student's.
+    """
+    theirs = teacher.config if teacher is not None else None
+    if isinstance(teacher, ExternalModel | ExternalForImageClassification) and args.backbone is None:
+        raise InputError(f"--teacher {args.teacher} is no timm network: say which one the student is, with --backbone")
+    same_network = theirs is not None and args.backbone in (None, theirs.backbone)
+    backbone_args = args.backbone_args
+    if backbone_args is None:
+        backbone_args = theirs.backbone_args if same_network else {}
+    return VipriorsConfig.for_backbone(
+        args.backbone or (theirs.backbone if theirs is not None else "resnet18"),
+        image_size=args.image_size or (theirs.image_size if theirs is not None else 64),
+        backbone_args=backbone_args,
+        class_names=class_names,
+        crop_pct=args.crop_pct or (theirs.crop_pct if theirs is not None else 0.875),
+        interpolation=VIEW_INTERPOLATION,
+    )
+
+
+def label_settings(student: VipriorsForImageClassification, args: Any, material: Material) -> dict[str, Any]:
+    """The keyword arguments of :class:`Supervised`."""
+    names = ("label_smoothing", "mixup", "cutmix", "ema_decay", "layer_decay")
+    settings = {name: getattr(args, name) for name in names}
+    if args.class_weights == "balanced":
+        settings["class_weights"] = balanced_weights(material.labels, student.config.num_labels)
+    return settings
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weight of each class: inverse to its size, 1 on average over the images.
+
+    Example:
+        >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
+        tensor([0.6667, 2.0000])
+    """
+    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts.float())

@@ -2,9 +2,9 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
-from hf_vipriors.models.configuration_vipriors import VipriorsConfig
-from hf_vipriors.models.external import ExternalForImageClassification, ExternalModel, preprocessing
-from hf_vipriors.models.modeling_vipriors import VipriorsForImageClassification, VipriorsModel, VipriorsOutput
+from .configuration_vipriors import VipriorsConfig
+from .external import ExternalForImageClassification, ExternalModel, preprocessing
+from .modeling_vipriors import VipriorsForImageClassification, VipriorsModel, VipriorsOutput
 
 AutoConfig.register(VipriorsConfig.model_type, VipriorsConfig, exist_ok=True)
 AutoModel.register(VipriorsConfig, VipriorsModel, exist_ok=True)

@@ -9,8 +9,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from hf_vipriors.backbones import normalisation
-from hf_vipriors.errors import InputError
+from ..backbones import normalisation
+from ..errors import InputError
 
 
 @strict

@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from hf_vipriors.errors import InputError
+from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 # What a model is loaded from: never a pickle, never a program.

@@ -10,14 +10,10 @@ from PIL import Image
 from torch import nn
 from transformers import BaseImageProcessor
 
-from hf_vipriors.backbones import TransformersBackbone
-from hf_vipriors.errors import InputError
-from hf_vipriors.models.configuration_vipriors import VipriorsConfig
-from hf_vipriors.models.modeling_vipriors import (
-    VipriorsForImageClassification,
-    VipriorsModel,
-    VipriorsPreTrainedModel,
-)
+from ..backbones import TransformersBackbone
+from ..errors import InputError
+from .configuration_vipriors import VipriorsConfig
+from .modeling_vipriors import VipriorsForImageClassification, VipriorsModel, VipriorsPreTrainedModel
 
 
 class _External(VipriorsPreTrainedModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TimmWrapperConfig
 from transformers.modeling_outputs import ImageClassifierOutput
-from transformers.utils import ModelOutput
+from transformers.utils import CONFIG_NAME, ModelOutput
 
-from hf_vipriors.backbones import create_backbone, feature_dim, has_fixed_size
-from hf_vipriors.errors import InputError
-from hf_vipriors.models.configuration_vipriors import VipriorsConfig
-from hf_vipriors.models.download import check_shards, verified_snapshot
+from ..backbones import create_backbone, feature_dim, has_fixed_size
+from ..errors import InputError, one_line
+from .configuration_vipriors import VipriorsConfig
+from .download import check_shards, verified_snapshot
 
 # What from_pretrained takes to reach the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -51,16 +52,34 @@ class VipriorsPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:
-        """As in transformers, but of safetensors alone, and of the Hub's files only what has the Hub's checksums.
+        """As in transformers, but of safetensors alone, whole, and of the Hub's files only what has its checksums.
 
         Raises:
-            InputError: a downloaded file is damaged, or the weights are said to lie elsewhere.
+            InputError: the folder holds no model of ours or lacks weights (transformers would fill them at random), a
+                downloaded file is damaged, or the weights are said to lie elsewhere.
         """
         if not Path(name).is_dir():
             options = {key: kwargs.pop(key) for key in HUB_OPTIONS if kwargs.get(key) is not None}
             name = verified_snapshot(str(name), subfolder=kwargs.get("subfolder", ""), **options)
-        check_shards(Path(name, kwargs.get("subfolder", "")))
-        return super().from_pretrained(name, *args, **(kwargs | {"use_safetensors": True}))
+        folder = Path(name, kwargs.get("subfolder", ""))
+        check_is_ours(folder, kwargs.get("config"))
+        check_shards(folder)
+        wants_report = kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(
+            name, *args, **(kwargs | {"use_safetensors": True, "output_loading_info": True})
+        )
+        missing = sorted(set(report["missing_keys"]) - cls._may_be_missing(model))
+        if missing:
+            raise InputError(
+                f"{folder} is no whole checkpoint, it lacks {', '.join(missing[:3])}{', ...' * (len(missing) > 3)}: "
+                f"a {cls.__name__} would have random weights there; save or download it again"
+            )
+        return (model, report) if wants_report else model
+
+    @classmethod
+    def _may_be_missing(cls, model: Self) -> set[str]:
+        """Names of the tensors that a checkpoint may lack."""
+        return set()
 
     def _build_backbone(self, num_classes: int) -> None:
         config: VipriorsConfig = self.config
@@ -155,6 +174,12 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
 
     _keys_to_ignore_on_load_unexpected = [r"^projector\."]
 
+    @classmethod
+    def _may_be_missing(cls, model: Self) -> set[str]:
+        """The classifier, which the checkpoint of a teacher does not have."""
+        bare = model._bare_state()
+        return {f"backbone.{name}" for name in model.backbone.state_dict() if name not in bare}
+
     def __init__(self, config: VipriorsConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -188,6 +213,33 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
                 f"the backbone {_described(source)} does not fit {_described(self)}: {', '.join(misfits[:5])}{more}"
             )
         self.backbone.load_state_dict(given, strict=False)
+
+
+def check_is_ours(folder: Path, config: Any = None) -> None:
+    """Refuse a folder whose ``config.json`` describes another kind of model: loaded as ours it would be random.
+
+    Args:
+        folder: of the checkpoint.
+        config: what the caller gave in place of the folder's own.
+
+    Raises:
+        InputError: no ``config.json``, a damaged one, or one of another kind.
+    """
+    if isinstance(config, VipriorsConfig):
+        return
+    file = folder / CONFIG_NAME
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError:
+        raise InputError(f"no {CONFIG_NAME} in {folder}: give the folder of a model that was saved") from None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file} is damaged: {one_line(error, 200)}") from None
+    if kind == VipriorsConfig.model_type:
+        return
+    hint = ""
+    if kind == TimmWrapperConfig.model_type:
+        hint = ": a native student is loaded by pipeline(), AutoModelForImageClassification or load_teacher()"
+    raise InputError(f"{folder} holds no model of hf_vipriors (model_type {kind!r}){hint}")
 
 
 def _projector(config: VipriorsConfig, width: int) -> nn.Module:

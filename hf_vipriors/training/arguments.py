@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import math
-import os
-import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
@@ -18,11 +16,12 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
 from ..data import TrainProtocol
-from ..errors import InputError, check_choice, check_range, nearest
+from ..errors import InputError, check_choice, check_range
+from ..methods import METHODS, methods_of
+from ..options import check_options, option
 from .sharding import check_sharding
 
 logger = logging.getLogger(__name__)
-_MOST_WORKERS = 8
 # Options whose values transformers keeps in an enum; its own error would be a traceback.
 ENUMS = {
     "optim": OptimizerNames,
@@ -35,13 +34,6 @@ ENUMS = {
 
 def _word(value: Enum | str) -> str:
     return value.value if isinstance(value, Enum) else value
-
-
-def option(default, help: str):
-    """A dataclass field with its help text; lists become factories."""
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -109,7 +101,7 @@ class RunArguments(TrainingArguments):
     - ``logging_steps`` 0.02, ``eval_steps`` 0.1, ``save_steps`` 0.1: shares of the run, so that short and long runs
       both have curves. ``save_total_limit`` 2.
     - ``dataloader_num_workers`` None: none for images in memory; for streamed ones as many as decode beside each other
-      (see :meth:`RunArguments.fit_workers`). Their number changes no result.
+      (see :mod:`hf_vipriors.training.resolve`). Their number changes no result.
     - ``accelerator_config`` non_blocking: on a GPU a batch is copied from pinned memory beside the step before.
     - ``remove_unused_columns`` False: the image is a column that the Trainer would remove.
     - ``logging_nan_inf_filter`` False: it reads the loss back from the device after every step, and hides a NaN. Ours
@@ -157,21 +149,16 @@ class RunArguments(TrainingArguments):
     def __post_init__(self) -> None:
         for name, kind in ENUMS.items():
             check_choice(_word(getattr(self, name)), [member.value for member in kind], name)
-        # 0 stands for "as many as suit the data": settled when their number is known.
-        self.batch_is_automatic = self.per_device_train_batch_size == 0
-        if self.batch_is_automatic:
-            self.per_device_train_batch_size = self.default_batch
-        # Settled when it is known whether images are streamed.
-        self.workers_are_automatic = self.dataloader_num_workers is None
-        if self.workers_are_automatic:
-            self.dataloader_num_workers = 0
         copies_are_automatic = self.accelerator_config is None
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
         for name in ("logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) is not None:
                 check_range(getattr(self, name), name, 0, 1e9)
+        workers = self.dataloader_num_workers
+        self.dataloader_num_workers = workers or 0  # transformers compares it with numbers
         super().__post_init__()
+        self.dataloader_num_workers = workers
         if copies_are_automatic:
             self.accelerator_config.non_blocking = self.dataloader_pin_memory
         if self.n_gpu > 1:
@@ -196,51 +183,42 @@ class RunArguments(TrainingArguments):
         if self.base_learning_rate is not None:
             check_range(self.base_learning_rate, "base_learning_rate", 0, open_low=True)
         check_range(self.num_train_epochs, "num_train_epochs", 0)
-        check_range(self.per_device_train_batch_size, "per_device_train_batch_size", 1)
+        check_range(self.per_device_train_batch_size, "per_device_train_batch_size", 0)
         check_range(self.sgd_momentum, "sgd_momentum", 0, 1)
         if _word(self.optim) == "sgd" and self.nesterov and self.sgd_momentum == 0:
             raise InputError("--nesterov needs --sgd_momentum > 0 (or give --nesterov false)")
         if self.push_to_hub and self.hub_model_id is None:
             raise InputError("--push_to_hub needs --hub_model_id org/name: where is the result to go?")
-        if self.hub_model_id is not None and not self.push_to_hub:
-            raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
         if self.push_to_hub and "checkpoint" in _word(self.hub_strategy):
             raise InputError("--hub_strategy: checkpoints hold pickles and stay here; only the result is pushed")
         if self.lr_milestones != sorted(self.lr_milestones):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 
+    def check_method(self, job: str) -> None:
+        """Hold every option against its bounds, and the combination against the method; nothing is filled in.
+
+        Args:
+            job: whose methods these arguments are for.
+
+        Raises:
+            InputError: naming the option.
+        """
+        check_choice(self.method, methods_of(job), "method")
+        check_options(self)
+        method, complete = METHODS[self.method], copy.copy(self)
+        for name, default in method.defaults(self).items():
+            setattr(complete, name, default.value)
+        method.check(complete)
+
+    @property
+    def default_base_learning_rate(self) -> float:
+        """Per 256 images, where neither rate was given: 0.1 for SGD [2008.00261], 1e-3 for the Adam family."""
+        return 0.1 if _word(self.optim) == "sgd" else 1e-3
+
     @property
     def step_images(self) -> int:
         """Images that meet in one forward pass, over all processes: the negatives of in-batch methods."""
         return self.train_batch_size * self.world_size
-
-    def fit_batch(self, images: int) -> None:
-        """Settle a batch that was not given, and refuse a given one that would never be full.
-
-        Raises:
-            InputError: a batch larger than the data set, or too small to train on.
-        """
-        if self.batch_is_automatic and self.step_images > images // 2:
-            self.per_device_train_batch_size = max(2, images // (2 * self.world_size))
-            logger.info("batch %d per process: half of the %d images", self.per_device_train_batch_size, images)
-        if self.step_images > images:
-            raise InputError(
-                f"a batch of {self.step_images} is larger than the data set ({images} images): set "
-                f"--per_device_train_batch_size to {max(1, images // (2 * self.world_size))} or less"
-            )
-
-    def fit_workers(self, streamed: bool) -> None:
-        """Start workers for streamed images where their number was not given: min(cores, 8) / local processes.
-
-        They are started again each epoch: persistent ones would draw from torch's random numbers in the first epoch
-        only, and what is drawn afterwards would depend on them.
-        """
-        if not (self.workers_are_automatic and streamed):
-            return
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        self.dataloader_num_workers = max(1, min(cores, _MOST_WORKERS) // here)
-        logger.info("%d workers decode the streamed images of this process", self.dataloader_num_workers)
 
     def steps_per_epoch(self, images: int) -> int:
         """Optimizer steps in one pass over ``images``, as the Trainer counts them."""
@@ -252,34 +230,3 @@ class RunArguments(TrainingArguments):
     def global_batch(self) -> int:
         """Images per optimizer step, over all processes and accumulation steps."""
         return self.step_images * self.gradient_accumulation_steps
-
-    def settle_learning_rate(self, base: float) -> str:
-        """Fill ``learning_rate`` from the base rate where it was not given; returns the line that says so."""
-        if self.learning_rate is not None:
-            return f"learning rate {self.learning_rate:g} (as given)"
-        if self.base_learning_rate is None:
-            self.base_learning_rate = base
-        self.learning_rate = self.base_learning_rate * self.global_batch / 256
-        return (
-            f"learning rate {self.learning_rate:g} = {self.base_learning_rate:g} x {self.global_batch} / 256 "
-            f"(global batch: {self.train_batch_size} images x {self.world_size} processes x "
-            f"{self.gradient_accumulation_steps} accumulated)"
-        )
-
-
-def parsed_mapping(text: str | dict | None, flag: str) -> dict:
-    """A JSON object given on the command line, or the dict a recipe holds."""
-    if text is None or isinstance(text, dict):
-        return text or {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--{flag} is not JSON ({error}): write it as '{{\"stem_width\": 8}}'") from None
-    if not isinstance(value, dict):
-        raise InputError(f"--{flag} must be a JSON object such as '{{\"stem_width\": 8}}', got {text!r}")
-    return value
-
-
-def unknown_option(name: str, known: list[str]) -> InputError:
-    """The error for a key or flag that no dataclass has."""
-    return InputError(f"unknown option {name[:80]!r}: {nearest(name[:80], known)}")

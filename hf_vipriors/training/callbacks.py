@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -49,26 +49,14 @@ class ProgressBar(TrainerCallback):
 
     A contrastive loss stands beside its chance level, the loss of a network that has learnt nothing: "is 8.32 normal?"
     answers itself. Evaluations leave a line each, so that a log file tells the story too.
+
+    Args:
+        parts: logged part -> its short name in the bar; see :attr:`hf_vipriors.methods.Method.parts_shown`.
+        chance: that level, or None.
     """
 
-    SHOWN = {
-        "classification": "ce",
-        "distillation": "distil",
-        "kd": "kd",
-        "hint": "hint",
-        "contrast": "crd",
-        "transfer": "tf",
-        "similarity": "sim",
-        "consistency": "cons",
-        "confident": "conf",
-        "mutual": "kl",
-        "peer_mutual": "peer kl",
-        "positive_cosine": "cos+",
-        "teacher_cosine": "cos t",
-    }
-
-    def __init__(self, chance: float | None = None):
-        self.chance = chance
+    def __init__(self, parts: Mapping[str, str], chance: float | None = None):
+        self.parts, self.chance = parts, chance
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
 
@@ -88,7 +76,7 @@ class ProgressBar(TrainerCallback):
         if "loss" in logs:
             chance = "" if self.chance is None else f" (chance {self.chance:.2f})"
             self.shown["loss"] = f"{logs['loss']:.3f}{chance}"
-            self.shown |= {short: f"{logs[name]:.3g}" for name, short in self.SHOWN.items() if name in logs}
+            self.shown |= {short: f"{logs[name]:.3g}" for name, short in self.parts.items() if name in logs}
             self.shown["lr"] = f"{logs['learning_rate']:.2g}"
             self.shown["img/s"] = f"{logs['images_per_second']:.0f}"
         for name, label in (("eval_peer_knn_top1", "peer kNN"), ("eval_knn_top1", "kNN"), ("eval_top1", "val")):

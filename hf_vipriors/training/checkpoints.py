@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..hub.native_export import export_native
+from ..methods import Method
+from ..models import VipriorsForImageClassification
 
 logger = logging.getLogger(__name__)
-METHOD_STATE = "model.safetensors"
+# The model that is deployed, as ``from_pretrained`` and ``pipeline`` read it, and all else that the method holds
+# (queue, momentum encoder, connectors, the other of two peers). Earlier versions kept everything in the first.
+MODEL, METHOD_STATE = SAFE_WEIGHTS_NAME, "method.safetensors"
+# In the header of METHOD_STATE: what the names in MODEL begin with in the method's own state.
+PREFIX = "model_prefix"
+# A classifier's names begin with this, those of the native checkpoint it becomes do not.
+BACKBONE = "backbone."
 CHECKSUMS = "checksums.json"
 # Inside the output folder, so that a rename moves no byte; hidden, so that nothing takes it for a checkpoint.
 STAGING = ".saving"
-NEEDED = (METHOD_STATE, OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME)
+NEEDED = (MODEL, OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME)
 
 
 def seal(staged: Path, final: Path) -> None:
@@ -107,14 +119,71 @@ def newest_checkpoint(directory: str) -> str:
     raise InputError(f"nothing to resume: {directory} holds no whole checkpoint-N folder")
 
 
-def first_not_finite(file: Path) -> str | None:
-    """Name of the first tensor in a safetensors file that holds NaN or infinity."""
-    with safe_open(file, "pt") as tensors:
-        for name in tensors.keys():
-            tensor = tensors.get_tensor(name)
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                return name
+def first_not_finite(folder: Path) -> str | None:
+    """Name of the first tensor of a checkpoint's model and method that holds NaN or infinity."""
+    for file in (folder / METHOD_STATE, folder / MODEL):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():
+                tensor = tensors.get_tensor(name)
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    return name
     return None
+
+
+def deployable_prefix(method: Method) -> str | None:
+    """What the names of the deployable model's tensors begin with in the method's state; None where it has none.
+
+    Example:
+        >>> from hf_vipriors.methods import SimCLR
+        >>> from hf_vipriors.models import VipriorsConfig, VipriorsModel
+        >>> config = VipriorsConfig.for_backbone("test_resnet", image_size=32, projector_dim=8)
+        >>> deployable_prefix(SimCLR(VipriorsModel(config)))
+        'model.'
+    """
+    model = method.deployable()
+    return next((f"{name}." for name, module in method.named_modules() if module is model), None)
+
+
+def write_method_state(method: Method, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Write a method's state as two files: the deployable model, loadable as any checkpoint is, and the rest.
+
+    Args:
+        method: whose state it is; its tensors may be sharded.
+        state: ``method.state_dict()``, not sharded.
+        folder: exists.
+    """
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    prefix, model = deployable_prefix(method), method.deployable()
+    own = {} if prefix is None else {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+    own = {name.removeprefix(prefix or ""): tensor for name, tensor in own.items()}
+    if isinstance(model, VipriorsForImageClassification):
+        prefix = f"{prefix}{BACKBONE}"
+        export_native(model, folder, state={name.removeprefix(BACKBONE): tensor for name, tensor in own.items()})
+    else:
+        config = copy.deepcopy(model.config)
+        config.architectures, config.dtype = [type(model).__name__], "float32"
+        config.save_pretrained(folder)  # save_pretrained() of the model would draw a progress bar at each checkpoint
+        save_file(own, folder / MODEL, metadata={"format": "pt"})
+    save_file(state, folder / METHOD_STATE, metadata={"format": "pt", PREFIX: prefix or ""})
+
+
+def checkpoint_state(checkpoint: Path) -> dict[str, Tensor]:
+    """A method's whole state, from the files of a checkpoint of this version or of earlier ones.
+
+    Raises:
+        InputError: no checkpoint of ours, or a damaged one.
+    """
+    if not (checkpoint / MODEL).is_file():
+        raise InputError(f"no checkpoint of ours in {checkpoint}: {MODEL} is missing")
+    try:
+        state = load_file(checkpoint / MODEL)
+        if not (checkpoint / METHOD_STATE).is_file():
+            return state
+        with safe_open(checkpoint / METHOD_STATE, "pt") as file:
+            prefix = file.metadata()[PREFIX]
+        return {f"{prefix}{name}": tensor for name, tensor in state.items()} | load_file(checkpoint / METHOD_STATE)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {checkpoint} is damaged: {one_line(error, 200)}") from None
 
 
 def read_method_state(method: nn.Module, checkpoint: str) -> None:
@@ -123,15 +192,11 @@ def read_method_state(method: nn.Module, checkpoint: str) -> None:
     Raises:
         InputError: when the checkpoint is missing, damaged or of another run.
     """
-    file = Path(checkpoint) / METHOD_STATE
-    if not file.is_file():
-        raise InputError(f"no checkpoint of ours in {checkpoint}: {METHOD_STATE} is missing")
+    state = checkpoint_state(Path(checkpoint))
     try:
-        method.load_state_dict(load_file(file))
-    except SafetensorError as error:
-        raise InputError(f"checkpoint {checkpoint} is damaged: {' '.join(str(error).split())[:200]}") from None
+        method.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"checkpoint {checkpoint} is of another run: {' '.join(str(error).split())[:300]}") from None
+        raise InputError(f"checkpoint {checkpoint} is of another run: {one_line(error, 300)}") from None
 
 
 def _digest(file: Path) -> str:

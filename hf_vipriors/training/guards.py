@@ -106,7 +106,7 @@ class Guards(TrainerCallback):
                 f"({FEW_VALIDATION} a class at least), or raise --validation_share where they are carved from train",
             )
 
-    def judge_teacher(self, top1: float) -> None:
+    def check_teacher_accuracy(self, top1: float) -> None:
         """A teacher whose answers are distilled, measured on validation."""
         if top1 <= self._guessing():
             self.say(

@@ -16,8 +16,8 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
-from ..errors import InputError
-from .checkpoints import METHOD_STATE, STAGING, first_not_finite, newest_checkpoint, seal
+from ..errors import InputError, one_line
+from .checkpoints import STAGING, first_not_finite, newest_checkpoint, seal
 from .signals import StopOnSignal
 
 
@@ -71,7 +71,7 @@ class ResumableTrainer(Trainer):
         """What remains of a run that was stopped and saves nothing, in words."""
         return None
 
-    def begin(self, checkpoint: str | None) -> None:
+    def before_training(self, checkpoint: str | None) -> None:
         """What a training does before its first step, or before it goes on from ``checkpoint``."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
@@ -84,7 +84,7 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # of a run that was killed while saving
         self.accelerator.wait_for_everyone()
-        self.begin(self._resumed)
+        self.before_training(self._resumed)
         with self.signals.listening():
             self.signals.saved = self._resumed
             found = super().train(resume_from_checkpoint=self._resumed, **options)
@@ -122,7 +122,7 @@ class ResumableTrainer(Trainer):
             self._discard()
             raise InputError(
                 f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: "
-                f"{' '.join(str(error).split())[:200]}; {self.way_back()}"
+                f"{one_line(error, 200)}; {self.resume_hint()}"
             ) from None
         finally:
             self._staging = False
@@ -133,12 +133,12 @@ class ResumableTrainer(Trainer):
             if best == final or best.exists():
                 self.state.best_model_checkpoint = str(best)
         self.accelerator.wait_for_everyone()
-        wrong = first_not_finite(staged / METHOD_STATE) if self.args.should_save else None
+        wrong = first_not_finite(staged) if self.args.should_save else None
         if self._anywhere(wrong is not None):
             self._discard()
             raise InputError(
                 f"{wrong or 'a tensor'} is not finite at step {self.state.global_step}: the training has diverged; "
-                f"lower --learning_rate ({self.args.learning_rate:g}); {self.way_back()}"
+                f"lower --learning_rate ({self.args.learning_rate:g}); {self.resume_hint()}"
             )
         if self.args.should_save:
             self.state.save_to_json(str(staged / TRAINER_STATE_NAME))  # the best one is known by its final name now
@@ -162,7 +162,7 @@ class ResumableTrainer(Trainer):
             return here
         return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.args.device)).item())
 
-    def way_back(self) -> str:
+    def resume_hint(self) -> str:
         """The checkpoint to go back to, in words."""
         if self.signals.saved is None:
             return "there is no checkpoint before it"

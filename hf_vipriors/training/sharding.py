@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ..errors import InputError
+from ..shipped import accelerate_config
 
 
 def is_sharded(args: TrainingArguments) -> bool:
@@ -36,9 +37,9 @@ def check_sharding(args: TrainingArguments) -> None:
     if not is_sharded(args):
         return
     if args.use_cpu or not torch.accelerator.is_available():
-        raise InputError("FSDP shards over accelerators only: leave it out on a CPU (scripts/accelerate/cpu.yaml)")
+        raise InputError(f"FSDP shards over accelerators only: leave it out on a CPU ({accelerate_config('cpu')})")
     if args.fsdp_config and args.fsdp_config.get("xla"):
-        raise InputError("FSDP: xla is another way of sharding, and not supported; see scripts/accelerate/fsdp2.yaml")
+        raise InputError(f"FSDP: xla is another way of sharding, and not supported; see {accelerate_config('fsdp2')}")
     plugin = FullyShardedDataParallelPlugin(**(args.fsdp_plugin_args or {}))
     for refused, setting in (
         (plugin.fsdp_version != 2, "fsdp_version must be 2"),
@@ -51,7 +52,7 @@ def check_sharding(args: TrainingArguments) -> None:
         ),
     ):
         if refused:
-            raise InputError(f"FSDP: {setting} (scripts/accelerate/fsdp2.yaml)")
+            raise InputError(f"FSDP: {setting} ({accelerate_config('fsdp2')})")
 
 
 def full(value: Any) -> Any:

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed import broadcast
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
-from ..methods import Method
-from .arguments import RunArguments
+from ..logs import quiet
+from ..methods import METHODS, Method
+from ..models import VipriorsConfig
+from .arguments import DataArguments, RunArguments
 from .callbacks import ProgressBar, StepHooks
-from .checkpoints import METHOD_STATE, read_method_state
+from .checkpoints import read_method_state, write_method_state
+from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
+from .given_images import Images, refuse_given, setup_from_arguments
 from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
+from .resolve import Resolved
 from .resumable import ResumableTrainer
-from .sharding import ShardedTrainer, whole
+from .setup import Setup, seed_everything, set_up
+from .sharding import ShardedTrainer
+from .sharing import SharingTrainer
+from .stores import Store
 
 logger = logging.getLogger(__name__)
 ARGUMENTS = "training_args.json"
+# What a training beside the run takes over from it.
+SHARED_BESIDE = (
+    "per_device_train_batch_size", "dataloader_drop_last", "dataloader_num_workers", "disable_tqdm", "seed", "bf16",
+    "fp16", "use_cpu",
+)  # fmt: skip
 
 
-class MethodTrainer(ResumableTrainer, ShardedTrainer):
-    """Trains a :class:`hf_vipriors.methods.Method` on an image store.
+class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, ShardedTrainer):
+    """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
     that a view depends on nothing that ran before; named loss parts are averaged over the logging window and over
@@ -44,58 +57,177 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
     and nothing pickled but the optimizer's tensors.
 
     Args:
-        method: the module to train; its ``deployable()`` is evaluated.
-        args: a :class:`RunArguments`.
-        train_store: uint8 images with labels and index.
-        views: module that turns a uint8 batch and a generator into a list of normalised views.
-        evaluation_store: validation images, cropped as evaluation wants them.
-        class_names: names of the classes, in order.
+        model: name of a timm network, a :class:`VipriorsConfig`, a model of ours with the weights to start from, or a
+            :class:`hf_vipriors.methods.Method` that is already built; None: the network that ``args`` describe.
+        args: :class:`TeacherArguments`, :class:`PretrainArguments` or :class:`StudentArguments`. They stay as they
+            are: ``trainer.args`` is a complete copy, ``trainer.setup.resolved.sources`` says where each value is from.
+        data_collator: must be None, images are collated as a whole batch.
+        train_dataset: a :class:`datasets.Dataset` with an image column and, where the method needs them, labels; or an
+            image store.
+        eval_dataset: the same, to be validated on; None: no validation.
+        unlabelled_dataset: further images; labels are not read.
+        teacher: a model, or what ``args.teacher`` takes.
+        data: how images are read and kept; default :class:`DataArguments`.
+        views: of a method that is already built; otherwise the method's own.
+        class_names: where image stores are given; their classes are numbered otherwise.
+        setup: what :func:`hf_vipriors.training.setup.set_up` made, in place of all of these but ``callbacks``,
+            ``compute_metrics`` and ``optimizers``.
+        compute_metrics: gets ``EvalPrediction(predictions, label_ids)`` and adds to the figures of an evaluation:
+            logits ``(N, K)`` of a student, features ``(N, D)`` of a teacher.
+        callbacks, optimizers, optimizer_cls_and_kwargs, processing_class: as in ``Trainer``.
+
+    Raises:
+        InputError: on whatever cannot work, before anything is written.
     """
 
+    jobs: ClassVar[tuple[str, ...]] = ()  # of the methods that it trains
     loss_is_scaled_for_ga = False  # the losses are means over the micro-batch
 
     def __init__(
         self,
-        method: Method,
-        args: RunArguments,
+        model: str | VipriorsConfig | PreTrainedModel | Method | None = None,
+        args: RunArguments | None = None,
+        data_collator: None = None,
+        train_dataset: Images | None = None,
+        eval_dataset: Images | None = None,
+        processing_class: Any = None,
+        model_init: None = None,
+        compute_loss_func: None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, Any] | None = None,
+        preprocess_logits_for_metrics: None = None,
         *,
-        train_store: Dataset,
-        views: nn.Module,
-        evaluation_store: Dataset | None,
-        class_names: list[str],
+        unlabelled_dataset: Images | None = None,
+        teacher: str | PreTrainedModel | None = None,
+        data: DataArguments | None = None,
+        views: nn.Module | None = None,
+        bank: Store | None = None,
+        class_names: Sequence[str] | None = None,
+        setup: Setup | None = None,
     ):
-        self.class_names = class_names
-        if args.learning_rate is None:
-            logger.info(args.settle_learning_rate(args.default_base_learning_rate))
-        self._micro_step = 0
+        refuse_given(
+            data_collator=(data_collator, "images are collated as a whole batch"),
+            model_init=(model_init, "hyperparameter_search() makes each network anew by itself"),
+            compute_loss_func=(compute_loss_func, "the loss is the method's"),
+            preprocess_logits_for_metrics=(preprocess_logits_for_metrics, "compute_metrics gets all logits"),
+        )
+        if setup is None:
+            setup = setup_from_arguments(
+                model, self.checked_arguments(args), data or DataArguments(), teacher=teacher, views=views, bank=bank,
+                train=train_dataset, validation=eval_dataset, unlabelled=unlabelled_dataset, class_names=class_names,
+            )  # fmt: skip
+        self.setup, method = setup, setup.method
+        self.views = setup.views
+        self._prepared, self._micro_step = False, 0
         self._window = (time.perf_counter(), 0)
         super().__init__(
             # As the views are: convolutions then reorder no kernel in each pass.
             model=method.to(memory_format=torch.channels_last),
-            args=args,
-            data_collator=counted,
-            train_dataset=train_store,
-            eval_dataset=evaluation_store,
-            callbacks=[StepHooks(self._begin_training, self._begin_step)],
+            args=setup.args,
+            data_collator=collate_batch,
+            train_dataset=setup.stores["train"],
+            eval_dataset=setup.stores.get("validation"),
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=[StepHooks(self._begin_training, self._begin_step), *(callbacks or ())],
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        self.views = views.to(args.device)
+        self.views = self.views.to(self.args.device)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        chance = method.chance_level(args.step_images)
-        if not args.disable_tqdm:
-            self.add_callback(ProgressBar(chance))
+        chance = method.chance_level(self.args.step_images)
+        if not self.args.disable_tqdm:
+            self.add_callback(ProgressBar(method.parts_shown, chance))
         self.guards = Guards(
-            args,
-            classes=max(1, len(class_names)),
-            validation_images=0 if evaluation_store is None else len(evaluation_store),
+            self.args,
+            classes=max(1, len(self.class_names)),
+            validation_images=0 if self.eval_dataset is None else len(self.eval_dataset),
             chance=chance,
         )
-        if args.guards:
+        if self.args.guards:
             self.add_callback(self.guards)
 
+    def checked_arguments(self, args: RunArguments | None) -> RunArguments:
+        """``args``, or the defaults where there are none.
+
+        Raises:
+            InputError: arguments of another trainer.
+        """
+        if args is None:
+            args = self.default_arguments()
+        if not isinstance(args, RunArguments) or METHODS[args.method].job not in self.jobs:
+            wanted = " or ".join(sorted(name for name, kind in METHODS.items() if kind.job in self.jobs))
+            raise InputError(
+                f"{type(self).__name__} takes the arguments of a method among {wanted}, not {type(args).__name__}"
+            )
+        return args
+
+    @staticmethod
+    def default_arguments() -> RunArguments:
+        raise TypeError("a trainer defines the arguments that it has where none are given")
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.setup.class_names
+
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
+        if self.model_init is None and not self._prepared:  # a search prepares each of its methods by itself
+            self.model.prepare(self)
+            self._prepared = True
         with freed_memory_kept(self.args.device):
             return super().train(resume_from_checkpoint, **options)
+
+    def train_beside(self, method: Method, views: nn.Module, options: dict[str, Any]) -> None:
+        """Train another method on the same images before the own one, which then starts from its seed again.
+
+        Args:
+            method, views: what is trained, in place.
+            options: of :class:`RunArguments`; devices, batch and seed are the run's.
+        """
+        args = RunArguments(**options, **{name: getattr(self.args, name) for name in SHARED_BESIDE})
+        stores = {"train": self.setup.stores["train"]}
+        setup = dataclasses.replace(
+            self.setup, given=args, resolved=Resolved(args), method=method, views=views, stores=stores
+        )
+        type(self)(setup=setup).train()
+        seed_everything(self.args)
+
+    # Search
+
+    def hyperparameter_search(self, *args: Any, **options: Any):
+        """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
+
+        Raises:
+            InputError: the trainer was made around a network or method that cannot be made anew.
+        """
+        if not self.setup.repeatable:
+            raise InputError("a search makes the network anew for each trial: give its name or a VipriorsConfig")
+        self.model_init = self._fresh_method
+        try:
+            return super().hyperparameter_search(*args, **options)
+        finally:
+            self.model_init = None
+
+    def trial_setup(self, trial: Any) -> Setup:
+        """The setup of one trial of a search."""
+        setup = self.setup
+        given = dataclasses.replace(setup.given, **self.hp_space(trial))
+        teachers = setup.method.teachers()
+        with quiet(logging.WARNING):  # every trial would say the same
+            return set_up(given, setup.data, setup.splits, teacher=teachers[0].model if teachers else None)
+
+    def _fresh_method(self, trial: Any) -> Method:
+        self.setup = self.trial_setup(trial)
+        vars(self.args).update(vars(self.setup.args))  # in place: the Trainer holds on to the object
+        self.train_dataset, self.eval_dataset = self.setup.stores["train"], self.setup.stores.get("validation")
+        self.views = self.setup.views.to(self.args.device)
+        self._parts.clear()
+        self.setup.method.prepare(self)
+        seed_everything(self.args)  # as the Trainer of a run that counts does once its network is built
+        return self.setup.method.to(memory_format=torch.channels_last)
 
     # One step
 
@@ -109,10 +241,10 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
     def _begin_training(self) -> None:
         if self.args.guards:
             with torch.random.fork_rng(devices=[]):  # what is looked at changes nothing that is drawn
-                self.look_at_data()
+                self.run_data_checks()
         self._window = (time.perf_counter(), self.state.global_step)
 
-    def look_at_data(self) -> None:
+    def run_data_checks(self) -> None:
         """What the guards want to know before the first step."""
         validation = None if self.eval_dataset is None else self.eval_dataset.labels
         self.guards.count_images(None, validation, self.class_names)
@@ -201,7 +333,7 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
         raise InputError(
             f"the loss is {loss} at step {self.state.global_step} (not finite: {', '.join(wrong) or 'none here'}): "
             f"the training has diverged; lower --learning_rate ({self.args.learning_rate:g}), or look for NaN in the "
-            f"teacher; {self.way_back()}"
+            f"teacher; {self.resume_hint()}"
         )
 
     def _window_parts(self) -> dict[str, float]:
@@ -213,28 +345,21 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
 
     # Checkpoints
 
-    def init_hf_repo(self, token: str | None = None) -> None:
-        """Nothing yet: a command pushes the finished result, whole and with its card, in one commit."""
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing: optimizer states are pickles, and half a training is no model."""
-
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The method's whole state and the arguments in words; nothing pickled."""
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.contiguous() for name, tensor in (state_dict or self.model.state_dict()).items()}
-        save_file(state, folder / METHOD_STATE, metadata={"format": "pt"})
-        told = {**self.args.to_dict(), "global_batch": self.args.global_batch}
-        (folder / ARGUMENTS).write_text(json.dumps(told, indent=2, default=str) + "\n")
+        write_method_state(self.model, state_dict or self.model.state_dict(), folder)
+        args_dict = {**self.args.to_dict(), "global_batch": self.args.global_batch}
+        (folder / ARGUMENTS).write_text(json.dumps(args_dict, indent=2, default=str) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self.is_fsdp_enabled:  # else it was read before it was sharded
             read_method_state(model or self.model, resume_from_checkpoint)
 
-    def begin(self, checkpoint: str | None) -> None:
+    def before_training(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             self._compare_batch(Path(checkpoint))
             if self.is_fsdp_enabled:
@@ -253,43 +378,12 @@ class MethodTrainer(ResumableTrainer, ShardedTrainer):
                 *(checkpoint, theirs, self.args.global_batch, theirs / forwards),
             )
 
-    # Evaluation
-
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        start = time.perf_counter()
-        if self.args.world_size > 1:
-            # Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's.
-            for model in self.model.evaluated().values():
-                for buffer in model.buffers():
-                    broadcast(buffer, src=0)
-        metrics = self.measure(eval_dataset or self.eval_dataset)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        # The pause is no training time: images per second would sag after each evaluation.
-        self._window = (self._window[0] + time.perf_counter() - start, self._window[1])
-        return metrics
-
-    def evaluated(self) -> dict[str, PreTrainedModel]:
-        """The method's ``evaluated()``, whole where they are sharded. Every process must call it."""
-        models = self.model.evaluated()
-        return {prefix: whole(model) for prefix, model in models.items()} if self.is_fsdp_enabled else models
-
-    def measure(self, store: Dataset) -> dict[str, float]:
-        """The figures of one evaluation, by name."""
-        raise TypeError(f"{type(self).__name__} must define measure()")
-
-    def _pass_options(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.args.per_device_eval_batch_size,
-            "device": self.args.device,
-            "accelerator": self.accelerator if self.args.world_size > 1 else None,
-            "workers": self.args.dataloader_num_workers,
-        }
+    def _load_best_model(self) -> None:
+        logger.info("best checkpoint: %s (%s)", self.state.best_model_checkpoint, self.state.best_metric)
+        read_method_state(self.model, self.state.best_model_checkpoint)
 
 
-def counted(batch: Batch) -> dict[str, Any]:
+def collate_batch(batch: Batch) -> dict[str, Any]:
     """The batch, and how many images have a label, where these come first: counted while the labels lie in memory."""
     known = batch["labels"] >= 0
     labelled = int(known.sum())

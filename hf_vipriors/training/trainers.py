@@ -6,67 +6,124 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from ..data import TrainingSample
+from ..errors import InputError
 from ..evaluation.classification import score
-from ..evaluation.features import features, probabilities
+from ..evaluation.features import Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
-from ..methods import Method
+from ..methods import METHODS
 from .arguments import RunArguments
+from .stores import Store
+from .student_arguments import StudentArguments
+from .teacher_arguments import TeacherArguments
 from .trainer import MethodTrainer
 
 
 class TeacherTrainer(MethodTrainer):
-    """Training without labels. Evaluation is an online weighted kNN: labelled images vote for each validation image.
+    """Training without labels: phase 1, SEED and DoGo.
 
-    Args:
-        bank_store: labelled training images, cropped as evaluation wants them.
-        others: as in :class:`MethodTrainer`.
+    An evaluation is an online weighted kNN: labelled training images vote for each validation image; beside it the
+    spread and the effective rank of the features, in which a collapse shows before it shows anywhere else. Arguments
+    as in :class:`MethodTrainer`, with :class:`TeacherArguments` or :class:`PretrainArguments`.
+
+    Example:
+        >>> import tempfile
+        >>> from datasets import Dataset, Image
+        >>> from hf_vipriors import TeacherArguments, TeacherTrainer, VipriorsModel
+        >>> from PIL import Image as Picture
+        >>> colours = [(value, 90, 255 - value) for value in range(0, 256, 16)]
+        >>> photos = Dataset.from_dict({"image": [Picture.new("RGB", (32, 32), colour) for colour in colours]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = TeacherArguments(folder, method="simclr", image_size=32, max_steps=1, use_cpu=True,
+        ...                             projector_dim=8, disable_tqdm=True, report_to="none", save_strategy="no")
+        ...     teacher = TeacherTrainer("test_resnet", args, train_dataset=photos)
+        ...     _ = teacher.train()
+        ...     teacher.save_model()
+        ...     VipriorsModel.from_pretrained(folder).config.projector_dim
+        8
     """
 
-    def __init__(self, method: Method, args: RunArguments, *, bank_store: Dataset | None, **options: Any):
-        self.bank_store = bank_store
-        super().__init__(method, args, **options)
+    jobs = ("teacher", "pretrain")
 
-    def measure(self, store: Dataset) -> dict[str, float]:
-        figures = {}
+    @staticmethod
+    def default_arguments() -> RunArguments:
+        return TeacherArguments()
+
+    def predictions(self, store: Store) -> Outputs:
+        return features(self.evaluated()[""], store, **self._pass_options())
+
+    def figures(self, outputs: Outputs, store: Store) -> dict[str, float]:
+        bank = self.setup.stores.get("bank")
+        if bank is None:
+            raise InputError("kNN needs labelled training images to vote: train_dataset has no labels")
+        found = {}
         for prefix, model in self.evaluated().items():
-            bank = features(model, self.bank_store, **self._pass_options())
-            queries = features(model, store, **self._pass_options())
-            knn = knn_score(bank, queries, self.class_names, neighbours=self.args.knn_neighbours)
-            figures[f"{prefix}knn_top1"] = knn.top1
-            # Features that are all alike have no spread: a collapse shows here before it shows anywhere else.
-            figures[f"{prefix}feature_std"] = feature_spread(queries.values)
-            figures[f"{prefix}effective_rank"] = effective_rank(queries.values)
-        return figures
+            queries = features(model, store, **self._pass_options()) if prefix else outputs
+            queries = Outputs(queries.values[queries.labels >= 0], queries.labels[queries.labels >= 0])
+            voting = features(model, bank, **self._pass_options())
+            knn = knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
+            found[f"{prefix}knn_top1"] = knn.top1
+            found[f"{prefix}feature_std"] = feature_spread(queries.values)
+            found[f"{prefix}effective_rank"] = effective_rank(queries.values)
+        return found
+
+    def validation_results(self) -> dict[str, Any]:
+        bank, validation = self.setup.stores.get("bank"), self.eval_dataset
+        if bank is None or validation is None:
+            return {}
+        model = self.evaluated()[""]
+        voting, queries = (features(model, store, **self._pass_options()) for store in (bank, validation))
+        knn = knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
+        return {"knn": knn.to_dict(), "split": "validation"}
 
 
 class StudentTrainer(MethodTrainer):
-    """Training with labels. Evaluation is top-1 and cross-entropy of the deployable model on validation.
+    """Training with labels. Evaluation is top-1, top-5 and cross-entropy of the model to deploy.
 
-    Where validation has fallen, the guards look at some training images too (``train_top1``).
+    Where validation has fallen, the guards look at some training images too (``train_top1``). Arguments as in
+    :class:`MethodTrainer`, with :class:`StudentArguments`.
     """
 
-    def look_at_data(self) -> None:
+    jobs = ("student",)
+
+    @staticmethod
+    def default_arguments() -> RunArguments:
+        return StudentArguments(method="supervised")
+
+    def run_data_checks(self) -> None:
         self.guards.count_images(self.train_dataset.labels, None, self.class_names)
-        super().look_at_data()
-        if self.eval_dataset is not None and self.args.needs_answers:
+        super().run_data_checks()
+        asked = METHODS[self.args.method].asks_for_predictions(self.args)
+        if self.eval_dataset is not None and asked is not None:
             for teacher in self.model.teachers():
-                self.guards.judge_teacher(self._top1(teacher.model, self.eval_dataset, resize=teacher.prepared.size))
+                self.guards.check_teacher_accuracy(
+                    self._top1(teacher.model, self.eval_dataset, resize=teacher.prepared.size)
+                )
 
-    def _top1(self, model: nn.Module, store: Dataset, **options: Any) -> float:
-        answers = probabilities(model, store, **options, **self._pass_options())
-        return score(answers.values, answers.labels, self.class_names).top1
+    def _top1(self, model: nn.Module, store: Store, **options: Any) -> float:
+        found = probabilities(model, store, **options, **self._pass_options())
+        return score(found.values, found.labels, self.class_names).top1
 
-    def measure(self, store: Dataset) -> dict[str, float]:
-        model = self.evaluated()[""]
-        answers = probabilities(model, store, **self._pass_options())
-        result = score(answers.values, answers.labels, self.class_names)
-        loss = nn.functional.nll_loss(answers.values.clamp(min=1e-12).log(), answers.labels).item()
+    def predictions(self, store: Store) -> Outputs:
+        return logits(self.evaluated()[""], store, **self._pass_options())
+
+    def figures(self, outputs: Outputs, store: Store) -> dict[str, float]:
+        found = outputs.values.softmax(dim=1)
+        result = score(found, outputs.labels, self.class_names)
+        loss = nn.functional.nll_loss(found.clamp(min=1e-12).log(), outputs.labels).item()
         figures = {"loss": loss, "top1": result.top1}
-        if self.args.guards and self.guards.has_fallen(result.top1):
+        if result.top5 is not None:
+            figures["top5"] = result.top5
+        if self.is_in_train and self.args.guards and self.guards.has_fallen(result.top1):
+            config = self.setup.config
             with torch.random.fork_rng(devices=[]):
-                sample = TrainingSample(self.train_dataset, model.config.image_size, model.config.crop_pct)
-                figures["train_top1"] = self._top1(model, sample)
+                sample = TrainingSample(self.train_dataset, config.image_size, config.crop_pct)
+                figures["train_top1"] = self._top1(self.evaluated()[""], sample)
         return figures
+
+    def validation_results(self) -> dict[str, Any]:
+        if self.eval_dataset is None:
+            return {}
+        found = probabilities(self.evaluated()[""], self.eval_dataset, **self._pass_options())
+        return {"test": score(found.values, found.labels, self.class_names).to_dict(), "split": "validation"}

@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from hf_vipriors.commands import cli
+from hf_vipriors.cli import process as command_process
 from hf_vipriors.data import ImageStore, ResizeCrop, build_store, collate, image_decoding, store_preparation
 from hf_vipriors.data.shared_memory import SharedBytes
 
@@ -119,8 +119,8 @@ def test_two_processes_hold_the_images_once(tmp_path):
 
 
 def build_bad(rank, folder):
-    cli.MAIN_SPEAKS_FIRST = 0.0  # there is no launcher here that would end the other process meanwhile
-    cli.run(lambda: build_store(pictures(), GEOMETRY, every_process=True))
+    command_process.MAIN_SPEAKS_FIRST = 0.0  # there is no launcher here that would end the other process meanwhile
+    command_process.run(lambda: build_store(pictures(), GEOMETRY, every_process=True))
 
 
 def test_a_bad_picture_ends_all_processes_with_one_line(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from hf_vipriors.data import ImageStore, ResizeCrop, build_store, load_splits
 from hf_vipriors.errors import InputError
 from hf_vipriors.evaluation import robustness as module
-from hf_vipriors.evaluation.features import Pass, probabilities
+from hf_vipriors.evaluation.features import Outputs, probabilities
 from hf_vipriors.evaluation.robustness import CorruptedStore, robustness
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.views.corruptions import CORRUPTIONS
@@ -61,7 +61,7 @@ def test_figures_are_counted_right(store, monkeypatch):
         share = shares[images.name] if isinstance(images, CorruptedStore) else 1.0
         right = torch.arange(70) < share * 70
         rows = torch.nn.functional.one_hot(torch.where(right, store.labels, (store.labels + 1) % 4), 4)
-        return Pass(rows.float()[:, [3, 2, 1, 0]], store.labels)
+        return Outputs(rows.float()[:, [3, 2, 1, 0]], store.labels)
 
     monkeypatch.setattr(module, "probabilities", answers)
     found = robustness(None, store, order=[3, 2, 1, 0], corruptions=list(shares))

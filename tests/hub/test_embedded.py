@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_vipriors.commands import evaluate
 from hf_vipriors.hub.embedded import FASHION_TEACHER, embedded_teacher
 from hf_vipriors.hub.teachers import load_ours, load_teacher
 from hf_vipriors.models import VipriorsModel
+from hf_vipriors.scoring import evaluate
 
 RECIPE = Path(__file__).parents[2] / "scripts" / "recipes" / "fashion_teacher.yaml"
 FOLDER = embedded_teacher()

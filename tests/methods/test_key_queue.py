@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.methods import KeyQueue, settled_queue_length
+from hf_vipriors.methods import KeyQueue, resolve_queue_length
 
 
 def keys(*numbers):
@@ -77,8 +77,8 @@ def test_an_empty_queue_is_refused():
 
 
 def test_queue_length_up_to_the_published_one_of_each_method():
-    assert settled_queue_length(1_281_167, 256, most=65536) == 65536
-    assert settled_queue_length(50_000, 256, most=65536) == 24832
-    assert settled_queue_length(50_000, 256) == 4096
+    assert resolve_queue_length(1_281_167, 256, most=65536) == 65536
+    assert resolve_queue_length(50_000, 256, most=65536) == 24832
+    assert resolve_queue_length(50_000, 256) == 4096
     with pytest.raises(InputError, match="100 images are too few"):
-        settled_queue_length(100, 64, most=65536)
+        resolve_queue_length(100, 64, most=65536)

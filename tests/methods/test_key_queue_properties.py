@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.methods import KeyQueue, settled_queue_length
+from hf_vipriors.methods import KeyQueue, resolve_queue_length
 
 PUSHES = st.lists(st.integers(1, 12), max_size=8)
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(length, before, after):
 @given(images=st.integers(0, 10**6), size=st.integers(1, 4096), most=st.integers(1, 65536))
 def test_a_default_queue_is_whole_batches_and_at_most_half_of_the_images(images, size, most):
     try:
-        length = settled_queue_length(images, size, most=most)
+        length = resolve_queue_length(images, size, most=most)
     except InputError as error:
         assert size > min(most, images // 2) and "\n" not in str(error)
     else:
@@ -69,6 +69,6 @@ def test_a_default_queue_is_whole_batches_and_at_most_half_of_the_images(images,
 @given(images=st.integers(0, 1000), given_length=st.integers(-5, 1200))
 def test_a_queue_as_long_as_the_data_set_is_refused(images, given_length):
     try:
-        assert settled_queue_length(images, 8, given_length) == given_length and 0 < given_length < images
+        assert resolve_queue_length(images, 8, given_length) == given_length and 0 < given_length < images
     except InputError:
         assert not 0 < given_length < images

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from hf_vipriors.errors import InputError
 from hf_vipriors.losses import margin_info_nce
-from hf_vipriors.methods import MoCo, Progress, settled_queue_length
+from hf_vipriors.methods import MoCo, Progress, resolve_queue_length
 from hf_vipriors.models import VipriorsModel
 
 
@@ -126,10 +126,10 @@ def test_needs_a_projector(tiny_config):
     [(5500, 128, None, 2688), (500, 128, None, 128), (10**6, 256, None, 4096), (100, 8, 99, 99), (100, 8, 10, 10)],
 )
 def test_queue_length(images, batch, given, want):
-    assert settled_queue_length(images, batch, given) == want
+    assert resolve_queue_length(images, batch, given) == want
 
 
 @pytest.mark.parametrize(("images", "batch", "given"), [(500, 64, 500), (500, 64, 4096), (100, 64, None), (100, 8, 0)])
 def test_queue_that_cannot_work_is_refused(images, batch, given):
     with pytest.raises(InputError, match=r"queue|few"):
-        settled_queue_length(images, batch, given)
+        resolve_queue_length(images, batch, given)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from hf_vipriors.data import ImageStore
@@ -13,6 +13,7 @@ from hf_vipriors.errors import InputError
 from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer, checkpoints
+from hf_vipriors.training.checkpoints import checkpoint_state
 from hf_vipriors.training.signals import Stopped
 from hf_vipriors.views import ClassificationViews
 
@@ -240,10 +241,10 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(trainer, tmp_path):
         next(made.model.parameters()).fill_(torch.nan)
 
     made.add_callback(At(5, break_weights))
-    with pytest.raises(InputError, match=r"student.* is not finite at step 6.*checkpoint-4 is the last good"):
+    with pytest.raises(InputError, match=r"bn1.* is not finite at step 6.*checkpoint-4 is the last good"):
         made.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-4"]
-    kept = load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")
+    kept = checkpoint_state(tmp_path / "run" / "checkpoint-4")
     assert all(tensor.isfinite().all() for tensor in kept.values())
 
 
@@ -272,3 +273,26 @@ def test_disk_that_is_full_keeps_the_checkpoint_before(trainer, tmp_path, monkey
     with pytest.raises(InputError, match=r"checkpoint-4 could not be written.*No space left.*checkpoint-2 is"):
         made.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
+
+
+def test_from_pretrained_reads_a_checkpoint_as_everywhere_in_the_ecosystem(trainer, tmp_path):
+    from transformers import pipeline
+
+    made = trainer(save_steps=4, eval_strategy="no", logging_steps=4)
+    made.train()
+    folder = tmp_path / "run" / "checkpoint-8"
+    kept = made.model.deployable().backbone.state_dict()
+    classifier = pipeline("image-classification", model=str(folder))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in classifier.model.timm_model.state_dict().items())
+    assert checkpoint_state(folder).keys() == made.model.state_dict().keys()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(trainer, tmp_path):
+    """Its one file held the whole state of the method."""
+    made = trainer(save_steps=4, eval_strategy="no", logging_steps=4)
+    made.train()
+    old = tmp_path / "old"
+    old.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in made.model.state_dict().items()}, old / checkpoints.MODEL)
+    state, ours = checkpoint_state(old), made.model.state_dict()
+    assert state.keys() == ours.keys() and all(torch.equal(state[name], ours[name]) for name in ours)

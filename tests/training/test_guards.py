@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from hf_vipriors.training.search_space import tuned_arguments
 
 from hf_vipriors.data import ImageStore
 from hf_vipriors.methods import KnowledgeDistillation, SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, guards
-from hf_vipriors.training.search_space import tuned_arguments
 from hf_vipriors.views import ClassificationViews, ContrastiveViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}

@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_vipriors.errors import InputError
 from hf_vipriors.methods import KeyQueue
-from hf_vipriors.training.trainer import METHOD_STATE, read_method_state
+from hf_vipriors.training.checkpoints import MODEL, read_method_state
 
 
 def method() -> nn.Module:
@@ -18,7 +18,7 @@ def method() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    file = tmp_path_factory.mktemp("whole") / METHOD_STATE
+    file = tmp_path_factory.mktemp("whole") / MODEL
     save_file(method().state_dict(), file, metadata={"format": "pt"})
     return file.read_bytes()
 
@@ -30,7 +30,7 @@ def test_cut_or_with_bits_turned(tmp_path, content, data):
         damaged = bytearray(content)
         for bit in data.draw(st.lists(bits, min_size=1, max_size=3), label="bits"):
             damaged[bit // 8] ^= 1 << bit % 8
-        (tmp_path / METHOD_STATE).write_bytes(damaged)
+        (tmp_path / MODEL).write_bytes(damaged)
         ours = method()
         shapes = {name: tensor.shape for name, tensor in ours.state_dict().items()}
         try:
@@ -38,14 +38,14 @@ def test_cut_or_with_bits_turned(tmp_path, content, data):
         except InputError as error:
             assert "\n" not in str(error) and len(str(error)) < 900 and str(tmp_path) in str(error)
         assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == shapes
-    (tmp_path / METHOD_STATE).write_bytes(content[: data.draw(st.integers(0, len(content) - 1), label="length")])
+    (tmp_path / MODEL).write_bytes(content[: data.draw(st.integers(0, len(content) - 1), label="length")])
     with pytest.raises(InputError, match="damaged"):
         read_method_state(method(), str(tmp_path))
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes(tmp_path, content):
-    (tmp_path / METHOD_STATE).write_bytes(content)
+    (tmp_path / MODEL).write_bytes(content)
     with pytest.raises(InputError):
         read_method_state(method(), str(tmp_path))
 
@@ -56,7 +56,7 @@ def test_any_bytes(tmp_path, content):
 )
 def test_tensors_of_another_run(tmp_path, shapes, dtype):
     wanted = {name: list(tensor.shape) for name, tensor in method().state_dict().items()}
-    save_file({name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}, tmp_path / METHOD_STATE)
+    save_file({name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}, tmp_path / MODEL)
     if shapes != wanted:
         with pytest.raises(InputError, match="of another run"):
             read_method_state(method(), str(tmp_path))

@@ -13,6 +13,7 @@ from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.methods import KnowledgeDistillation, MoCo, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer
+from hf_vipriors.training.checkpoints import checkpoint_state
 from hf_vipriors.training.optimizer import begin_momentum, follow_layout, optimizer_class
 from hf_vipriors.views import ClassificationViews
 
@@ -135,7 +136,7 @@ def test_checkpoint_and_exports_are_those_of_the_usual_layout(tiny_config, tmp_p
     values = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer = trainer_of(Supervised(model), arguments(tmp_path))
     trainer._save(str(tmp_path / "checkpoint"))
-    state = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    state = checkpoint_state(tmp_path / "checkpoint")
     model.save_pretrained(tmp_path / "ours")
     export_native(model, tmp_path / "native", class_names=trainer.class_names)
     saved = load_file(tmp_path / "ours" / "model.safetensors")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
+from hf_vipriors.training.search_space import tuned_arguments
 from PIL import Image as PILImage
 
 from hf_vipriors.data import ImageStore, ResizeCrop, StreamedStore, build_store
 from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer
-from hf_vipriors.training.search_space import tuned_arguments
 from hf_vipriors.views import ClassificationViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}

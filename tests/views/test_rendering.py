@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -147,7 +148,7 @@ import torch
 from hf_vipriors.views import kernels
 from hf_vipriors.views.rendering import Draws, render
 from hf_vipriors.views.sampling import draw_crops
-assert kernels.render_part.stats.cache_path is None
+assert kernels.compiled(kernels.render_part).stats.cache_path is None
 print(int(kernels._clip(2.0)))
 draws = Draws(draw_crops(4, (0.2, 1.0), torch.Generator().manual_seed(0)))
 render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32)
@@ -158,7 +159,7 @@ render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32)
 
 
 def test_loading_what_was_kept_is_not_said(caplog):
-    with caplog.at_level("INFO"), compiled._said_when_slow(patience=0.5):
+    with caplog.at_level("INFO"), compiled.log_if_compiling(patience=0.5):
         pass
     time.sleep(1)
     assert not caplog.records
@@ -171,3 +172,22 @@ def test_loading_what_was_kept_is_not_said(caplog):
 def test_refuses_what_is_no_batch_of_bytes(raw):
     with pytest.raises(ValueError, match="uint8"):
         render(raw, Draws(draw_crops(len(raw), (0.2, 1.0), seeded())), 8)
+
+
+@pytest.mark.slow
+def test_the_first_process_renders_as_all_later_ones(tmp_path):
+    """It compiles and says so, they load what it left: to the last bit the same."""
+    code = """
+import hashlib, logging, torch
+logging.basicConfig(level="INFO")
+from hf_vipriors.views import ContrastiveViews
+views = ContrastiveViews(32, [0.5] * 3, [0.25] * 3)
+images = torch.randint(0, 256, (16, 3, 36, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+found = torch.cat(views(images, torch.Generator().manual_seed(1)))
+print(hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest())
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    options = {"capture_output": True, "text": True, "check": True, "env": environment}
+    first, second = (subprocess.run([sys.executable, "-c", code], **options) for _ in range(2))
+    assert first.stdout == second.stdout and any(tmp_path.rglob("*.nbc"))
+    assert first.stderr.count("compiling the views") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_vipriors.errors import nearest
+from ...errors import nearest
 
 if TYPE_CHECKING:
     import evaluate

@@ -1,0 +1,1 @@
+"""Before any training: what these images are, and what to do with them."""

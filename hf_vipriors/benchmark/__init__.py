@@ -1,0 +1,1 @@
+"""How close a training comes to what this machine can do."""

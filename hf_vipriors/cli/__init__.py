@@ -1,0 +1,1 @@
+"""The command line: ``hf-vipriors JOB``, the parser of every job, and how a job ends."""

@@ -1,0 +1,225 @@
+"""The parser of every job: recipes, help that teaches, errors of one line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import reprlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..errors import InputError, one_line
+from ..invocation import as_typed, this_command
+from ..options import unknown_option
+from ..shipped import find_recipe
+from ..yaml_files import yaml_mapping
+
+# Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
+COMMON = {
+    "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "learning_rate", "optim", "weight_decay", "warmup_steps", "lr_scheduler_type", "seed", "bf16", "torch_compile",
+    "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
+    "use_cpu",
+}  # fmt: skip
+_NOT_GIVEN = object()
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+class Parser(HfArgumentParser):
+    """``HfArgumentParser`` with ``--config recipe.yaml``, one-line errors and a short ``--help``.
+
+    Args:
+        dataclasses: what is parsed, in the order it is returned.
+        description: the first lines of ``--help``.
+    """
+
+    def __init__(self, dataclass_types: Sequence[type], description: str):
+        super().__init__(
+            dataclass_types,
+            prog=this_command(),
+            description=as_typed(description),
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=lambda prog: Formatter(prog, max_help_position=36, width=110),
+        )
+        # Options that a recipe may give as a mapping: on the command line they are JSON.
+        self._mappings = {
+            name
+            for kind in dataclass_types
+            for name, hint in get_type_hints(kind).items()
+            if any((get_origin(part) or part) is dict for part in get_args(hint))
+        }
+        self.add_argument(
+            "--config", metavar="RECIPE", help="A YAML file, or the name of a shipped recipe; the command line wins."
+        )
+        self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
+        self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
+
+    def error(self, message: str) -> None:
+        raise InputError(" ".join(message.removeprefix("argument ").split()))
+
+    def known(self) -> list[str]:
+        """Names of all options, without dashes."""
+        return sorted({f.name for kind in self.dataclass_types for f in dataclasses.fields(kind) if f.init})
+
+    def parse(self, argv: Sequence[str] | None = None, defaults: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+        """The dataclasses, filled from ``defaults``, then the recipe, then the command line.
+
+        Args:
+            argv: the command line; None: that of this process.
+            defaults: in place of the dataclasses' own, from :meth:`checked` or :meth:`recipe`.
+
+        Raises:
+            InputError: on an unknown option, a value of the wrong kind, or a recipe that cannot be read.
+        """
+        given, rest = self._given(argv)
+        if given.pop("help_all", False):
+            self.print_help_and_exit(everything=True)
+        if given.pop("help", False):
+            self.print_help_and_exit(everything=False)
+        config = given.pop("config", None)
+        recipe = self.recipe(config) if config else {}
+        if rest:  # before the settings are checked: a misspelt option may be the one that they lack
+            raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
+        return self._fill({**(defaults or {}), **recipe, **given})
+
+    def given(self, argv: Sequence[str] | None = None) -> set[str]:
+        """Names of the options on a command line, whatever its recipe holds; None: that of this process."""
+        return set(self._given(argv)[0])
+
+    def _given(self, argv: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+        """Options on the command line with their values, and the words that are none."""
+        blank = argparse.Namespace(**{action.dest: _NOT_GIVEN for action in self._actions})
+        found, rest = self.parse_known_args(sys.argv[1:] if argv is None else argv, blank)
+        return {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}, rest
+
+    def _fill(self, settings: dict[str, Any]) -> tuple[Any, ...]:
+        try:
+            return tuple(
+                kind(**{f.name: settings[f.name] for f in dataclasses.fields(kind) if f.init and f.name in settings})
+                for kind in self.dataclass_types
+            )
+        except InputError:
+            raise
+        except ValueError as error:  # transformers' own checks of its options
+            raise InputError(one_line(error, None)) from None
+        except (TypeError, OSError, ArithmeticError, ImportError) as error:  # options that name files or programs
+            raise InputError(f"an option cannot work: {type(error).__name__} {one_line(error, None)}") from None
+
+    def recipe(self, name: str | Path) -> dict[str, Any]:
+        """The settings of a recipe, as :meth:`checked` gives them.
+
+        Args:
+            name: a YAML file, or the name of a recipe that ships with the package.
+
+        Raises:
+            InputError: it does not exist, cannot be read, or has an option or a value that cannot be.
+        """
+        path = find_recipe(str(name), "--config")
+        return self.checked(yaml_mapping(path, "--config", "'option: value' lines"), f"--config {path}")
+
+    def checked(self, settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Settings with the types that their options have on the command line; None is left out.
+
+        Args:
+            settings: option -> value, as a YAML file or a program has them.
+            source: where they are from, for errors.
+
+        Raises:
+            InputError: an unknown option, or a value of the wrong kind.
+        """
+        known = self.known()
+        for name in settings:
+            if name not in known:
+                raise InputError(f"{source}: {unknown_option(str(name), known)}")
+        return {name: self._value(name, value, source) for name, value in settings.items() if value is not None}
+
+    def _value(self, name: str, value: Any, source: str) -> Any:
+        action = self._option_string_actions[f"--{name}"]
+        values = value if isinstance(value, list) else [value]
+        if action.nargs != "+" and len(values) != 1:
+            raise InputError(f"{source}: {name} takes one value, got a list of {len(values)}")
+        found = [self._single(action, each, source) for each in values]
+        if action.nargs != "+":
+            return found[0]
+        for each in found if len(found) > 1 else []:
+            if isinstance(each, str) and each.startswith("-"):  # no command line could repeat it
+                raise InputError(f"{source}: {name} cannot hold {each!r}, which looks like an option")
+        return found
+
+    def _single(self, action: argparse.Action, value: Any, source: str) -> Any:
+        """One value with the type of its option."""
+        name = action.dest
+        if isinstance(value, dict) and name in self._mappings:
+            return _json(value, f"{source}: {name}")
+        if not isinstance(value, str | int | float):
+            raise InputError(f"{source}: {name} cannot be a {type(value).__name__}: {reprlib.repr(value)}")
+        if type(value) is action.type:
+            return value
+        try:
+            found = self._get_value(action, _word(value))
+            self._check_value(action, found)
+        except argparse.ArgumentError as error:
+            raise InputError(f"{source}: {name}: {' '.join(error.message.split())}") from None
+        return found
+
+    def print_help_and_exit(self, *, everything: bool) -> None:
+        inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
+        for action in self._actions:
+            own = action.dest not in inherited or action.dest in COMMON
+            negation = any(o.startswith("--no_") for o in action.option_strings)
+            if not everything and (not own or negation):
+                action.help = argparse.SUPPRESS
+            if action.nargs != 0 and action.metavar is None:
+                action.metavar = "X"  # the option in capitals says nothing twice
+            # "--image_size" and "--image-size" are one option: show it once.
+            action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
+        # What is ours first, what every Trainer has last.
+        self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
+        self.usage = "%(prog)s [--config RECIPE] [--option value ...]"
+        self.print_help()
+        if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
+            sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")
+        raise SystemExit(0)
+
+
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as a person would type them on a command line; None is left out.
+
+    Example:
+        >>> as_words({"bf16": True, "crop_scale": [0.5, 1.0], "teacher": "-odd", "backbone_args": {"a": 1}})
+        ['--bf16', 'true', '--crop_scale', '0.5', '1.0', '--teacher=-odd', '--backbone_args', '{"a": 1}']
+    """
+    found: list[str] = []
+    for name, value in settings.items():
+        words = [_word(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+        if len(words) == 1 and words[0].startswith("-"):  # it must stay a value
+            found.append(f"--{name}={words[0]}")
+        elif words:
+            found += [f"--{name}", *words]
+    return found
+
+
+def _word(value: Any) -> str:
+    """A plain value as it stands on a command line."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _json(value: dict, where: str) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError as error:  # YAML has dates, sets and bytes too
+        raise InputError(f"{where} is no JSON: {error}") from None

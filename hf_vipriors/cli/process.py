@@ -1,0 +1,113 @@
+"""How a job runs and ends: one line and an exit code for what goes wrong, a log worth reading, all cores."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import torch
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from ..errors import InputError
+from ..invocation import resume_command
+from ..training.signals import Stopped
+from .machine_errors import explain_error
+
+MAIN_SPEAKS_FIRST = 10.0  # seconds
+
+
+def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None:
+    """Run a command: a user's mistake becomes one line on stderr and exit code 2.
+
+    A signal becomes one line and exit code 128 + signal.
+
+    Of several processes that fail alike the main one speaks. The others let it go first, for a launcher ends all as
+    soon as one has ended; what is still there after that has met something of its own, and says so.
+
+    Args:
+        job: what the command does.
+        resume: the options with which the same command goes on after a signal, or None where it only starts anew.
+    """
+    configure_logging()
+    use_all_cores()
+    try:
+        job()
+    except InputError as error:
+        # From a data worker the message comes with the worker's traceback: the last line is ours.
+        refuse(str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: "))
+    except Stopped as stop:
+        if is_main_process():
+            goes_on = resume is not None and (stop.goes_on or not resume)
+            line = f"{stop}; go on with: {resume_command(resume)}" if goes_on else str(stop)
+            Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
+        raise SystemExit(stop.code) from None
+    except KeyboardInterrupt:
+        if is_main_process():
+            Console(stderr=True, soft_wrap=True, highlight=False).print(
+                "interrupted before its end: give the command again"
+            )
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if (message := explain_error(error)) is None:
+            raise
+        refuse(message)
+
+
+def refuse(message: str) -> NoReturn:
+    """Print one line of error and leave with code 2."""
+    if not is_main_process():
+        time.sleep(MAIN_SPEAKS_FIRST)
+        message = f"process {os.environ['RANK']}: {message}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
+    raise SystemExit(2) from None
+
+
+def use_all_cores() -> None:
+    """Give a lone process on a CPU its cores back: ``accelerate launch`` sets one thread unless it is told."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    if launched and torch.get_num_threads() < cores and not torch.cuda.is_available():
+        torch.set_num_threads(cores)
+
+
+def is_main_process() -> bool:
+    """Known before any process group exists: launchers set RANK."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def configure_logging() -> None:
+    """Our own lines at INFO on the main process; other libraries only warn."""
+    # In a file nothing has a width: do not break lines at 80.
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("hf_vipriors")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    # Pinning memory without an accelerator is merely useless; torch warns at every loader.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    # accelerate's call of DDP, not ours.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
+    if not is_main_process():
+        warnings.simplefilter("ignore")  # the main process says the same
+
+
+@contextmanager
+def quiet(level: int) -> Iterator[None]:
+    """Our own lines from this level on only: what many short trainings would all say stays out of the log."""
+    ours = logging.getLogger("hf_vipriors")
+    before = ours.level
+    ours.setLevel(level)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)

@@ -1,0 +1,168 @@
+"""Push a trained student or teacher to the Hub, with its card, recipe, curves and pictures to try; in one commit.
+
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --dry_run
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --private
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --baseline outputs/baseline
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --onnx
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --space me/my-flowers-demo
+
+--dry_run prints the exact files and the card and sends nothing. Log in first: `hf auth login`, or set HF_TOKEN.
+What others then write: `pipeline("image-classification", model="me/my-flowers")`.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markdown import Markdown
+from rich.table import Table
+
+from ..errors import InputError, check_range
+from ..hub.card_facts import read_facts
+from ..hub.publication import Publication, check_repo_id, space_publication
+from ..hub.publish import publish
+from ..hub.space import NEIGHBOURS, write_space
+from ..options import option
+from ..training.load_images import load_images
+from ..training.publication_files import baseline_rows, data_of, gather, run_of
+from . import process
+from .parser import Parser
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PushArguments:
+    """What to push, and where to."""
+
+    model: str | None = option(None, "Folder of a trained student or teacher (the --output_dir of its training).")
+    repo_id: str | None = option(None, "Where to: org/name. Made where it does not exist.")
+    private: bool = option(False, "Make a new repository private.")
+    revision: str | None = option(None, "Branch to push to; made where it does not exist. Not given: main.")
+    message: str | None = option(None, "Message of the commit.")
+    dry_run: bool = option(False, "Print the files and the card, send nothing.")
+    license: str | None = option(None, "Licence of the weights, as the Hub calls it: apache-2.0, mit, cc-by-4.0, ...")
+    baseline: str | None = option(None, "Folder of a supervised baseline: the card compares the student with it.")
+    examples: int | None = option(
+        None,
+        "Publish so many test pictures for the widget to try. Not given: 3 of the embedded data set, none of yours.",
+    )
+    onnx: bool = option(False, "Write and check onnx/model.onnx (transformers.js), and push it too.")
+    space: str | None = option(None, "Push a demo of the student too, as this Space (org/name).")
+
+    def __post_init__(self) -> None:
+        if not self.model or not self.repo_id:
+            missing = "--model DIR" if not self.model else "--repo_id org/name"
+            raise InputError(f"{missing} is missing: what is to be pushed, and where to?")
+        check_repo_id(self.repo_id)
+        if self.space is not None:
+            check_repo_id(self.space)
+        if self.examples is not None:
+            check_range(self.examples, "examples", 0)
+
+
+def _changes(args: PushArguments, directory: Path) -> dict[str, Any]:
+    """What the card gets beside what the training knew."""
+    facts = read_facts(directory)
+    changes: dict[str, Any] = {} if args.license is None else {"licence": args.license}
+    if args.baseline is not None:
+        if facts is None or facts.kind != "student":
+            raise InputError(f"--baseline: {directory} is no student with a card.json, there is nothing to compare")
+        row, sentence = baseline_rows(directory, Path(args.baseline))
+        others = [each for each in facts.scores if each.role != "baseline"]
+        changes |= {"scores": [*others, row], "verdict": [sentence]}
+    return changes
+
+
+def show(publication: Publication, console: Console) -> None:
+    """The files and the card, as they would be pushed."""
+    table = Table(title=f"{publication.repo_id} ({publication.kind})", title_justify="left", title_style="bold")
+    table.add_column("file")
+    table.add_column("size", justify="right")
+    sizes = publication.sizes()
+    for path, size in sizes.items():
+        table.add_row(path, decimal(size))
+    table.add_section()
+    table.add_row(f"{len(sizes)} files", decimal(sum(sizes.values())))
+    console.print(table)
+    if "README.md" in publication.files:
+        text = publication.content("README.md").decode("utf-8")
+        metadata, _, body = text.removeprefix("---\n").partition("\n---\n")
+        console.rule("metadata of the card", align="left")
+        console.print(metadata, highlight=False, markup=False)
+        console.rule("card", align="left")
+        console.print(Markdown(body))
+
+
+def demo(args: PushArguments, folder: Path) -> Publication:
+    """A Space for the student of ``args``, written to ``folder``.
+
+    Raises:
+        InputError: no ``run.json``, which tells where the training pictures lie, or no student.
+    """
+    run = run_of(Path(args.model))
+    if run is None:
+        raise InputError(f"--space: {args.model} has no run.json, which tells where its training pictures lie")
+    data = data_of(run)
+    splits = load_images(data)
+    write_space(
+        args.model, folder, repo_id=args.repo_id, data=splits, licence=args.license, on_bad_image=data.on_bad_image
+    )
+    held = min(NEIGHBOURS, len(splits.splits["train"]))
+    logger.warning(
+        "%s will show small copies of %d training pictures, and some test pictures to try: publish only what you may",
+        args.space,
+        held,
+    )
+    return space_publication(folder, args.space)
+
+
+def push(args: PushArguments, console: Console, api: HfApi | None = None) -> None:
+    """Gather, and print or send.
+
+    Raises:
+        InputError: on whatever cannot work.
+    """
+    directory = Path(args.model)
+    publications = [
+        gather(directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        if args.space is not None:
+            publications.append(demo(args, Path(folder) / "space"))
+        for each in publications:
+            for note in each.notes:
+                logger.warning("%s", note)
+            if args.dry_run:
+                show(each, console)
+                continue
+            address = publish(each, private=args.private, revision=args.revision, message=args.message, api=api)
+            console.print(f"pushed {len(each.files)} files: {address}", soft_wrap=True, highlight=False)
+    if args.dry_run:
+        console.print("\n--dry_run: nothing was sent.")
+    elif publications[0].kind == "student":
+        console.print(
+            f'\n    pipeline("image-classification", model="{args.repo_id}")("picture.png")', highlight=False
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``scripts/push_to_hub.py``."""
+
+    def job() -> None:
+        (args,) = Parser([PushArguments], __doc__).parse(argv)
+        push(args, Console(soft_wrap=False))
+
+    process.run(job)
+
+
+if __name__ == "__main__":
+    main()

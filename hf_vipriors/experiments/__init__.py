@@ -1,0 +1,1 @@
+"""Tables of results: every run of a table, several seeds each; the quickstart is one of them."""

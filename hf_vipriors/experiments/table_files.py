@@ -1,0 +1,178 @@
+"""From ``results.json`` to what people read: Markdown, CSV, and the tables between the marks of other pages."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..benchmark.report import benchmark_markdown
+from ..errors import InputError, one_line
+from ..files import read_json, write_file
+from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
+from .table_results import report
+
+METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
+PER_SEED = ("top1", "top5", "calibration_error", "trials", "seconds", "p_values")
+
+
+def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
+    """``results.json`` as one table, made from the JSON alone; with ``verdict`` what each row shows in words too."""
+    if not found["groups"]:
+        return "No row shows these runs.\n"
+    reports = [report(group["title"], group["rows"]) for group in found["groups"]]
+    headings = [_heading(group) for group in found["groups"]]
+    parts = [grouped_table(list(zip(headings, reports, strict=True)))]
+    if verdict:
+        for each in reports:
+            parts += [f"**{each.title}**", "\n".join(f"- {line}" for line in verdict_lines(each))]
+    return "\n\n".join([*parts, " ".join(remarks(found, reports))]) + "\n"
+
+
+def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
+    """How to read the table, in a few sentences."""
+    lines = caveats(max(reports, key=lambda each: len(each.rows)))
+    rows = [row for group in found["groups"] for row in group["rows"]]
+    if any("seconds" in row for row in rows):
+        lines.append("Time is that of the run and of all runs it needs.")
+    if any("p_values" in row for row in rows):
+        lines.append(
+            "McNemar p: against the baseline on the same test images, of several seeds the largest; it knows nothing "
+            "of the luck of a training run."
+        )
+    if any("trials" in row for row in rows):
+        lines.append("Trials: the budget of the search for a row's settings, chosen on validation.")
+    return lines
+
+
+def _heading(group: dict[str, Any]) -> str:
+    words = METRIC_WORDS.get(group["rows"][0].get("metric", "top1"))
+    lines = [f"*{group['title']}*", group["about"], f"({words})" if words else ""]
+    return "<br>".join(line for line in lines if line).replace("|", "\\|")
+
+
+def results_csv(found: dict[str, Any]) -> str:
+    """One line a row and seed, with the values of all axes; what is not known is empty."""
+    rows = [(group, row) for group in found["groups"] for row in group["rows"]]
+    axes = list(dict.fromkeys(axis for _, row in rows for axis in row.get("values", {})))
+    out = io.StringIO()
+    names = [("p_value" if name == "p_values" else name) for name in PER_SEED]
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["group", "row", "run", *axes, "baseline", "score", "metric", "seed", *names, "test_images"])
+    for group, row in rows:
+        values = row.get("values", {})
+        for number, seed in enumerate(row.get("seeds", found["seeds"])):
+            table.writerow(
+                [
+                    *(group["title"], row["name"], row["run"]),
+                    *(values.get(axis, "") for axis in axes),
+                    *(row["baseline"], row["score"], row.get("metric", "top1"), seed),
+                    *(_value(row.get(name), number) for name in PER_SEED),
+                    row["test_images"],
+                ]
+            )
+    return out.getvalue()
+
+
+def _value(values: Sequence[Any] | None, number: int) -> Any:
+    """Of a row that is made once, p-values may still be one a seed: they stand in results.json."""
+    return "" if values is None or number >= len(values) else values[number]
+
+
+def read_results(path: Path | str, flag: str = "--results") -> dict[str, Any]:
+    """The figures of an earlier run.
+
+    Raises:
+        InputError: no such file, or not one that this command wrote.
+    """
+    try:
+        found = read_json(Path(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flag} {path} cannot be read: {one_line(error, None)}") from None
+    if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
+        raise InputError(f"{flag} {path} is no results.json of this command")
+    return found
+
+
+def mark_lines(name: str) -> tuple[str, str]:
+    """The two lines between which a table is drawn."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+def check_marks(name: str, files: Iterable[Path | str]) -> None:
+    """Refuse a page between whose marks nothing can be drawn.
+
+    Raises:
+        InputError: a file without the marks, or with more than one pair of them.
+    """
+    first, last = mark_lines(name)
+    for file in files:
+        text = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""
+        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+            raise InputError(f"{file}: to be drawn into, it needs one line {first} and, below it, one line {last}")
+
+
+def draw(name: str, drawn: str, files: Iterable[Path | str]) -> None:
+    """Replace what stands between the marks of a name in each file.
+
+    Raises:
+        InputError: a file without the marks; then none is touched.
+    """
+    files = list(files)
+    check_marks(name, files)
+    first, last = mark_lines(name)
+    for file in map(Path, files):
+        text = file.read_text(encoding="utf-8")
+        head, tail = text.split(first)[0], text.split(last)[1]
+        write_file(file, f"{head}{first}\n{drawn}{last}{tail}")
+
+
+def drawn_results(path: Path) -> str | None:
+    """What ``model_cards/results/NAME.json`` looks like in Markdown: a table of this command, the quickstart's, or
+    benchmarks. None where it holds figures of another kind, which no page shows as a table.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no results.json of reproduce.py, report.json of quickstart.py or benchmark.json")
+    if {"table", "groups"} <= found.keys():
+        return results_markdown(found)
+    if "benchmarks" in found:
+        return benchmark_markdown(found)
+    if not {"rows", "title"} <= found.keys():
+        return None
+    rows = [RunRow(**{key: value for key, value in row.items() if key != "summary"}) for row in found["rows"]]
+    return results_table(Report(found["title"], found["subtitle"], rows)) + "\n"
+
+
+def render(root: Path) -> list[tuple[str, Path]]:
+    """Draw every ``model_cards/results/*.json`` that holds a table into the README and the cards that have its marks.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        What was drawn where.
+
+    Raises:
+        InputError: nothing to draw, a file that cannot be drawn, or one that no page has marks for; then no page is
+            touched.
+    """
+    results = sorted((root / "model_cards" / "results").glob("*.json"))
+    pages = [root / "README.md", *sorted((root / "model_cards").glob("*.md"))]
+    if not results:
+        raise InputError(f"no model_cards/results/*.json in {root}: --render is run in the project's folder")
+    texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
+    drawn = {path.stem: text for path in results if (text := drawn_results(path)) is not None}
+    places = [(name, page) for name in drawn for page, text in texts.items() if mark_lines(name)[0] in text]
+    for name in drawn.keys() - {name for name, _ in places}:
+        raise InputError(f"no page has the line {mark_lines(name)[0]}: README.md or a card must show {name}.json")
+    for name, page in places:
+        check_marks(name, [page])
+    for name, page in places:
+        draw(name, drawn[name], [page])
+    return places

@@ -1,0 +1,249 @@
+"""The runs of one table: what each is to be, which are finished, and running the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState
+from rich.console import Console
+
+from ..cli.parser import Parser
+from ..errors import InputError, nearest
+from ..files import read_json, write_json
+from ..search.space import SearchSpace
+from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run
+from ..training.run_identity import influences
+from .table_jobs import JOBS, Settings, scale_epochs, scores_of
+from .table_progress import TableProgress
+from .tables import Table, TableRun
+
+# They follow from other options, which are compared.
+_FOLLOWS = {"batch_size", "accelerator_config"}
+# In a run's folder: digests of the runs it used.
+USES_FILE = "uses.json"
+# Where the runs lie that are made once for all seeds.
+ONCE = "once"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks of a table.
+
+    Attributes:
+        folder: where runs and results go.
+        recipes: folder of the recipes.
+        seeds: of every run that is not made once; those are made with the first.
+        length: factor of all epochs and steps.
+        dataset: in place of the data set of every run.
+        trials: in place of the number of trials of every run that searches.
+    """
+
+    folder: Path
+    recipes: Path
+    seeds: Sequence[int]
+    length: float = 1.0
+    dataset: str | None = None
+    trials: int | None = None
+
+
+class Reproduction:
+    """The runs of one table: one folder a run and seed, or one folder a run that is made once."""
+
+    def __init__(self, table: Table, wish: Wish, console: Console):
+        self.table, self.wish, self.console = table, wish, console
+        self.folder = wish.folder
+        self.once = {run.name for run in table.runs if run.once}
+        first = wish.seeds[0]
+        self.cells = [
+            (self.seed_of(seed, run.name), run)
+            for seed in wish.seeds
+            for run in table.runs
+            if not run.once or seed == first
+        ]
+        self._read: dict[tuple[int, str], tuple[DataArguments, Settings]] = {}
+        # Every option of every run is read before the first one starts.
+        for seed, run in self.cells:
+            self.settings(seed, run.name)
+        self._check_scores()
+
+    def folder_of(self, seed: int, name: str) -> Path:
+        return self.folder / (ONCE if name in self.once else f"seed{seed}") / name
+
+    def seed_of(self, seed: int, name: str) -> int:
+        """The seed of a run; of one that is made once that of the first, or what it was finished with."""
+        if name not in self.once:
+            return seed
+        folder = self.folder_of(seed, name)
+        if all((folder / file).is_file() for file in ("metrics.json", RUN_FILE)):
+            return read_run(folder).arguments["seed"]
+        return self.wish.seeds[0]
+
+    def settings(self, seed: int, name: str) -> tuple[DataArguments, Settings]:
+        """What a run is to be."""
+        seed = self.seed_of(seed, name)
+        if (seed, name) not in self._read:
+            self._read[seed, name] = self._settings(seed, self.table.run(name))
+        return self._read[seed, name]
+
+    def _settings(self, seed: int, run: TableRun) -> tuple[DataArguments, Settings]:
+        kind, _ = JOBS[run.job]
+        trains = issubclass(kind, RunArguments)
+        parser = Parser([DataArguments, kind] if trains else [kind], "")
+        where = f"{self.table.name}: {run.name}"
+        recipe = parser.recipe(self.wish.recipes / run.recipe) if run.recipe else {}
+        folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
+        options = parser.checked(run.options_with(folders), where)
+        options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
+        options |= {"save_strategy": "no"} if trains else {}
+        try:
+            *data, settings = parser.parse([], recipe | options)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        if not trains:
+            return self._data_of_students(seed, run), settings
+        if self.wish.length != 1:
+            scale_epochs(settings, self.wish.length)
+        if self.wish.trials is not None and isinstance(settings, StudentArguments) and settings.trials:
+            settings.trials = self.wish.trials
+        if isinstance(settings, StudentArguments) and settings.trials:
+            SearchSpace.read(settings.search_space)  # refused now, and not after hours of other runs
+        return on_dataset(data[0], self.wish.dataset), settings
+
+    def _data_of_students(self, seed: int, run: TableRun) -> DataArguments:
+        found = [self.settings(seed, name) for name in run.uses]
+        if not found or any(not isinstance(settings, JOBS["train_student"][0]) for _, settings in found):
+            raise InputError(f"{self.table.name}: {run.name}: students must be runs of train_student in this table")
+        places = {(data.dataset_name, data.dataset_config, data.data_dir) for data, _ in found}
+        if len(places) > 1:
+            raise InputError(f"{self.table.name}: {run.name}: its students learnt from different data sets")
+        return found[0][0]
+
+    def _check_scores(self) -> None:
+        for row in (row for group in self.table.groups for row in group["rows"]):
+            _, settings = self.settings(self.wish.seeds[0], row["run"])
+            known = scores_of(settings)
+            where = f"table {self.table.name}: row {row['name']!r} has the score {row['score']!r}"
+            if row["score"] not in known:
+                raise InputError(f"{where}: {nearest(str(row['score']), known)}")
+            if row["score"] == "corrupted" and row.get("metric", "top1") != "top1":
+                raise InputError(f"{where}, of which only top1 is measured: leave metric out")
+
+    def finished(self, seed: int, run: TableRun) -> bool:
+        """Whether its figures lie there.
+
+        Raises:
+            InputError: they were made with other settings.
+        """
+        folder = self.folder_of(seed, run.name)
+        if not all((folder / name).is_file() for name in ("metrics.json", RUN_FILE)):
+            return False
+        made = read_run(folder)
+        data, settings = self.settings(seed, run.name)
+        wanted = _plain(data, settings)
+        had = {**made.data, **made.arguments}
+        # Options that were added after the run was made.
+        had = {**_defaults(data, wanted), **_defaults(settings, wanted), **had}
+        compared = {name for name in wanted if influences(name)} - _FOLLOWS - made.unknown_if_given(wanted)
+        other = [name for name in compared if not self._same(wanted[name], had[name])]
+        if other:
+            name = min(other)
+            raise InputError(
+                f"{folder} was run with {name} {had[name]}, the table has {wanted[name]}: remove the folder to run it "
+                "again, or choose another --output_dir"
+            )
+        self._check_space(folder, settings)
+        self._check_uses(seed, run)
+        return True
+
+    def _check_space(self, folder: Path, settings: Settings) -> None:
+        """The file of a search space may have changed under its name."""
+        file = folder / SEARCH_FILE
+        if not (isinstance(settings, StudentArguments) and settings.trials and file.is_file()):
+            return
+        now = json.loads(json.dumps(SearchSpace.read(settings.search_space).describe(), default=str))
+        if read_json(file)["space"] != now:
+            raise InputError(
+                f"{folder} searched another space than {settings.search_space} is now: remove the folder to run it "
+                "again, or choose another --output_dir"
+            )
+
+    def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
+        """What the runs that ``run`` uses are now."""
+        files = {name: self.folder_of(seed, name) / "model.safetensors" for name in run.uses}
+        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+
+    def _check_uses(self, seed: int, run: TableRun) -> None:
+        """A run that used another run which has been made again since is no longer of this table."""
+        folder = self.folder_of(seed, run.name)
+        if not (folder / USES_FILE).is_file():
+            return
+        now, then = self._digests(seed, run), read_json(folder / USES_FILE)
+        for name in run.uses:
+            if now.get(name) != then.get(name):
+                raise InputError(
+                    f"{folder} was made from another {name} than lies there now: remove it to run it again, or choose "
+                    "another --output_dir"
+                )
+
+    def _same(self, wanted: Any, had: Any) -> bool:
+        """Equal, or the same run of this table, wherever its folder lay and however it was written."""
+        if isinstance(wanted, list) and isinstance(had, list) and len(wanted) == len(had):
+            return all(map(self._same, wanted, had))
+        if isinstance(wanted, str) and isinstance(had, str) and Path(wanted).is_relative_to(self.folder):
+            tail = Path(wanted).relative_to(self.folder).parts
+            return Path(had).parts[-len(tail) :] == tail
+        return wanted == had
+
+    def run(self) -> None:
+        """Make every run that is not finished."""
+        finished = {(seed, run.name): self.finished(seed, run) for seed, run in self.cells}
+        waiting = [cell for cell in self.cells if not finished[cell[0], cell[1].name]]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TableProgress(self.cells, waiting, self.folder_of, self.console) as progress:
+            for seed, run in waiting:
+                with progress.cell(seed, run):
+                    self._make(seed, run)
+
+    def _make(self, seed: int, run: TableRun) -> None:
+        data, settings = self.settings(seed, run.name)
+        folder = self.folder_of(seed, run.name)
+        # What a killed run left behind is a start and no result.
+        settings.overwrite_output_dir = (folder / RUN_FILE).is_file()
+        # Accelerate has one precision for a whole process, unless it forgets the run before.
+        AcceleratorState._reset_state()
+        JOBS[run.job][1](data, settings)
+        write_json(folder / USES_FILE, self._digests(seed, run))
+
+
+def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
+    """All options, as they are read back from a run's file."""
+    return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
+
+
+def _defaults(arguments: DataArguments | Settings, names: Iterable[str]) -> dict[str, Any]:
+    """The default of each of these options that ``arguments`` has, as a run's file holds it."""
+    found = {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(arguments)
+        if each.name in names and each.init
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
+def on_dataset(data: DataArguments, name: str | None) -> DataArguments:
+    """The same protocol on another data set: whatever ``--dataset_name`` takes, or a folder; None: as it is.
+
+    Example:
+        >>> on_dataset(DataArguments(images_per_class=50, label_column="label"), "cifar10")
+        DataArguments(dataset_name='cifar10', ..., label_column=None, images_per_class=50, ...)
+    """
+    if name is None:
+        return data
+    place = dict.fromkeys(("dataset_config", "dataset_revision", "data_dir", "image_column", "label_column"))
+    return replace(data, dataset_name=name, **place)

@@ -1,0 +1,109 @@
+"""Options: dataclass fields that know their help, the values that are allowed, and whether cards show them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import InputError, check_choice, check_range, nearest
+
+
+@dataclass(frozen=True)
+class Default:
+    """A value that was not given: what it is, and where it comes from."""
+
+    value: Any
+    source: str
+
+
+class Help(str):
+    """The help of an option, with what else is known of it.
+
+    ``HfArgumentParser`` passes all metadata of a field on to argparse, which knows none of these; so they go with the
+    text, and the dataclasses stay usable with any parser.
+
+    Attributes:
+        low, high, open_low, choices, on_card: see :func:`option`.
+    """
+
+    low: float | None = None
+    high: float = float("inf")
+    open_low: bool = False
+    choices: Sequence[str] | None = None
+    on_card: bool = True
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float = float("inf"),
+    open_low: bool = False,
+    choices: Sequence[str] | None = None,
+    on_card: bool = True,
+) -> Any:
+    """A dataclass field; lists become factories.
+
+    Args:
+        default: its value; None: it follows from other options.
+        help: for ``--help``.
+        low, high: bounds of a number, both included; ``open_low``: the lower one is not.
+        choices: the words that are allowed.
+        on_card: whether a card lists it among the settings of a method that reads it.
+    """
+    text = Help(help)
+    text.low, text.high, text.open_low, text.choices, text.on_card = low, high, open_low, choices, on_card
+    metadata = {"help": text}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_options(options: Any) -> None:
+    """Hold every option of a dataclass that has a value against its bounds and choices.
+
+    Args:
+        options: a dataclass.
+
+    Raises:
+        InputError: naming the option, what it is and what it must be.
+
+    Example:
+        >>> @dataclass
+        ... class Options:
+        ...     margin: float | None = option(None, "Margin.", low=0, high=1.99)
+        >>> check_options(Options())
+        >>> check_options(Options(margin=3.0))
+        Traceback (most recent call last):
+        ...
+        hf_vipriors.errors.InputError: --margin is 3: it must be at least 0 and at most 1.99
+    """
+    for each in fields(options):
+        value, text = getattr(options, each.name), each.metadata.get("help")
+        if value is None or not isinstance(text, Help):
+            continue
+        if text.choices is not None:
+            check_choice(value, text.choices, each.name)
+        if text.low is not None:
+            check_range(value, each.name, text.low, text.high, open_low=text.open_low)
+
+
+def parsed_mapping(text: str | dict | None, flag: str) -> dict:
+    """A JSON object given on the command line, or the dict a recipe holds."""
+    if text is None or isinstance(text, dict):
+        return text or {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--{flag} is not JSON ({error}): write it as '{{\"stem_width\": 8}}'") from None
+    if not isinstance(value, dict):
+        raise InputError(f"--{flag} must be a JSON object such as '{{\"stem_width\": 8}}', got {text!r}")
+    return value
+
+
+def unknown_option(name: str, known: Iterable[str]) -> InputError:
+    """The error for a key or flag that no dataclass has."""
+    return InputError(f"unknown option {name[:80]!r}: {nearest(name[:80], known)}")

@@ -1,0 +1,259 @@
+"""Score checkpoints on a split: top-1, top-5, per class, ten-crop, ensemble; kNN and linear probe of the features.
+
+    python scripts/evaluate.py --model outputs/student
+    python scripts/evaluate.py --model outputs/student outputs/baseline --ten_crop --output scores.json
+    python scripts/evaluate.py --model outputs/student --report outputs/student_report
+    python scripts/evaluate.py --model outputs/student --corruptions --ood_data_dir photos_by_another_camera
+
+Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
+classifier: of it, kNN and the linear probe are measured.
+
+Before any training: do I have enough images? (``--advise --help`` lists its options)
+
+    python scripts/evaluate.py --advise --data_dir photos
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..cli import process
+from ..cli.parser import Parser
+from ..data import ImageSplits
+from ..errors import InputError, check_choice, check_range
+from ..evaluation.classification import ClassificationScore, ensemble, score
+from ..evaluation.features import Outputs, features, probabilities
+from ..evaluation.frozen import knn_score, linear_score
+from ..files import write_json
+from ..hub.teachers import load_ours
+from ..invocation import command
+from ..models import VipriorsForImageClassification, VipriorsModel
+from ..options import option
+from ..training import DataArguments
+from ..training.load_images import load_images
+from ..training.stores import evaluation_store, ten_crop_store
+from . import report as evaluation_report
+from . import shifted
+from .report import Measured
+
+logger = logging.getLogger(__name__)
+Model = VipriorsModel | VipriorsForImageClassification
+
+
+@dataclass
+class EvaluationArguments:
+    """What to score, and how."""
+
+    model: list[str] = field(default_factory=list, metadata={"help": "Folders of students or teachers."})
+    split: str = option("test", "Split to score: test or validation.")
+    ten_crop: bool = option(False, "Average ten crops of each image (corners, centre, flipped).")
+    knn: bool = option(True, "Weighted kNN of the frozen features; labelled training images vote.")
+    linear: bool = option(True, "Linear probe of the frozen features, its strength chosen on validation.")
+    knn_neighbours: int = option(20, "Neighbours that vote.")
+    batch_size: int = option(128, "Images at once.")
+    output: str | None = option(None, "Write all figures to this JSON file.")
+    report: str | None = option(None, "Draw a page of pictures, report.html, into this new folder.")
+    corruptions: bool = option(False, "Score corrupted images too: 11 corruptions at 5 severities.")
+    ood_dataset_name: str | None = option(
+        None, "A second data set with the same classes (as --dataset_name): its test split, or all its images."
+    )
+    ood_data_dir: str | None = option(None, "Folder of the second data set (as --data_dir).")
+    device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InputError("--model DIR [DIR ...] is missing: which checkpoints are to be scored?")
+        check_choice(self.split, ("test", "validation"), "split")
+        check_range(self.knn_neighbours, "knn_neighbours", 1)
+        check_range(self.batch_size, "batch_size", 1)
+        if self.output is not None and Path(self.output).exists():
+            raise InputError(f"--output {self.output} exists: choose another name")
+        if self.report is not None:
+            evaluation_report.check_folder(self.report)
+        if self.device is None:
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
+    """All figures by model and measurement; see :func:`main` for the command."""
+    return measure(data, args).results
+
+
+def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
+    """All figures, and what pictures of them need: the models, the images and the answers."""
+    models = {name: load_ours(name, "model").to(args.device) for name in args.model}
+    splits = load_images(data)
+    if "train" not in splits.splits:
+        raise InputError("no labelled split: scores need labels")
+    orders = {
+        name: class_order(model, splits.class_names, name)
+        for name, model in models.items()
+        if isinstance(model, VipriorsForImageClassification)
+    }
+    second = None
+    if args.ood_dataset_name is not None or args.ood_data_dir is not None:
+        second = shifted.second_set(args.ood_dataset_name, args.ood_data_dir, splits.class_names)
+    if (second is not None or args.corruptions) and not orders:
+        raise InputError("a teacher has no classifier: leave --corruptions and --ood_dataset_name, --ood_data_dir out")
+    results: dict[str, dict[str, Any]] = {name: {} for name in models}
+    answers: dict[str, Outputs] = {}
+    for name, model in models.items():
+        if isinstance(model, VipriorsForImageClassification):
+            ((kind, (found, values, labels)),) = classify(model, splits, data, args).items()
+            answers[name] = Outputs(values, labels)
+            results[name][kind] = found
+            if second is not None:
+                results[name][f"{kind} on {second.title}"] = shifted.second_score(
+                    model, second, orders[name], splits.class_names, data, **how(args)
+                )
+        results[name] |= frozen_scores(model, splits, data, args)
+    if len(answers) > 1:
+        mean, labels = ensemble([each.values for each in answers.values()]), answers[next(iter(answers))].labels
+        name = f"ensemble of {len(answers)}"
+        answers[name] = Outputs(mean, labels)
+        results[name] = {measured(args): score(mean, labels, splits.class_names)}
+    if not any(results.values()):
+        raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
+    return Measured(models, splits, args.split, results, answers, orders)
+
+
+def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
+    """Which output of the model answers for each class of the data set.
+
+    Raises:
+        InputError: when the two do not know the same classes.
+    """
+    known = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if set(known) != set(class_names):
+        odd = sorted(set(known) ^ set(class_names))[:5]
+        raise InputError(
+            f"{name} (--model) knows other classes than the data set ({', '.join(odd)}, ...): give the data set it "
+            "was trained for (--dataset_name, --data_dir)"
+        )
+    return [known.index(each) for each in class_names]
+
+
+def classify(
+    model: VipriorsForImageClassification, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
+) -> dict[str, tuple[ClassificationScore, Any, Any]]:
+    """One entry, by its kind: score, probabilities, labels."""
+    dataset, config = splits.splits[args.split], model.config
+    make = ten_crop_store if args.ten_crop else evaluation_store
+    store = make(dataset, config, data, args.split)
+    found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
+    values = found.values[:, class_order(model, splits.class_names, model.config.backbone)]
+    result = score(values, found.labels, splits.class_names)
+    return {measured(args): (result, values, found.labels)}
+
+
+def corrupted(found: Measured, data: DataArguments, args: EvaluationArguments) -> dict[str, dict[str, Any]]:
+    """What is left of every classifier on corrupted images, by model; nothing where it was not asked for."""
+    if not args.corruptions:
+        return {}
+    return {
+        name: shifted.corrupted_scores(found.models[name], found.splits, found.split, order, data, **how(args))
+        for name, order in found.orders.items()
+    }
+
+
+def how(args: EvaluationArguments) -> dict[str, Any]:
+    """How passes over images are made."""
+    return {"ten_crop": args.ten_crop, "batch_size": args.batch_size, "device": args.device}
+
+
+def measured(args: EvaluationArguments) -> str:
+    return "ten-crop top-1" if args.ten_crop else "top-1"
+
+
+def frozen_scores(
+    model: Model, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
+) -> dict[str, ClassificationScore]:
+    """kNN and linear probe of the pooled features."""
+    if not (args.knn or args.linear):
+        return {}
+    passes = {
+        name: features(
+            model,
+            evaluation_store(splits.splits[name], model.config, data, name),
+            batch_size=args.batch_size,
+            device=args.device,
+        )
+        for name in {"train", "validation", args.split}
+    }
+    train, target = passes["train"], passes[args.split]
+    results = {}
+    if args.knn:
+        results["kNN"] = knn_score(train, target, splits.class_names, neighbours=args.knn_neighbours)
+    if args.linear:
+        results["linear"], _ = linear_score(train, passes["validation"], target, splits.class_names)
+    return results
+
+
+def show(results: dict[str, dict[str, ClassificationScore]], split: str) -> None:
+    """Two tables on stdout: the scores, and the classes one by one."""
+    console = Console()
+    table = Table(title=f"Scores on {split}")
+    for column in ("model", "measured", "top-1 %", "95 % interval", "top-5 %", "balanced %", "ECE %", "images"):
+        table.add_column(column, justify="left" if column in ("model", "measured") else "right")
+    classes = Table(title="Top-1 by class, %")
+    classes.add_column("class")
+    columns = []
+    for model, kinds in results.items():
+        for kind, s in kinds.items():
+            top5 = "-" if s.top5 is None else f"{100 * s.top5:.1f}"
+            interval = f"{100 * s.interval[0]:.1f} - {100 * s.interval[1]:.1f}"
+            ece = "-" if s.calibration_error is None else f"{100 * s.calibration_error:.1f}"
+            balanced = f"{100 * s.balanced_accuracy:.1f}"
+            table.add_row(model, kind, f"{100 * s.top1:.1f}", interval, top5, balanced, ece, str(s.count))
+            classes.add_column(f"{Path(model).name}\n{kind}", justify="right")
+            columns.append(s.per_class)
+    for name in columns[0]:
+        classes.add_row(name, *("-" if c[name] is None else f"{100 * c[name]:.1f}" for c in columns))
+    console.print(table)
+    console.print(classes)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``scripts/evaluate.py`` and of ``-m hf_vipriors.scoring.evaluate``."""
+
+    def job() -> None:
+        data, args = Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
+        found = measure(data, args)
+        results, shaken = found.results, corrupted(found, data, args)
+        show(results, args.split)
+        for name, figures in shaken.items():
+            Console().print(shifted.corruption_table(figures, found.label(name), args.split))
+        if args.output is not None:
+            figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
+            Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+            content = {"split": args.split, "scores": figures} | ({"corrupted": shaken} if shaken else {})
+            write_json(Path(args.output), content)
+        if args.report is not None:
+            words = shlex.join(sys.argv[1:] if argv is None else argv)
+            more = {found.label(name): figures for name, figures in shaken.items()}
+            page = evaluation_report.write_report(
+                found,
+                data,
+                args.report,
+                f"{command('evaluate')} {words}",
+                batch_size=args.batch_size,
+                device=args.device,
+                more=[shifted.corruption_section(more, args.split)] if more else None,
+            )
+            logger.info("page of pictures: %s", page)
+
+    process.run(job)
+
+
+if __name__ == "__main__":
+    main()

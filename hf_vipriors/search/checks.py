@@ -1,0 +1,114 @@
+"""What is refused before a search, or a run with the settings of another one, begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data import ImageSplits
+from ..errors import InputError
+from ..files import read_json
+from ..methods import METHODS, card_options, methods_of
+from ..training import StudentArguments
+from ..training.cards import settings_read
+from ..training.resolve import complete, resolve
+from ..training.run_files import SEARCH_FILE
+from .space import SearchSpace, tuned_arguments
+
+# What metrics.json repeats of search.json.
+SUMMARY = ("trials", "validation_top1", "settings", "seconds")
+
+
+def read_search(directory: str, flag: str) -> dict[str, Any]:
+    """What a finished search wrote.
+
+    Raises:
+        InputError: no search was finished there, or its file is damaged.
+    """
+    file = Path(directory) / SEARCH_FILE
+    if not file.is_file():
+        raise InputError(f"{flag}: no {SEARCH_FILE} in {directory}: give the folder of a run with --trials")
+    found = read_json(file)
+    if not isinstance(found, dict) or not set(SUMMARY) <= found.keys() or not isinstance(found["settings"], dict):
+        raise InputError(f"{flag}: {file} was not written by a search of ours")
+    return found
+
+
+def checked(given: StudentArguments, settings: dict[str, Any], source: str) -> StudentArguments:
+    """``tuned_arguments`` with the source of the settings in its errors."""
+    try:
+        return tuned_arguments(given, settings)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits) -> None:
+    """Refuse a search whose trials could not run, or not be told apart.
+
+    Raises:
+        InputError: naming the option.
+    """
+    source = f"--search_space {args.search_space}"
+    if splits.test_is_validation:
+        raise InputError("--trials chooses on validation, and here validation is the test: set images apart in test/")
+    for dimension in space.dimensions:
+        for value in dimension.extremes():
+            one = checked(args, {dimension.name: value}, source)
+            if dimension.name == "per_device_train_batch_size":
+                resolve(one, images=len(splits.splits["train"]))
+    all_at_once = {dimension.name: dimension.extremes()[-1] for dimension in space.dimensions}
+    check_effect(space.names, checked(args, all_at_once, source), source)
+
+
+def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> None:
+    """Refuse settings that would change nothing.
+
+    Raises:
+        InputError: naming the option.
+    """
+    of_some_method = {name for method in methods_of("student").values() for name in card_options(method)}
+    # Where a weight is drawn, 0 is a choice like others and may have won: it had an effect all the same.
+    drawn = {"kd_weight", "kd_temperature"} if "kd_weight" in names else set()
+    drawn |= {"unlabelled_ratio"}
+    read = drawn.intersection(card_options(METHODS[args.method])).union(settings_read(complete(args).args))
+    for name in of_some_method.difference(read).intersection(names):
+        raise InputError(f"{source}: {name} has no effect with --method {args.method}: leave it out")
+    another_optimizer = args.optim != "sgd" and "optim" not in names
+    sgd = args.optim == "sgd" and "optim" not in names
+    idle = {
+        "num_train_epochs": ("with --max_steps", args.max_steps > 0),
+        "lr_scheduler_type": ("with --lr_milestones", bool(args.lr_milestones) and "lr_milestones" not in names),
+        **dict.fromkeys(("sgd_momentum", "nesterov"), ("without --optim sgd", another_optimizer)),
+        **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), ("with --optim sgd", sgd)),
+    }
+    for name in names:
+        when, without_effect = idle.get(name, ("", False))
+        if without_effect:
+            raise InputError(f"{source}: {name} has no effect {when}: leave it out")
+
+
+def check_not_given(given: set[str], args: StudentArguments) -> None:
+    """Refuse options on the command line that the search, or the search of another run, would replace.
+
+    Args:
+        given: names of the options on the command line.
+        args: what they and the recipe came to.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if args.trials:
+        names, source = SearchSpace.read(args.search_space).names, f"--search_space {args.search_space}"
+    elif args.settings_of:
+        names, source = (
+            list(read_search(args.settings_of, "--settings_of")["settings"]),
+            f"--settings_of {args.settings_of}",
+        )
+    else:
+        return
+    if "base_learning_rate" in names or "learning_rate" in names:
+        names = [*names, "learning_rate", "base_learning_rate"]
+    for name in names:
+        if name in given:
+            raise InputError(f"--{name} is given, and {source} decides it too: leave one of them out")

@@ -1,0 +1,163 @@
+"""Hyperparameter search for students, by ``Trainer.hyperparameter_search`` and Optuna, chosen on validation.
+
+References:
+    [0] Algorithms for Hyper-Parameter Optimization (the tree-structured Parzen estimator),
+        https://papers.nips.cc/paper_files/paper/2011/hash/86e8f7ab32cfd12577bc2619bc635690-Abstract.html
+    [1] Optuna: A Next-generation Hyperparameter Optimization Framework, https://arxiv.org/abs/1907.10902
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from ..errors import InputError
+from ..evaluation.features import Outputs
+from ..training.resolve import complete
+from ..training.setup import Setup
+from ..training.stores import Store
+from ..training.student_arguments import StudentArguments
+from ..training.trainers import StudentTrainer
+from .space import SearchSpace, tuned_arguments
+
+JOURNAL = "journal.log"
+STUDY = "search"
+# A trial leaves nothing behind but its score: no checkpoints, trackers, bar or remarks; one validation, at its end.
+TRIAL_OPTIONS = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "push_to_hub": False,
+    "resume_from_checkpoint": None,
+    "guards": False,
+}
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """One finished trial.
+
+    Attributes:
+        number: 0 for the first.
+        settings: option -> value.
+        validation_top1: fraction of the validation images that the student got right when its training ended; 0 for
+            one whose training diverged.
+        seconds: training and validation.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    validation_top1: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def trial_arguments(given: StudentArguments, settings: dict[str, Any]) -> StudentArguments:
+    """The arguments of a trial: the run's, with ``settings``, quiet and without traces."""
+    return tuned_arguments(given, {**settings, **TRIAL_OPTIONS})
+
+
+class SearchTrainer(StudentTrainer):
+    """Trains one student after another, each from the start with what a trial has drawn.
+
+    With the same settings and seed a trial and a run are the same training: both are set up by the same function.
+
+    Args:
+        space: what is drawn.
+        given: the run's arguments.
+        first: setup of a trial with nothing drawn.
+        set_up_trial: from a trial's arguments to its setup.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        given: StudentArguments,
+        first: Setup,
+        set_up_trial: Callable[[StudentArguments], Setup],
+    ):
+        super().__init__(setup=first)
+        self.space, self.given, self.set_up_trial = space, given, set_up_trial
+
+    def trial_setup(self, trial: optuna.Trial) -> Setup:
+        return self.set_up_trial(trial_arguments(self.given, self.space.draw(trial)))
+
+    def kept_without_checkpoints(self) -> str:
+        return "the trials that were finished are kept"
+
+    def diverged(self, loss: float) -> None:
+        """The trial ends, and has what it is worth."""
+        self.control.should_training_stop = True
+
+    def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
+        try:
+            return super().measure(store)
+        except InputError:
+            raise
+        except ValueError:  # logits that are not finite: the training diverged, and that is this trial's score
+            return Outputs(torch.empty(0), torch.empty(0)), {"loss": math.inf, "top1": 0.0}
+
+    def search(
+        self, trials: int, folder: Path, on_trial: Callable[[list[SearchTrial]], None] = lambda done: None
+    ) -> list[SearchTrial]:
+        """Run trials until ``trials`` of them are finished, those of an earlier start of the same search included.
+
+        The first trial has the run's own settings, as far as the space holds them: a search of few trials should not
+        end below what one would have had without it. Every trial has a sampler [0] of its own, seeded by (seed, trials
+        finished before it): a search that was killed and started again draws what it would have drawn.
+
+        Args:
+            trials: how many.
+            folder: holds the journal of the search [1]; made if it does not exist.
+            on_trial: called with all finished trials after each.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        options = {"direction": "maximize", "storage": storage, "study_name": STUDY, "load_if_exists": True}
+        study = optuna.create_study(**options)
+        for killed in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(killed.number, state=TrialState.FAIL)
+        if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
+            study.enqueue_trial(self.space.kept(vars(complete(self.given).args)))
+        while len(done := self._finished(study)) < trials:
+            seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
+            self.hyperparameter_search(
+                hp_space=lambda trial: {},  # drawn when the trial began
+                compute_objective=lambda metrics: metrics["eval_top1"],
+                n_trials=1,
+                backend="optuna",
+                sampler=optuna.samplers.TPESampler(seed=int(seed[0])),
+                pruner=optuna.pruners.NopPruner(),
+                **options,
+            )
+            on_trial(self._finished(study))
+        return done[:trials]
+
+    def _finished(self, study: optuna.Study) -> list[SearchTrial]:
+        return [
+            SearchTrial(number, self.space.settings(kept.params), kept.value, kept.duration.total_seconds())
+            for number, kept in enumerate(study.get_trials(states=[TrialState.COMPLETE]))
+        ]
+
+
+def best_trial(trials: list[SearchTrial]) -> SearchTrial:
+    """The one with the best validation top-1; of equals, the first.
+
+    Example:
+        >>> best_trial([SearchTrial(i, {}, top1, 1.0) for i, top1 in enumerate([0.5, 0.7, 0.7])]).number
+        1
+    """
+    return max(trials, key=lambda trial: trial.validation_top1)

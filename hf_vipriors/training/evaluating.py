@@ -1,0 +1,140 @@
+"""The part of a trainer that measures: the model that would be deployed, on images as evaluation wants them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import datasets
+from torch.distributed import broadcast
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers.trainer_utils import PredictionOutput
+
+from ..data import labels_for
+from ..errors import InputError
+from ..evaluation.features import Outputs
+from .given_images import Images
+from .setup import Setup
+from .sharding import whole
+from .stores import Store, evaluation_store
+
+
+class EvaluatingTrainer(Trainer):
+    """``evaluate`` and ``predict`` with the contract of ``transformers.Trainer``, on data sets and image stores."""
+
+    setup: Setup
+
+    def evaluate(
+        self,
+        eval_dataset: Images | dict[str, Images] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Figures of the model that would be deployed, on ``eval_dataset`` or the one given at the start.
+
+        Raises:
+            InputError: nothing to evaluate on, no label, or classes that the model does not know.
+        """
+        if isinstance(eval_dataset, dict):
+            found = {}
+            for name, one in eval_dataset.items():
+                found |= self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}")
+            return found
+        start = time.perf_counter()
+        store = self.store_of(self.eval_dataset if eval_dataset is None else eval_dataset, metric_key_prefix)
+        if not (store.labels >= 0).any():
+            raise InputError(f"{metric_key_prefix}: no image has a label, so nothing can be measured; use predict()")
+        metrics = self.measure(store)[1]
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        # The pause is no training time: images per second would sag after each evaluation.
+        self._window = (self._window[0] + time.perf_counter() - start, self._window[1])
+        return metrics
+
+    def predict(
+        self, test_dataset: Images, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """What the model says of each image, seen as evaluation sees it: logits of a student, features of a teacher.
+
+        Returns:
+            ``predictions`` ``(N, K)`` or ``(N, D)``, ``label_ids`` ``(N,)`` (None without labels) and ``metrics``.
+        """
+        start = time.perf_counter()
+        store = self.store_of(test_dataset, metric_key_prefix)
+        outputs, metrics = self.measure(store)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
+        labels = outputs.labels.numpy() if (outputs.labels >= 0).any() else None
+        return PredictionOutput(outputs.values.numpy(), labels, metrics)
+
+    def get_eval_dataloader(self, eval_dataset: Images | None = None) -> DataLoader:
+        return super().get_eval_dataloader(self.store_of(self.eval_dataset if eval_dataset is None else eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Images) -> DataLoader:
+        return super().get_test_dataloader(self.store_of(test_dataset, "test"))
+
+    def store_of(self, images: Images | None, name: str = "eval") -> Store:
+        """Images as evaluation wants them; a store is taken as it is.
+
+        Raises:
+            InputError: nothing was given, or images of classes that the model does not know.
+        """
+        if images is None:
+            raise InputError("nothing to evaluate on: give eval_dataset, here or when the trainer is made")
+        if not isinstance(images, datasets.Dataset):
+            return images
+        data = self.setup.data
+        columns = {"image_column": data.image_column, "label_column": data.label_column}
+        known = labels_for(images, self.class_names, name, **columns)
+        return evaluation_store(known, self.setup.config, data, name)
+
+    def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
+        """What the deployable model gives for each image, and the figures by name; none where no label is known.
+
+        Every process must call it, and gets all.
+        """
+        if self.args.world_size > 1:
+            # Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's.
+            for model in self.model.evaluated().values():
+                for buffer in model.buffers():
+                    broadcast(buffer, src=0)
+        outputs = self.predictions(store)
+        known = outputs.labels >= 0
+        if not known.any():
+            return outputs, {}
+        labelled = Outputs(outputs.values[known], outputs.labels[known])
+        figures = self.figures(labelled, store)
+        if self.compute_metrics is not None:
+            prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())
+            figures |= self.compute_metrics(prediction)
+        return outputs, figures
+
+    def predictions(self, store: Store) -> Outputs:
+        """Logits ``(N, K)`` of a student, features ``(N, D)`` of a teacher."""
+        raise TypeError(f"{type(self).__name__} must define predictions()")
+
+    def figures(self, outputs: Outputs, store: Store) -> dict[str, float]:
+        """The figures of one evaluation, by name.
+
+        Args:
+            outputs: predictions for the images of ``store`` that have a label.
+            store: where others than the deployable model are measured too.
+        """
+        raise TypeError(f"{type(self).__name__} must define figures()")
+
+    def evaluated(self) -> dict[str, PreTrainedModel]:
+        """The method's ``evaluated()``, whole where they are sharded. Every process must call it."""
+        models = self.model.evaluated()
+        return {prefix: whole(model) for prefix, model in models.items()} if self.is_fsdp_enabled else models
+
+    def _pass_options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.args.per_device_eval_batch_size,
+            "device": self.args.device,
+            "accelerator": self.accelerator if self.args.world_size > 1 else None,
+            "workers": self.args.dataloader_num_workers,
+        }

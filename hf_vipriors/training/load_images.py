@@ -1,0 +1,42 @@
+"""From the arguments that say which images to the splits that a run may use."""
+
+from __future__ import annotations
+
+import logging
+
+from ..data import ImageSplits, apply_protocol, load_splits
+from .arguments import DataArguments
+
+logger = logging.getLogger(__name__)
+
+
+def load_images(data: DataArguments) -> ImageSplits:
+    """Load a data set and choose the images of the protocol; every decision on the way is logged.
+
+    Raises:
+        InputError: nothing to load there, or too few images.
+
+    Example:
+        >>> splits = load_images(DataArguments(images_per_class=5))
+        >>> len(splits.splits["train"]), len(splits.class_names)
+        (50, 10)
+    """
+    found = load_splits(
+        data.dataset_name,
+        config_name=data.dataset_config,
+        data_dir=data.data_dir,
+        revision=data.dataset_revision,
+        image_column=data.image_column,
+        label_column=data.label_column,
+    )
+    splits = apply_protocol(
+        found,
+        images_per_class=data.images_per_class,
+        subset_seed=data.subset_seed,
+        unlabelled=data.unlabelled,
+        validation_share=data.validation_share,
+        limits=data.train_protocol(),
+    )
+    for note in splits.notes:
+        logger.info(note)
+    return splits

@@ -1,0 +1,103 @@
+"""What is measured once, on test, when a training has ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..data import ImageSplits
+from ..evaluation.classification import score
+from ..evaluation.features import Outputs, features, probabilities
+from ..evaluation.frozen import knn_score, linear_score
+from ..evaluation.robustness import robustness
+from ..methods import METHODS
+from .arguments import DataArguments
+from .stores import Store, evaluation_store
+from .trainer import MethodTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def test_results(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Outputs | None]:
+    """Entries of ``metrics.json`` by the prefix of the model that they are of, and a student's probabilities on test.
+
+    The single-process passes give the same on every process; every process must call it.
+    """
+    if METHODS[trainer.args.method].job == "student":
+        found, outputs = _student_results(trainer)
+        return {"": found}, outputs
+    setup = trainer.setup
+    shared = {
+        "images": len(trainer.train_dataset),
+        "chance_level": setup.method.chance_level(setup.args.step_images),
+    }
+    results = {}
+    for prefix, model in trainer.evaluated().items():
+        results[prefix] = dict(shared)
+        if "bank" in setup.stores:
+            results[prefix] |= feature_scores(
+                model, setup.splits, setup.data, neighbours=setup.args.knn_neighbours,
+                batch_size=setup.args.per_device_eval_batch_size, device=setup.args.device, stores=setup.stores,
+            )  # fmt: skip
+    return results, None
+
+
+def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs]:
+    setup, args = trainer.setup, trainer.args
+    student, store = trainer.evaluated()[""], setup.stores["test"]
+    batch = args.per_device_eval_batch_size
+    outputs = probabilities(student, store, batch_size=batch, device=args.device)
+    result = score(outputs.values, outputs.labels, setup.class_names)
+    metrics: dict[str, Any] = {"test": result.to_dict(), "test_is_validation": setup.splits.test_is_validation}
+    if args.corruptions:
+        bar = args.should_save and not args.disable_tqdm
+        metrics["corrupted"] = robustness(student, store, batch_size=batch, device=args.device, progress=bar)
+        logger.info("corrupted test images: top-1 %.1f %%", 100 * metrics["corrupted"]["top1"])
+    return metrics, outputs
+
+
+def feature_scores(
+    model: PreTrainedModel,
+    splits: ImageSplits,
+    data: DataArguments,
+    *,
+    neighbours: int,
+    batch_size: int,
+    device: Any,
+    stores: dict[str, Store] | None = None,
+) -> dict[str, Any]:
+    """kNN and linear probe of frozen features on the test split, fitted on the labelled training images.
+
+    Args:
+        stores: ``"bank"`` and ``"validation"``, where they are decoded already.
+    """
+    stores = stores or {
+        name: evaluation_store(splits.splits[split], model.config, data, f"{split}, for the probe")
+        for name, split in (("bank", "train"), ("validation", "validation"))
+    }
+    options = {"batch_size": batch_size, "device": device}
+    train, valid = (features(model, stores[name], **options) for name in ("bank", "validation"))
+    test = features(model, evaluation_store(splits.splits["test"], model.config, data, "test"), **options)
+    linear, cost = linear_score(train, valid, test, splits.class_names)
+    knn = knn_score(train, test, splits.class_names, neighbours=neighbours)
+    return {"knn": knn.to_dict(), "linear": linear.to_dict(), "linear_cost": cost}
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The figures of a finished training in a few words.
+
+    Example:
+        >>> summary({"knn": {"top1": 0.5}, "linear": {"top1": 0.625}})
+        'test kNN 50.0 %, linear 62.5 %'
+    """
+    if "test" in metrics:
+        low, high = metrics["test"]["interval"]
+        split = "validation" if metrics["test_is_validation"] else "test"
+        return (
+            f"{split} top-1 {100 * metrics['test']['top1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        )
+    if "knn" not in metrics:
+        return "no labels, so nothing was scored"
+    return f"test kNN {100 * metrics['knn']['top1']:.1f} %, linear {100 * metrics['linear']['top1']:.1f} %"

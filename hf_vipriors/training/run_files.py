@@ -1,0 +1,105 @@
+"""The files that a run leaves in its folder, by name, and how they are read and written."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..evaluation.answers import ANSWERS_FILE
+from ..files import read_json, write_json
+from ..hub.card_facts import FACTS_FILE
+from .arguments import DataArguments, RunArguments
+from .resolve import Resolved
+
+RUN_FILE, METRICS_FILE, SEARCH_FILE = "run.json", "metrics.json", "search.json"
+# What a run writes beside RUN_FILE; of a run that is replaced these are removed, and nothing else.
+RUN_FILES = (
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "README.md",
+    FACTS_FILE,
+    METRICS_FILE,
+    "trainer_state.json",
+    ANSWERS_FILE,
+    SEARCH_FILE,
+)
+# Folders inside a run's own: the backbone for other programs, the other of two peers.
+PARTS = ("native", "peer")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` says of a run.
+
+    Attributes:
+        command: the job.
+        data, arguments: as they were given.
+        resolved: option -> value, of those that were filled.
+        versions: of what decides a number.
+        fingerprint: see :mod:`hf_vipriors.training.fingerprint`.
+    """
+
+    command: str
+    data: dict[str, Any]
+    arguments: dict[str, Any]
+    resolved: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: dict[str, str] = field(default_factory=dict)
+
+    def unknown_if_given(self, wanted: Mapping[str, Any]) -> set[str]:
+        """Options of a run of an earlier version that may have been given or filled, where ``wanted`` has none."""
+        if self.resolved:
+            return set()
+        names = {name for name, value in wanted.items() if value is None}
+        automatic = wanted.get("per_device_train_batch_size") == 0
+        return names | {"dataloader_drop_last"} | ({"per_device_train_batch_size"} if automatic else set())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run was trained with, given and filled."""
+        return {**self.arguments, **self.resolved}
+
+
+def write_run(
+    command: str, data: DataArguments, given: RunArguments, resolved: Resolved | None, fingerprint: Mapping[str, str]
+) -> None:
+    """Write ``run.json``: what was given, what followed from it and from where, versions and fingerprint."""
+    content = {
+        "command": command,
+        "data": asdict(data),
+        "arguments": given.to_dict(),
+        "resolved": {} if resolved is None else resolved.to_dict(),
+        "versions": versions(),
+        "fingerprint": dict(fingerprint),
+    }
+    write_json(Path(given.output_dir) / RUN_FILE, content)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """What a run of this version or of an earlier one wrote; those had filled values among the given ones.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    file = folder / RUN_FILE
+    if not file.is_file():
+        raise InputError(f"no {RUN_FILE} in {folder}: give the folder of a run")
+    content = read_json(file)
+    try:
+        resolved = {name: entry["value"] for name, entry in content.get("resolved", {}).items()}
+        parts = {name: content.get(name, {}) for name in ("data", "arguments", "versions", "fingerprint")}
+        return RunRecord(content["command"], resolved=resolved, **parts)
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{file} was not written by a run of ours") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    names = ("hf-vipriors", "torch", "transformers", "accelerate", "timm", "kornia", "numba", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,242 @@
+"""All that a training needs, from its arguments and images: made alike for runs, trials, benchmarks and notebooks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..data import ImageSplits, PairedStore
+from ..errors import InputError
+from ..hub.native_export import check_exportable
+from ..hub.teachers import Teacher, load_ours, load_teacher
+from ..methods import METHODS, Material, Method
+from ..models import VipriorsConfig, VipriorsForImageClassification
+from .arguments import DataArguments, RunArguments
+from .resolve import Resolved, complete, resolve
+from .sharding import is_sharded
+from .stores import Store, evaluation_store, is_streamed, training_store
+from .teacher_checks import check_classifier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Setup:
+    """What a training is made of; nothing is written yet.
+
+    Attributes:
+        given: the arguments as a person gave them.
+        resolved: the same, complete.
+        data: which images, and how they wait.
+        splits: the images, undecoded.
+        stores: ``"train"``, and where there are labels ``"validation"``, with ``"bank"`` (the labelled images that
+            vote in kNN) for a teacher, with ``"test"`` for a student.
+        method: what is trained.
+        views: what turns stored images into its input.
+        repeatable: whether it can be made anew from the arguments and images alone.
+        title: what a card calls the images, where a person handed them over; None: what ``data`` says.
+    """
+
+    given: RunArguments
+    resolved: Resolved
+    data: DataArguments
+    splits: ImageSplits
+    stores: dict[str, Store]
+    method: Method
+    views: nn.Module
+    repeatable: bool = True
+    title: str | None = None
+
+    @property
+    def args(self) -> RunArguments:
+        """Complete."""
+        return self.resolved.args
+
+    @property
+    def config(self) -> VipriorsConfig:
+        """Of the network that is deployed."""
+        return self.method.deployable().config
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.splits.class_names
+
+
+def set_up(
+    given: RunArguments,
+    data: DataArguments,
+    splits: ImageSplits,
+    *,
+    teacher: Teacher | None = None,
+    network: PreTrainedModel | None = None,
+    stores: dict[str, Store] | None = None,
+    images: int | None = None,
+) -> Setup:
+    """Networks, stores, arguments and method, in the order in which the seed is spent.
+
+    Args:
+        given: not changed.
+        data, splits: the images.
+        teacher: already loaded; None: the one that the arguments name.
+        network: to train in place of the one that the arguments describe.
+        stores: already decoded for this size of image.
+        images: how many the arguments follow from, where the stores hold a sample of them.
+
+    Raises:
+        InputError: on whatever cannot work; nothing has been written.
+    """
+    args, kind = complete(given).args, METHODS[given.method]
+    if kind.job == "student" and stores is None and "train" not in splits.splits:
+        raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
+    if kind.prepare is not Method.prepare and is_sharded(given):
+        raise InputError(
+            f"--method {given.method} fits a head before the student, which FSDP would shard: run it without FSDP"
+        )
+    if teacher is None:
+        teacher = load_named_teacher(given)
+    seed_everything(args)  # whatever loading a teacher drew, the networks start from the seed
+    networks = kind.networks(args, splits.class_names, teacher) if network is None else (network,)
+    for each in networks:
+        check_channels(each)
+        if kind.job != "teacher":
+            check_exportable(each)
+    teachers = checked_teachers(teacher, given, networks[0].config)
+    if kind.job == "student" and network is None:
+        logger.info(start_weights(networks[0], teacher, args))
+    if stores is None:
+        stores = decode_images(splits, networks[0].config, args, data)
+    train = stores["train"]
+    count = len(train) if images is None else images
+    resolved = resolve(given, images=count, streamed=is_streamed(train), evaluates="validation" in stores)
+    log_resolved(resolved)
+    method = kind.build(networks, resolved.args, Material(len(train), train.labels, teachers))
+    views = kind.views(resolved.args, networks[0].config)
+    return Setup(given, resolved, data, splits, stores, method, views, repeatable=network is None)
+
+
+def seed_everything(args: RunArguments) -> None:
+    """Seed before a model is built: its random start is part of the run."""
+    if args.full_determinism:
+        transformers.enable_full_determinism(args.seed)
+    else:
+        transformers.set_seed(args.seed)
+
+
+def load_named_teacher(args: RunArguments) -> Teacher | None:
+    """The network that ``teacher`` names, or None."""
+    name = METHODS[args.method].teacher_kind != "none" and args.teacher
+    return load_teacher(name, revision=args.teacher_revision) if name else None
+
+
+def checked_teachers(teacher: Teacher | None, args: RunArguments, config: VipriorsConfig) -> tuple[Teacher, ...]:
+    """``teacher`` and the further ones that the arguments name, each fit to teach a student of ``config``.
+
+    Raises:
+        InputError: one takes other images, or does not know the classes where its predictions are distilled.
+    """
+    kind = METHODS[args.method]
+    named = [] if teacher is None else [(args.teacher or teacher.config.backbone, teacher)]
+    if kind.job == "student":
+        named += [(name, load_teacher(name)) for name in args.more_teachers]
+    for name, each in named:
+        check_channels(each)
+        if (asked := kind.asks_for_predictions(complete(args).args)) is not None:
+            check_classifier(each, name, config, asked)
+    return tuple(each for _, each in named)
+
+
+def check_channels(model: PreTrainedModel) -> None:
+    """Views and native checkpoints have three channels; gray images are expanded to them.
+
+    Raises:
+        InputError: a network with another number of input channels.
+    """
+    if model.backbone.in_chans != 3:
+        raise InputError(
+            f"{model.config.backbone!r} with {model.backbone.in_chans} input channels: networks take three here, gray "
+            "images too (leave in_chans out of --backbone_args)"
+        )
+
+
+def start_weights(student: VipriorsForImageClassification, teacher: Teacher | None, args: RunArguments) -> str:
+    """Fill the student from where ``student_init`` says; returns the line that says so.
+
+    Raises:
+        InputError: the weights asked for do not exist or do not fit.
+    """
+    start, config = args.student_init, student.config
+    if start is None:
+        same = teacher is not None and network_key(teacher.config) == network_key(config)
+        start = "teacher" if same and METHODS[args.method].starts_from_teacher else "scratch"
+    if start == "scratch":
+        return f"student {config.backbone} starts from scratch"
+    if start == "teacher":
+        if teacher is None:
+            raise InputError("--student_init teacher needs --teacher DIR")
+        student.load_backbone_from(teacher)
+        return f"student {config.backbone} starts from the teacher"
+    student.load_backbone_from(load_ours(start, "student_init"))
+    return f"student {config.backbone} starts from {start}"
+
+
+def network_key(config: VipriorsConfig) -> tuple[str, dict]:
+    """What makes two backbones the same one."""
+    return config.backbone, config.backbone_args or {}
+
+
+def decode_images(
+    splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments
+) -> dict[str, Store]:
+    """What is trained on and what is measured on, see :class:`Setup`.
+
+    Raises:
+        InputError: images without labels are asked for, and there are none.
+    """
+    found = splits.splits
+    if METHODS[args.method].job != "student":
+        pool = [found[name] for name in ("train", "unlabelled") if name in found]
+        stores = {"train": training_store(pool, config, data)}
+        scored = {"bank": "train", "validation": "validation"} if "train" in found else {}
+        note = ", for kNN"
+    else:
+        stores = {"train": _labelled_store(splits, config, args, data)}
+        scored, note = {"validation": "validation", "test": "test"}, ""
+    for name, split in scored.items():
+        if split in found:
+            stores[name] = evaluation_store(found[split], config, data, f"{split}{note}")
+    return stores
+
+
+def _labelled_store(splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments) -> Store:
+    """Labelled images, and where they are asked for those without labels beside them."""
+    pools = [splits.splits["train"]]
+    if args.unlabelled_ratio:
+        if "unlabelled" not in splits.splits:
+            raise InputError(
+                "no images without labels: --unlabelled split (the data set's own) or rest (those not chosen), or "
+                "--unlabelled_ratio 0"
+            )
+        pools.append(splits.splits["unlabelled"])
+    store = training_store(pools, config, data)
+    return PairedStore(store, args.unlabelled_ratio) if args.unlabelled_ratio else store
+
+
+def log_resolved(resolved: Resolved) -> None:
+    """Say what was filled in, one line each; what is always so is not said."""
+    args, sources = resolved.args, resolved.sources
+    if (source := sources.get("per_device_train_batch_size", "the default")) != "the default":
+        logger.info("batch %d per process: %s", args.per_device_train_batch_size, source)
+    if "dataloader_drop_last" in sources:
+        logger.info("%s: it is left out", sources["dataloader_drop_last"])
+    if args.dataloader_num_workers and "dataloader_num_workers" in sources:
+        logger.info("%d workers decode the streamed images of this process", args.dataloader_num_workers)
+    if "learning_rate" in sources:
+        logger.info("learning rate %g = %s", args.learning_rate, sources["learning_rate"])
+    else:
+        logger.info("learning rate %g (as given)", args.learning_rate)
+    if "queue_length" in sources:
+        logger.info("queue of %d keys: %s", args.queue_length, sources["queue_length"])

@@ -1,0 +1,82 @@
+"""Whether a teacher can teach this student, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from ..errors import InputError
+from ..hub.teachers import Teacher
+from ..methods import METHODS
+from ..models import VipriorsConfig, VipriorsForImageClassification
+from .arguments import RunArguments
+from .run_files import METRICS_FILE, RUN_FILE
+
+logger = logging.getLogger(__name__)
+
+
+def check_teacher_given(args: RunArguments) -> None:
+    """Refuse a method without the teacher that it needs.
+
+    Raises:
+        InputError: naming the method.
+    """
+    kind = METHODS[args.method].teacher_kind
+    if kind in ("features", "classifier") and args.teacher is None:
+        what = "a classifier" if kind == "classifier" else "a folder made by phase 1, or timm/NAME"
+        raise InputError(f"--method {args.method} needs --teacher ({what})")
+
+
+def check_classifier(teacher: Teacher, name: str, config: VipriorsConfig, asked: str) -> None:
+    """A teacher whose predictions are distilled must know the student's classes, in the same order.
+
+    Args:
+        teacher: the network.
+        name: as it was given, for messages.
+        config: of the student.
+        asked: the option that asks for its predictions.
+
+    Raises:
+        InputError: it has no classifier, or one of other classes.
+    """
+    if not isinstance(teacher, VipriorsForImageClassification):
+        raise InputError(
+            f"{asked} distils the teacher's predictions, and {name} has no classifier: fine-tune it first "
+            "(--method supervised --teacher ...) and give the result"
+        )
+    if teacher.config.num_labels != config.num_labels:
+        raise InputError(
+            f"the teacher knows {teacher.config.num_labels} classes, the data set has {config.num_labels}: {asked} "
+            "needs one trained on the same classes"
+        )
+    theirs = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
+    ours = [config.id2label[i] for i in range(config.num_labels)]
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
+    known = [name for name in theirs if not name.startswith("LABEL_")]
+    if known and not set(known) & set(ours):
+        raise InputError(
+            f"the teacher knows other classes ({', '.join(theirs[:3])}, ...) than the data set "
+            f"({', '.join(ours[:3])}, ...): {asked} needs one trained on the same classes"
+        )
+    if theirs != ours:
+        logger.warning("the teacher names its classes otherwise (%s, ...): are they the same?", ", ".join(theirs[:5]))
+    if smoothing := label_smoothing_of(name):
+        logger.warning(
+            "the teacher was trained with label smoothing %g, which takes from its predictions how classes resemble "
+            "each other: one trained with --label_smoothing 0 teaches more by them",
+            smoothing,
+        )
+
+
+def label_smoothing_of(teacher: str) -> float | None:
+    """What a run of ours had, by search or as given; None where the teacher is no such run."""
+    try:
+        run = json.loads((Path(teacher) / RUN_FILE).read_text(encoding="utf-8"))
+        given = run["arguments"]["label_smoothing"]
+        given = run.get("resolved", {}).get("label_smoothing", {}).get("value", given)
+        found = json.loads((Path(teacher) / METRICS_FILE).read_text(encoding="utf-8")).get("search", {})
+        return found.get("settings", {}).get("label_smoothing", given)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,72 @@
+"""A full disk, a killed data worker, memory that is full: one line, exit code 2, nothing half-written."""
+
+import resource
+
+import psutil
+import pytest
+
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.cli import teacher as train_teacher
+from hf_vipriors.training import MethodTrainer
+
+KEPT = ("run.json", "trainer_state.json", ".lock")  # what was asked for and how it went
+
+
+@pytest.fixture
+def stopped(capsys):
+    """Run a command that the machine stops; gives back its one line."""
+
+    def run(main, options):
+        with pytest.raises(SystemExit) as stop:
+            main(options)
+        assert stop.value.code == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        return line
+
+    return run
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 64 KiB: to a program the same as a disk that is full, and no rights are needed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name not in KEPT)
+
+
+@pytest.mark.parametrize(
+    ("main", "options"), [(train_student.main, ["--method", "supervised"]), (train_teacher.main, [])]
+)
+def test_a_disk_that_is_full_at_the_end(main, options, request, stopped, small_files, tmp_path):
+    name = "student_options" if main is train_student.main else "teacher_options"
+    out = tmp_path / "out"
+    options = [*request.getfixturevalue(name), *options, "--save_strategy", "no", "--output_dir", str(out)]
+    line = stopped(main, options)
+    assert "too large" in line and "--output_dir" in line
+    assert left(out) == [], "no half of a model"
+
+
+def test_a_disk_that_is_full_at_a_checkpoint(student_options, stopped, small_files, tmp_path):
+    out = tmp_path / "out"
+    line = stopped(train_student.main, [*student_options, "--method", "supervised", "--output_dir", str(out)])
+    assert "could not be written" in line and "there is no checkpoint before it" in line
+    assert left(out) == []
+
+
+def test_a_data_worker_that_is_killed(teacher_options, stopped, monkeypatch, tmp_path):
+    def kill_workers(self):
+        begin(self)
+        if self.state.global_step == 3:
+            for child in psutil.Process().children():
+                child.kill()
+
+    begin = MethodTrainer._begin_step
+    monkeypatch.setattr(MethodTrainer, "_begin_step", kill_workers)
+    options = [*teacher_options, "--dataloader_num_workers", "1", "--dataloader_persistent_workers", "true"]
+    line = stopped(train_teacher.main, [*options, "--num_train_epochs", "20", "--output_dir", str(tmp_path / "out")])
+    assert "a data worker was killed" in line and "--resume_from_checkpoint true" in line

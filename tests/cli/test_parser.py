@@ -1,0 +1,45 @@
+"""Who wins, and what was given."""
+
+import pytest
+
+from hf_vipriors.cli.parser import Parser
+from hf_vipriors.errors import InputError
+from hf_vipriors.training import DataArguments, TeacherArguments
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return Parser([DataArguments, TeacherArguments], "")
+
+
+def test_defaults_then_recipe_then_command_line(parser, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("seed: 2\nmargin: 0.2\n")
+    defaults = parser.checked({"seed": 1, "margin": 0, "subset_seed": 1, "backbone": None}, "mine")
+    argv = ["--use_cpu", "--config", str(tmp_path / "recipe.yaml"), "--seed", "3"]
+    data, args = parser.parse(argv, defaults)
+    assert (args.seed, args.margin, data.subset_seed) == (3, 0.2, 1)
+    assert isinstance(defaults["margin"], float) and "backbone" not in defaults
+    data, args = parser.parse(["--use_cpu"])
+    assert (args.seed, data.subset_seed) == (42, 0), "nothing is left of an earlier call"
+
+
+def test_what_was_given_is_what_stands_on_the_command_line(parser):
+    argv = ["--config", "x.yaml", "--learning-rate=0.1", "--no_guards", "--crop_scale", "0.5", "1", "--odd"]
+    assert parser.given(argv) == {"config", "learning_rate", "guards", "crop_scale"}
+    assert parser.given([]) == set()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learning_rat": 1}, ["mine: unknown option", "'learning_rate'"]),
+        ({"seed": "many"}, ["mine: seed", "int", "many"]),
+        ({"seed": True}, ["mine: seed", "int"]),
+        ({"seed": 1.5}, ["mine: seed", "int"]),
+        ({"use_cpu": "perhaps"}, ["mine: use_cpu", "perhaps"]),
+    ],
+)
+def test_a_default_has_the_type_of_its_option(parser, settings, words):
+    with pytest.raises(InputError) as error:
+        parser.checked(settings, "mine")
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), error.value

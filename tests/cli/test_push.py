@@ -1,0 +1,195 @@
+"""Pushing by command, after a training and with it; what the card promises is run from a fresh process."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import yaml
+from hub_server import Status
+from huggingface_hub import ModelCard
+
+from hf_vipriors.cli.parser import Parser
+from hf_vipriors.cli.push import main
+from hf_vipriors.cli.student import main as train_student
+from hf_vipriors.cli.teacher import main as train_teacher
+from hf_vipriors.hub import publish as publishing
+from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.publication_files import recipe_text
+
+NAME = "owner/colours"
+
+
+@pytest.fixture
+def logged_in(hub_here, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    return hub_here
+
+
+def refused(capsys, command, *arguments) -> str:
+    with pytest.raises(SystemExit) as error:
+        command(list(map(str, arguments)))
+    assert error.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error:"), line
+    return line
+
+
+def test_dry_run_sends_nothing(hub_here, classifier_folder, capsys):
+    main(["--model", str(classifier_folder), "--repo_id", NAME, "--dry_run", "--license", "mit"])
+    shown = capsys.readouterr().out
+    for word in (
+        "README.md",
+        "model.safetensors",
+        "recipe.yaml",
+        "training_curves.png",
+        "license: mit",
+        "nothing was",
+    ):
+        assert word in shown, word
+    assert "examples/" not in shown, "a person's own pictures are not published unasked"
+    assert not hub_here.log, "not a single request"
+
+
+def test_push_and_what_the_card_promises(logged_in, classifier_folder, photos, tmp_path, capsys):
+    main(["--model", str(classifier_folder), "--repo_id", NAME, "--examples", "2", "--private"])
+    assert f'model="{NAME}"' in capsys.readouterr().out
+    repository = logged_in.repository(NAME)
+    files = repository.files()
+    assert repository.private and len(repository.history()) == 2
+    card = ModelCard(files["README.md"].decode())
+    assert {each["src"] for each in card.data.widget} == {"examples/blue.png", "examples/red.png"} <= set(files)
+    here = str(photos).encode()
+    assert not [name for name, content in files.items() if here in content], "no path of this machine"
+    snippets = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert len(snippets) == 3
+    shutil.copy(next((photos / "test" / "red").iterdir()), tmp_path / "photo.jpg")
+    environment = logged_in.environment(tmp_path / "home", logged_in.read_token)
+    # Whoever follows the first two snippets has no hf_vipriors.
+    stranger = "import sys\nsys.modules['hf_vipriors'] = None\n"
+    programs = [
+        stranger + snippets[0] + "assert len(classify('photo.jpg')) == 3\n",
+        stranger + snippets[1],
+        snippets[2],
+    ]
+    programs[1] += "assert logits.shape == (1, 3)\n"
+    programs[2] += "assert model.config.num_labels == 3\n"
+    for program in programs:
+        options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 300}
+        done = subprocess.run([sys.executable, "-c", program], **options)
+        assert done.returncode == 0, program + done.stderr[-2000:]
+
+
+def test_the_recipe_repeats_the_run(classifier_folder, tmp_path):
+    run = json.loads((classifier_folder / "run.json").read_text())
+    text = recipe_text(run)
+    assert "# hf-vipriors student --config recipe.yaml" in text
+    assert "--data_dir: your own copy of photos" in text and "/photos" not in text
+    (tmp_path / "recipe.yaml").write_text(text)
+    data, args = Parser([DataArguments, StudentArguments], "").parse(
+        [
+            *("--config", str(tmp_path / "recipe.yaml"), "--output_dir", run["arguments"]["output_dir"]),
+            *("--data_dir", run["data"]["data_dir"], "--use_cpu", "--disable_tqdm", "true", "--save_strategy", "no"),
+        ]
+    )
+    made, again = run["arguments"], json.loads(json.dumps(args.to_dict(), default=str))
+    assert {name: again[name] for name in made if made[name] != again[name]} == {}
+    assert asdict(data) == run["data"]
+
+
+def test_a_recipe_names_what_lies_on_this_machine(classifier_folder, teacher_folder):
+    run = json.loads((classifier_folder / "run.json").read_text())
+    run["arguments"] |= {"teacher": str(teacher_folder), "more_teachers": ["me/one"], "hub_token": "<HUB_TOKEN>"}
+    text = recipe_text(run)
+    assert "# --teacher: teacher, a folder of a training before this one" in text
+    settings = yaml.safe_load(text)
+    assert settings["more_teachers"] == ["me/one"] and "teacher" not in settings and "hub_token" not in settings
+    assert recipe_text({"command": "quickstart"}) is None
+
+
+def test_beside_a_baseline(logged_in, classifier_folder, tmp_path, capsys):
+    main(["--model", str(classifier_folder), "--repo_id", NAME, "--baseline", str(classifier_folder)])
+    card = ModelCard(logged_in.repository(NAME).files()["README.md"].decode())
+    assert "supervised baseline" in card.text and "0.0 points above the supervised baseline" in card.text
+    assert "includes zero: no difference shown" in card.text and "No supervised baseline was measured" not in card.text
+    other = tmp_path / "other"
+    shutil.copytree(classifier_folder, other)
+    (other / "answers.safetensors").unlink()
+    line = refused(capsys, main, "--model", classifier_folder, "--repo_id", NAME, "--baseline", other)
+    assert "no answers to compare" in line
+
+
+@pytest.mark.slow
+def test_with_onnx_and_a_demo(logged_in, classifier_folder, tmp_path, capsys):
+    folder = tmp_path / "student"
+    shutil.copytree(classifier_folder, folder)
+    main(["--model", str(folder), "--repo_id", NAME, "--onnx", "--space", "owner/demo", "--license", "mit"])
+    files = logged_in.repository(NAME).files()
+    assert {f"onnx/{name}" for name in ("model.onnx", "model_quantized.onnx", "config.json")} <= set(files)
+    card = files["README.md"].decode()
+    assert f'pipeline("image-classification", "{NAME}"' in card and "| int8 |" in card and "| float32 |" in card
+    demo = logged_in.repository("owner/demo", "space")
+    assert {"app.py", "settings.json", "neighbours.safetensors", "thumbnails.png"} <= set(demo.files())
+    assert json.loads(demo.files()["settings.json"])["model"] == NAME and demo.sdk == "gradio"
+    assert "small copies of 36 training pictures" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_cannot_be_pushed(hub_here, tmp_path, capsys):
+    assert "--repo_id org/name is missing" in refused(capsys, main, "--model", tmp_path)
+    assert "has no owner" in refused(capsys, main, "--model", tmp_path, "--repo_id", "flowers")
+    assert "no model in" in refused(capsys, main, "--model", tmp_path, "--repo_id", NAME)
+
+
+# While training
+
+
+def test_a_student_is_pushed_when_it_is_done(logged_in, student_options, tmp_path):
+    folder = tmp_path / "student"
+    options = ["--method", "supervised", "--output_dir", str(folder), "--push_to_hub", "--hub_model_id", NAME]
+    train_student([*student_options, *options, "--hub_private_repo", "true"])
+    repository = logged_in.repository(NAME)
+    files = repository.files()
+    assert repository.private and len(repository.history()) == 2, "checkpoints are not pushed"
+    assert files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert not [name for name in files if "checkpoint" in name or name.endswith((".pt", ".pth", ".bin"))]
+    everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert logged_in.write_token.encode() not in everything
+
+
+def test_a_teacher_is_pushed_too_and_its_token_stays_here(hub_here, teacher_options, tmp_path, capfd):
+    options = ["--output_dir", str(tmp_path / "t"), "--push_to_hub", "--hub_model_id", NAME]
+    train_teacher([*teacher_options, *options, "--hub_token", hub_here.write_token])
+    files = hub_here.repository(NAME).files()
+    written = [path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()]
+    for place in (*files.values(), *written, *(text.encode() for text in capfd.readouterr())):
+        assert hub_here.write_token.encode() not in place
+    assert {"config.json", "model.safetensors", "modeling_vipriors.py", "README.md", "recipe.yaml"} <= set(files)
+
+
+def test_what_would_fail_later_fails_first(hub_here, student_options, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "student"
+    options = [*student_options, "--method", "supervised", "--output_dir", folder, "--push_to_hub"]
+    assert "--hub_model_id org/name" in refused(capsys, train_student, *options)
+    assert "not logged in" in refused(capsys, train_student, *options, "--hub_model_id", NAME)
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    hub_here.add(NAME).push({"config.json": b'{"model_type": "bert"}'})
+    assert "holds another model" in refused(capsys, train_student, *options, "--hub_model_id", NAME)
+    assert "checkpoints hold pickles" in refused(
+        capsys, train_student, *options, "--hub_model_id", "owner/x", "--hub_strategy", "checkpoint"
+    )
+    assert not folder.exists()
+
+
+def test_a_push_that_fails_loses_nothing(logged_in, waits, student_options, tmp_path, capsys):
+    folder = tmp_path / "student"
+    logged_in.order(Status(500), "POST", "/commit/", times=publishing.ATTEMPTS)
+    options = [*student_options, "--method", "supervised", "--output_dir", folder, "--push_to_hub"]
+    line = refused(capsys, train_student, *options, "--hub_model_id", NAME)
+    command = f"hf-vipriors push --model {folder} --repo_id {NAME}"
+    assert "The model is safe" in line and command in line
+    main(command.split()[2:])
+    assert "model.safetensors" in logged_in.repository(NAME).files()

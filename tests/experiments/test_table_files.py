@@ -1,0 +1,148 @@
+"""What is drawn from results.json: CSV, the page, and the tables between the marks of the README and the cards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from hf_vipriors.benchmark.report import PARTS, case_figures
+from hf_vipriors.errors import InputError
+from hf_vipriors.experiments.reproduce import main
+from hf_vipriors.experiments.table_files import drawn_results, render, results_csv, results_markdown
+from hf_vipriors.experiments.table_report import table_page
+
+
+def row(name, top1, **more):
+    mean = sum(top1) / len(top1)
+    summary = {"mean": mean, "interval": None, "difference": None, "difference_interval": None}
+    described = {"name": name, "note": "", "run": name, "score": "test", "metric": "top1", "baseline": False}
+    described |= {"values": {}, "series": name, "seeds": list(range(len(top1))), "top1": top1, "test_images": 2000}
+    return described | {"summary": summary} | more
+
+
+@pytest.fixture
+def found():
+    rows = [
+        row("plain <b>", [0.50, 0.52], baseline=True, values={"images": 5}, seconds=[60.0, 62.0], top5=[0.9, 0.92]),
+        row("ours | best", [0.60, 0.61], p_values=[0.2, 0.0004], calibration_error=[0.05, 0.07], trials=[20, 20]),
+        row("ensemble", [0.64], p_values=[0.03, 0.01]),
+    ]
+    group = {"title": "A group", "about": "About it.", "series": "A group", "values": {}, "rows": rows, "verdict": []}
+    return {"table": "mine", "title": "My table", "seeds": [0, 1], "groups": [group], "plots": [], "versions": {}}
+
+
+@pytest.fixture
+def project(found, tmp_path):
+    """A project with two measured files, a README and a card that show them."""
+    results = tmp_path / "model_cards" / "results"
+    results.mkdir(parents=True)
+    (results / "mine.json").write_text(json.dumps(found))
+    rows = [
+        {"name": "base", "note": "", "top1": [0.5], "top5": None, "test_images": 100, "seconds": [], "summary": {}},
+    ]
+    (results / "quick.json").write_text(json.dumps({"title": "Q", "subtitle": "", "rows": rows}))
+    (tmp_path / "README.md").write_text("# P\n<!-- mine -->\nold<!-- /mine -->\n<!-- quick --><!-- /quick -->\nend\n")
+    (tmp_path / "model_cards" / "card.md").write_text("<!-- quick -->\n<!-- /quick -->")
+    return tmp_path
+
+
+def test_markdown_has_a_column_for_whatever_is_known(found):
+    head, _, _, plain, ours, ensemble, *_ = results_markdown(found).splitlines()
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    assert columns[5:] == ["top-5 %", "seeds", "time", "McNemar p", "ECE %", "trials"]
+    cells = [cell.strip() for cell in ours.replace("\\|", "/").strip("|").split("|")]
+    assert cells[5:] == ["–", "2", "–", "0.200", "6.0", "20"], "the largest p of the seeds"
+    assert plain.endswith("| 91.0 | 2 | 61 s | – | – | – |") and "| 0.030 |" in ensemble
+    assert "no interval and no conclusion" in results_markdown(found, verdict=True), "one seed against two"
+
+
+def test_csv_has_a_line_for_each_row_and_seed(found):
+    lines = list(csv.DictReader(io.StringIO(results_csv(found))))
+    assert [(line["row"], line["seed"], line["top1"]) for line in lines] == [
+        *(("plain <b>", "0", "0.5"), ("plain <b>", "1", "0.52")),
+        *(("ours | best", "0", "0.6"), ("ours | best", "1", "0.61"), ("ensemble", "0", "0.64")),
+    ]
+    assert lines[0]["images"] == "5" and lines[2]["images"] == "" and lines[1]["seconds"] == "62.0"
+    assert lines[3]["p_value"] == "0.0004" and lines[3]["trials"] == "20" and lines[0]["p_value"] == ""
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows(found):
+    page = table_page(found)
+    assert "plain &lt;b&gt;" in page and "<b>" not in page.split("<svg")[0]
+    assert page.count("<svg") == 1 and "src=" not in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "ours | best" in page and "0.200" in page and "About it." in page
+
+
+def test_a_group_without_a_baseline_says_so(found):
+    found["groups"][0]["rows"] = found["groups"][0]["rows"][2:]
+    assert "No supervised baseline" in table_page(found)
+
+
+def test_all_files_are_drawn_again_from_the_results_alone(found, tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps(found))
+    main(["--results", str(tmp_path / "old.json"), "--output_dir", str(tmp_path / "new")])
+    names = sorted(str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*.*"))
+    assert names == ["old.csv", "old.md", "plots/a-group.png", "report.html"]
+    assert (tmp_path / "new" / "old.md").read_text() == results_markdown(found, verdict=True)
+
+
+def test_render_draws_every_result_where_its_marks_are(project, found):
+    places = render(project)
+    assert [(name, page.name) for name, page in places] == [
+        *(("mine", "README.md"), ("quick", "README.md"), ("quick", "card.md")),
+    ]
+    text = (project / "README.md").read_text()
+    assert f"<!-- mine -->\n{results_markdown(found)}<!-- /mine -->" in text and "old" not in text
+    assert "| **base** | 50.0 |" in text and text.endswith("end\n") and text.startswith("# P\n")
+    before = text, (project / "model_cards" / "card.md").read_text()
+    assert "| **base** | 50.0 |" in before[1]
+    render(project)
+    assert before == ((project / "README.md").read_text(), (project / "model_cards" / "card.md").read_text())
+
+
+def test_figures_of_another_kind_are_left_alone(project):
+    (project / "model_cards" / "results" / "other.json").write_text('{"images": 1000000, "peak_bytes": 3}')
+    assert "other" not in dict(render(project))
+
+
+def test_a_benchmark_is_drawn_where_its_marks_are(project):
+    seconds = {"end_to_end": [0.5, 0.4], "ceiling": [0.4, 0.4]}
+    case = {"image_size": 32, **case_figures(seconds, 100, dict.fromkeys(PARTS, 1.0), 2**30)}
+    machine = {"device": "GPU X", "cpu": "Chip", "cores": 2, "versions": {"torch": "2.15.0"}}
+    settings = {"processes": 1, "torch_compile": False}
+    one = {"title": "moco", "machine": machine, "settings": settings, "cases": [case], "scaling": [], "estimate": []}
+    path = project / "model_cards" / "results" / "benchmark.json"
+    path.write_text(json.dumps({"benchmarks": [one]}))
+    (project / "README.md").write_text((project / "README.md").read_text() + "<!-- benchmark -->\n<!-- /benchmark -->")
+    assert "benchmark" in dict(render(project))
+    text = (project / "README.md").read_text()
+    assert text.endswith(f"<!-- benchmark -->\n{drawn_results(path)}<!-- /benchmark -->")
+    assert "| **32 px** | 222 | 0.90 (0.80 to 1.00) | – | 450.0 |" in text and "GPU X, 2 cores" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("README.md", "<!-- quick -->\n<!-- /quick -->", ["mine.json", "<!-- mine -->"]),
+        ("README.md", "<!-- mine -->\n<!-- quick -->\n<!-- /quick -->", ["README.md", "<!-- /mine -->"]),
+        ("model_cards/card.md", "<!-- quick -->" * 2, ["card.md", "<!-- quick -->"]),
+        ("model_cards/results/mine.json", "{", ["mine.json", "damaged"]),
+        ("model_cards/results/mine.json", "[1]", ["mine.json", "reproduce.py"]),
+    ],
+)
+def test_render_refuses_before_any_page_is_touched(project, file, text, words):
+    (project / file).write_text(text)
+    before = {path: path.read_bytes() for path in project.rglob("*.md")}
+    with pytest.raises(InputError) as error:
+        render(project)
+    assert all(word in str(error.value) for word in words), error.value
+    assert before == {path: path.read_bytes() for path in project.rglob("*.md")}
+
+
+def test_render_outside_the_project(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--render", "--recipes", str(tmp_path / "scripts" / "recipes")])
+    assert "model_cards/results" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+import json
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image
+
+from hf_vipriors.cli import student as train_student
+from hf_vipriors.scoring import evaluate
+from hf_vipriors.views.corruptions import CORRUPTIONS
+
+
+@pytest.fixture(scope="module")
+def students(photos, teacher_folder, tmp_path_factory):
+    """Two students that know something, of different quality."""
+    root = tmp_path_factory.mktemp("students")
+    data = ["--dataset_name", "imagefolder", "--data_dir", str(photos), "--use_cpu", "--disable_tqdm", "true"]
+    for name, epochs in (("long", "12"), ("short", "1")):
+        options = ["--method", "supervised", "--teacher", str(teacher_folder), "--num_train_epochs", epochs]
+        options += ["--per_device_train_batch_size", "6", "--learning_rate", "0.05", "--save_strategy", "no"]
+        train_student.main([*data, *options, "--output_dir", str(root / name)])
+    return root
+
+
+def scores(photos, tmp_path, *options):
+    output = tmp_path / "new" / "scores.json"
+    data = ["--dataset_name", "imagefolder", "--data_dir", str(photos), "--device", "cpu"]
+    evaluate.main([*data, *options, "--output", str(output)])
+    return json.loads(output.read_text())["scores"]
+
+
+def test_scores_students_and_their_ensemble(students, photos, tmp_path, capsys):
+    models = [str(students / "long"), str(students / "short")]
+    found = scores(photos, tmp_path, "--model", *models)
+    assert set(found) == {*models, "ensemble of 2"}
+    for model in models:
+        assert set(found[model]) == {"top-1", "kNN", "linear"}
+        recorded = json.loads((students / model / "metrics.json").read_text())["test"]
+        assert found[model]["top-1"]["top1"] == recorded["top1"], "scored again as when it was trained"
+        low, high = found[model]["top-1"]["interval"]
+        assert low <= found[model]["top-1"]["top1"] <= high
+    shown = capsys.readouterr().out
+    assert "Scores on test" in shown and "ensemble" in shown and "green" in shown
+
+
+def test_ten_crop_on_validation(students, photos, tmp_path):
+    options = ["--ten_crop", "--split", "validation", "--no_knn", "--no_linear"]
+    found = scores(photos, tmp_path, "--model", str(students / "long"), *options)
+    (kinds,) = found.values()
+    assert set(kinds) == {"ten-crop top-1"} and kinds["ten-crop top-1"]["count"] == 12
+
+
+def test_a_teacher_is_scored_by_its_features(teacher_folder, photos, tmp_path):
+    found = scores(photos, tmp_path, "--model", str(teacher_folder))
+    assert set(found[str(teacher_folder)]) == {"kNN", "linear"}
+
+
+def written(photos, tmp_path, *options):
+    output = tmp_path / "scores.json"
+    data = ["--dataset_name", "imagefolder", "--data_dir", str(photos), "--device", "cpu", "--no_knn", "--no_linear"]
+    evaluate.main([*data, *options, "--output", str(output)])
+    return json.loads(output.read_text())
+
+
+def test_corrupted_images_by_corruption_and_severity(students, photos, tmp_path, capsys):
+    model = str(students / "long")
+    found = written(photos, tmp_path, "--model", model, "--corruptions")
+    shaken = found["corrupted"][model]
+    assert shaken["clean"] == found["scores"][model]["top-1"]["top1"] and shaken["count"] == 12
+    assert list(shaken["per_corruption"]) == list(CORRUPTIONS)
+    values = [value for values in shaken["per_corruption"].values() for value in values]
+    assert len(values) == 55 and shaken["top1"] == pytest.approx(sum(values) / 55)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "on corrupted test images" in shown and "gaussian noise" in shown and f"{100 * shaken['top1']:.1f}" in shown
+
+
+def test_a_report_shows_corrupted_images(students, photos, tmp_path):
+    model = str(students / "long")
+    written(photos, tmp_path, "--model", model, "--corruptions", "--report", str(tmp_path / "page"))
+    assert "Corrupted images" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_a_second_data_set_of_the_same_classes_in_another_order(students, photos, tmp_path):
+    names = ["red", "green", "blue"]  # folders are counted in alphabetical order
+    pictures = [(str(path), label) for label, name in enumerate(names) for path in (photos / "test" / name).iterdir()]
+    pictures += pictures[:1]
+    columns = {"image": [path for path, _ in pictures], "label": [label for _, label in pictures]}
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "camera"))
+    model = str(students / "long")
+    found = written(photos, tmp_path, "--model", model, "--ood_dataset_name", str(tmp_path / "camera"))
+    found = found["scores"][model]
+    assert set(found) == {"top-1", "top-1 on camera"}
+    elsewhere = found["top-1 on camera"]
+    assert elsewhere["count"] == 13, "all its images, for it has no test split"
+    assert list(elsewhere["per_class"]) == names and elsewhere["top1"] > 0.8
+    for name in ("green", "blue"):
+        assert elsewhere["per_class"][name] == found["top-1"]["per_class"][name]
+
+
+def test_a_second_data_set_is_its_test_split(students, photos, tmp_path):
+    options = ["--ood_dataset_name", "imagefolder", "--ood_data_dir", str(photos)]
+    found = written(photos, tmp_path, "--model", str(students / "long"), *options)["scores"][str(students / "long")]
+    assert found["top-1"] == found[f"top-1 on {photos.name}"]
+
+
+def test_what_a_second_data_set_cannot_be(students, teacher_folder, photos, tmp_path, capsys):
+    def refused(model, *options):
+        with pytest.raises(SystemExit) as stop:
+            written(photos, tmp_path, "--model", str(model), *options)
+        assert stop.value.code == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "have different classes" in refused(students / "long", "--ood_dataset_name", "fashion-vipriors")
+    assert "second data set (--ood_dataset_name" in refused(students / "long", "--ood_data_dir", str(tmp_path / "no"))
+    assert "a teacher has no classifier" in refused(teacher_folder, "--corruptions")

@@ -1,0 +1,42 @@
+"""Stores as jobs make them."""
+
+import io
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Image, Value
+from hf_vipriors.commands import wiring
+from PIL import Image as PILImage
+
+from hf_vipriors.data import PairedStore
+from hf_vipriors.training import DataArguments, StudentArguments
+
+
+def photographs(labels):
+    y, x = np.mgrid[:240, :320]
+    shapes = (128 + 60 * np.sin(x / 5) + 60 * np.cos(y / 7)).astype(np.uint8)
+    buffer = io.BytesIO()
+    PILImage.fromarray(shapes).convert("RGB").save(buffer, "JPEG")
+    features = Features({"image": Image(decode=False), "label": Value("int64")})
+    image = {"bytes": buffer.getvalue(), "path": None}
+    return Dataset.from_dict({"image": [image] * len(labels), "label": labels}, features=features)
+
+
+def test_what_is_measured_on_is_decoded_whole_and_training_images_at_a_fraction(tiny_config):
+    data, config = DataArguments(), tiny_config(image_size=28, crop_pct=0.875)
+    train = wiring.training_store([photographs([0, 1])], config, data)
+    measured = wiring.evaluation_store(photographs([0, 1]), config, data, "test")
+    ten_crop = wiring.ten_crop_store(photographs([0, 1]), config, data, "test")
+    assert train.shape == ten_crop.shape == (2, 3, 32, 32)
+    assert torch.equal(ten_crop.images[:, :, 2:-2, 2:-2], measured.images)
+    difference = (train.images.float() - ten_crop.images.float()).abs()
+    assert 0 < difference.mean() < 1.5
+
+
+def test_streamed_stores_start_workers_also_in_pairs(tiny_config):
+    for share, workers in ((0.0, True), (0.5, False)):
+        store = wiring.training_store([photographs([0, 1, -1])], tiny_config(), DataArguments(memory_share=share))
+        for each in (store, PairedStore(store, 1)):
+            args = StudentArguments(method="supervised", use_cpu=True)
+            wiring.fit_workers(args, each)
+            assert (args.dataloader_num_workers > 0) == workers

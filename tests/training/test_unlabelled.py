@@ -1,0 +1,86 @@
+"""Students that learn from images without labels too: fixmatch, and distillation on them."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_vipriors.cli.student import main
+from hf_vipriors.training.checkpoints import checkpoint_state
+
+FIXMATCH = ["--method", "fixmatch", "--ema_decay", "0.9", "--unlabelled_ratio", "2", "--confidence", "0.2"]
+
+
+@pytest.fixture
+def teacher(classifier_folder):
+    return str(classifier_folder)
+
+
+def history(folder, name):
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry[name] for entry in log if name in entry]
+
+
+def test_fixmatch_from_images_to_a_native_student(student_options, teacher_folder, card_settings, tmp_path, capsys):
+    folder = tmp_path / "student"
+    main([*student_options, *FIXMATCH, "--teacher", str(teacher_folder), "--output_dir", str(folder)])
+    assert "train: 46 images" in capsys.readouterr().err, "36 labelled and 10 without"
+    assert max(history(folder, "consistency")) > 0 and 0 < max(history(folder, "confident")) <= 1
+    assert json.loads((folder / "trainer_state.json").read_text())["max_steps"] == 12, "epochs of the 36 labelled"
+    settings = card_settings(folder)
+    assert settings["unlabelled_ratio"] == "2" and settings["confidence"] == "0.2"
+    assert "2001.07685" in (folder / "README.md").read_text()
+    state = checkpoint_state(folder / "checkpoint-12")
+    kept = load_file(folder / "model.safetensors")
+    name = next(name for name in kept if name.endswith("conv1.0.weight"))
+    plain = name.removeprefix("timm_model.")
+    assert torch.equal(kept[name], state[f"ema.module.backbone.{plain}"])
+
+
+def test_a_resumed_run_goes_on_with_the_same_images(student_options, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = [*student_options, *FIXMATCH, "--save_steps", "4", "--eval_strategy", "no"]
+    main([*options, "--output_dir", str(whole)])
+    (tmp_path / "cut").mkdir()
+    main([*options, "--output_dir", str(cut), "--resume_from_checkpoint", str(whole / "checkpoint-8")])
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("method", ["kd", "overhaul", "fitnet"])
+def test_a_teacher_is_distilled_on_images_without_labels_too(student_options, teacher, tmp_path, method):
+    folder = tmp_path / "student"
+    options = ["--method", method, "--teacher", teacher, "--unlabelled_ratio", "1", "--save_strategy", "no"]
+    main([*student_options, *options, "--distil_from_epoch", "0", "--output_dir", str(folder)])
+    part = {"kd": "kd", "overhaul": "distillation", "fitnet": "hint"}[method]
+    assert min(history(folder, part)) > 0 and min(history(folder, "classification")) > 0
+
+
+def test_several_teachers(student_options, teacher, tmp_path):
+    folder = tmp_path / "student"
+    options = ["--method", "kd", "--teacher", teacher, "--more_teachers", teacher, teacher, "--max_steps", "2"]
+    main([*student_options, *options, "--save_strategy", "no", "--output_dir", str(folder)])
+    card = (folder / "README.md").read_text()
+    assert str(teacher) not in card, "names, not where they lie"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([*FIXMATCH, "--unlabelled", "none"], "no images without labels"),
+        (["--method", "fixmatch", "--ema_decay", "0"], "--ema_decay"),
+        ([*FIXMATCH, "--unlabelled_ratio", "0"], "--unlabelled_ratio 1 or more"),
+        (["--method", "supervised", "--unlabelled_ratio", "1"], "no use for images without labels"),
+        (["--method", "supervised", "--more_teachers", "a"], "--method kd"),
+        ([*FIXMATCH, "--confidence", "1.5"], "confidence"),
+        ([*FIXMATCH, "--layer_decay", "0"], "layer_decay"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(student_options, tmp_path, capsys, options, said):
+    folder = tmp_path / "student"
+    with pytest.raises(SystemExit) as stop:
+        main([*student_options, *options, "--output_dir", str(folder)])
+    assert stop.value.code == 2 and not folder.exists()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(lines) == 1 and said in lines[0]
