@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, and the helper that words suggestions."""
+"""The one exception a user's mistake raises, one message on one line, and the helper that words suggestions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,26 @@ class InputError(ValueError):
         ...
         hf_vipriors.errors.InputError: no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg
     """
+
+
+def one_line(error: BaseException, limit: int | None = 300, *, kind: bool = False) -> str:
+    """The message of ``error`` with its white space folded, or the name of its type where it has none.
+
+    Args:
+        limit: characters of the message to keep; None for all.
+        kind: put the name of the type in front, but of an :class:`InputError`, whose message says enough.
+
+    Example:
+        >>> one_line(ValueError("first\\n  second"), kind=True)
+        'ValueError: first second'
+    """
+    text = " ".join(str(error).split())
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 3] + "..."
+    name = type(error).__name__
+    if not text:
+        return name
+    return f"{name}: {text}" if kind and not isinstance(error, InputError) else text
 
 
 def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> str:

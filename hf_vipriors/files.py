@@ -1,28 +1,63 @@
-"""Files that are there whole or not at all, and files that were written so."""
+"""Files that are there in full or not at all."""
 
 from __future__ import annotations
 
 import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 
-def write_text(path: Path, text: str | bytes) -> None:
-    """Whole or not at all: written beside, then renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
-    beside.replace(path)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to: at the end it is renamed to ``path``, on an error it is removed.
+
+    Whoever reads ``path`` meanwhile, or after a kill, finds the old file or the new one, never a part.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "notes.txt") as part:
+        ...         _ = part.write_text("done")
+        ...     os.listdir(folder)
+        ['notes.txt']
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # several processes may write the same file
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """The same for a value as indented JSON; what JSON does not know is written as text."""
-    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+def write_file(path: Path, content: str | bytes) -> Path:
+    """Write ``content``, text as UTF-8, see :func:`replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def json_text(value: Any, *, allow_nan: bool = True) -> str:
+    """JSON as all our files hold it: indented, readable letters, a last line end; other objects by their ``str``."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan, default=str) + "\n"
+
+
+def write_json(path: Path, value: Any, *, allow_nan: bool = True) -> Path:
+    """Write ``value`` as :func:`json_text`, see :func:`replacing`.
+
+    Raises:
+        ValueError: without ``allow_nan``, a number that is not finite, which JSON does not know.
+    """
+    return write_file(path, json_text(value, allow_nan=allow_nan))
 
 
 def read_json(path: Path) -> Any:
-    """What was written so.
+    """What :func:`write_json` wrote.
 
     Raises:
         InputError: the file is damaged.
@@ -30,4 +65,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is damaged: {one_line(error)}") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 LONGEST = 100_000  # characters; the longest recipe of ours has 5,000
 MOST_VALUES = 10_000  # with each alias written out
@@ -52,7 +52,7 @@ def yaml_mapping(path: str | Path, flag: str, holds: str) -> dict[str, Any]:
         raise InputError(f"{flag} {path} is nested too deep: options need two or three levels") from None
     # A value such as 2020-99-99 or !!float x raises whatever its conversion does.
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error, None)
         raise InputError(f"{flag} {path} is not YAML: {reason[:300]}") from None
     if not isinstance(found, dict) or not found:
         raise InputError(f"{flag} {path} must hold {holds}")

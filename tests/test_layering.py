@@ -4,8 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "hf_vipriors"
-# From the top down. Rooms of one line do not know of each other. A room is a folder or a file of its own; some are
-# only planned (DESIGN.md, "The second house"),
+# From the top down. Rooms of one line do not know of each other. A room is a folder or a file of its own.
 ROOMS = """
 experiments
 benchmark advice scoring

@@ -56,9 +56,10 @@ class CifarMobileNetV2(CifarNet):
 
     def __init__(self, width: float = 0.5, expansion: int = 6, *, in_chans: int = 3, **options: Any) -> None:
         before = stem = int(32 * width)
-        stages, channels, strides = [], [stem], [2]
+        stages: list[nn.Module] = []
+        channels, strides = [stem], [2]
         for groups in MOBILENET_STAGES:
-            blocks = []
+            blocks: list[nn.Module] = []
             for base, depth, stride in groups:
                 after = int(base * width)
                 for number in range(depth):
@@ -120,7 +121,8 @@ class CifarShuffleNetV1(CifarNet):
     """
 
     def __init__(self, groups: int = 3, *, in_chans: int = 3, **options: Any) -> None:
-        channels, stages = (24, 240, 480, 960), []
+        channels = (24, 240, 480, 960)
+        stages: list[nn.Module] = []
         for before, width, depth in zip(channels, channels[1:], (4, 8, 4), strict=False):
             first = ShuffleUnit(before, width, 2, groups, first_groups=groups if stages else 1)
             others = (ShuffleUnit(width, width, 1, groups, first_groups=groups) for _ in range(depth - 1))

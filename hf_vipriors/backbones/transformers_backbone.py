@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 
 class Features(NamedTuple):
@@ -155,7 +155,7 @@ def _places(model: PreTrainedModel, image_size: int) -> _Places:
     except InputError:
         raise
     except Exception as error:  # every family raises its own for a size or an input it does not know
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error, 200)
         raise InputError(f"{type(model).__name__} cannot read {image_size} px pictures: {line}") from error
     finally:
         model.train(was_training)

@@ -36,7 +36,7 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..errors import InputError
-from ..files import read_json, write_json, write_text
+from ..files import read_json, write_file, write_json
 from ..invocation import command
 from ..reports.benchmark_plots import benchmark_figure
 from ..reports.figure_files import to_png
@@ -236,7 +236,7 @@ def write(wish: BenchmarkArguments, kept: list[dict[str, Any]], found: dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{RESULTS}.json", {"benchmarks": [*kept, found]})
     name = RESULTS if not kept else f"{RESULTS}-{len(kept) + 1}"
-    write_text(folder / f"{name}.png", figure(found))
+    write_file(folder / f"{name}.png", figure(found))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

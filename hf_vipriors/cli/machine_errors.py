@@ -6,6 +6,8 @@ import errno
 
 import torch
 
+from ..errors import one_line
+
 _FULL = "free some space, or choose another --output_dir"
 _NO_RIGHTS = "choose files that you may read and an --output_dir that you may write to"
 _DISK = {
@@ -30,7 +32,7 @@ def explain_error(error: BaseException) -> str | None:
         >>> explain_error(ZeroDivisionError()) is None
         True
     """
-    text = " ".join(str(error).split())
+    text = one_line(error, None)
     if isinstance(error, torch.OutOfMemoryError):
         return f"the accelerator's memory is full: {_SMALLER}"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:

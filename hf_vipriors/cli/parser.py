@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..invocation import as_typed, this_command
 from ..options import unknown_option
 from ..shipped import find_recipe
@@ -26,6 +26,8 @@ COMMON = {
     "resume_from_checkpoint", "report_to", "eval_steps", "logging_steps", "save_steps", "dataloader_num_workers",
     "use_cpu",
 }  # fmt: skip
+# What a newcomer has to decide, at the top of --help.
+FIRST = ("data_dir", "dataset_name", "method", "teacher", "backbone")
 _NOT_GIVEN = object()
 
 
@@ -113,9 +115,9 @@ class Parser(HfArgumentParser):
         except InputError:
             raise
         except ValueError as error:  # transformers' own checks of its options
-            raise InputError(" ".join(str(error).split())) from None
+            raise InputError(one_line(error, None)) from None
         except (TypeError, OSError, ArithmeticError, ImportError) as error:  # options that name files or programs
-            raise InputError(f"an option cannot work: {type(error).__name__} {' '.join(str(error).split())}") from None
+            raise InputError(f"an option cannot work: {type(error).__name__} {one_line(error, None)}") from None
 
     def recipe(self, name: str | Path) -> dict[str, Any]:
         """The settings of a recipe, as :meth:`checked` gives them.
@@ -186,7 +188,10 @@ class Parser(HfArgumentParser):
             # "--image_size" and "--image-size" are one option: show it once.
             action.option_strings = [o for o in action.option_strings if "-" not in o.lstrip("-")]
         # What is ours first, what every Trainer has last.
-        self._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
+        order = {name: place for place, name in enumerate(FIRST)}
+        self._optionals._group_actions.sort(
+            key=lambda action: (action.dest in inherited, order.get(action.dest, len(order)))
+        )
         self.usage = "%(prog)s [--config RECIPE] [--option value ...]"
         self.print_help()
         if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
 
 # Times as long as wide: of what is longer, the middle is cut out before it is resized.
 _LONGEST = 64
@@ -156,7 +156,7 @@ def why_unreadable(error: Exception) -> str:
         return "not a picture that Pillow knows"
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return one_line(error).rstrip(".")
 
 
 def decode(record_image: Mapping[str, Any]) -> Image.Image:

@@ -173,7 +173,8 @@ def apply_protocol(
         )
     result: dict[str, Dataset] = {}
     if "validation" in splits.splits:
-        chosen, carved = [members[:images_per_class] for members in rows], []
+        chosen = [members[:images_per_class] for members in rows]
+        carved: list[list[int]] = []
         result["validation"] = splits.splits["validation"]
     else:
         chosen, carved, how = _carve(rows, images_per_class, validation_share, class_names)

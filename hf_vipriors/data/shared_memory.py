@@ -51,9 +51,10 @@ class SharedBytes:
         Raises:
             OSError: the system does not let this process see the other one's memory.
         """
+        new_shared = torch.UntypedStorage._new_shared_fd_cpu  # type: ignore[attr-defined]  # made in C
         descriptor = os.open(f"/proc/{self.process}/fd/{self.descriptor}", os.O_RDWR)
         try:
-            storage = torch.UntypedStorage._new_shared_fd_cpu(descriptor, self.count)  # keeps a descriptor of its own
+            storage = new_shared(descriptor, self.count)  # keeps a descriptor of its own
         finally:
             os.close(descriptor)
         return torch.empty(0, dtype=torch.uint8).set_(storage)

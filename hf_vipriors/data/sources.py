@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
 from .columns import as_image_column, find_image_column, find_label_column, read_labels, some
 from .fashion import FASHION_VIPRIORS, fashion_files
 from .image_folder import is_hidden, list_image_folder
@@ -49,17 +50,12 @@ def counts_note(splits: dict[str, Dataset]) -> str:
     return ", ".join(f"{split} {len(splits[split])}" for split in SPLITS if split in splits)
 
 
-def _one_line(error: BaseException, limit: int = 300) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + "..."
-
-
 def _loaded(load: Callable[[], Dataset | DatasetDict], what: str, mend: str) -> Dataset | DatasetDict:
     """Call a loader of ``datasets``; whatever it raises (network, schema, script, file errors) becomes one line."""
     try:
         return load()
     except Exception as error:
-        raise InputError(f"cannot load {what} (--dataset_name): {_one_line(error)}; {mend}") from error
+        raise InputError(f"cannot load {what} (--dataset_name): {one_line(error)}; {mend}") from error
 
 
 def _named(loaded: Dataset | DatasetDict) -> tuple[dict[str, Dataset], list[str]]:
@@ -109,7 +105,7 @@ def _load_parquet(path: Path) -> dict[str, Dataset]:
         return load_dataset("parquet", data_files={split: files[split]}, split=split)
 
     mend = "the files of one split must be readable and share their columns"
-    return {split: _loaded(lambda split=split: load(split), f"{split} of {str(path)!r}", mend) for split in files}
+    return {split: _loaded(partial(load, split), f"{split} of {str(path)!r}", mend) for split in files}
 
 
 def _load_path(path: Path) -> tuple[dict[str, Dataset], list[str]]:

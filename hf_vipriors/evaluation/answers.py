@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..errors import one_line
+from ..files import replacing
 from .calibration import are_probabilities
 from .features import Outputs
 
@@ -40,9 +42,8 @@ def write_answers(directory: Path | str, probabilities: Tensor, labels: Tensor) 
     values, labels = probabilities.detach().cpu().float(), labels.detach().cpu().long()
     _check(values, labels)
     path = Path(directory) / ANSWERS_FILE
-    beside = path.with_name(f".{path.name}.part")
-    save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, beside)
-    beside.replace(path)
+    with replacing(path) as part:
+        save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, part)
 
 
 def read_answers(directory: Path | str) -> Outputs | None:
@@ -62,7 +63,7 @@ def read_answers(directory: Path | str) -> Outputs | None:
         values, labels = found["probabilities"].float(), found["labels"]
         _check(values, labels)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is damaged: {one_line(error)}") from None
     return Outputs(values, labels)
 
 

@@ -34,19 +34,13 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
         >>> f"{low:.3f} {high:.3f}"
         '0.809 0.842'
     """
-    z = _normal_quantile(level)
+    _check_level(level)
     if n < 1:
         raise ValueError(f"an interval needs at least one test image, got n = {n}")
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes do not fit into {n} trials")
-    p = successes / n
-    centre = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At 0 and n the exact end is 0 and 1; rounding would leave 1e-17 and 0.9999999.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
+    low, high = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
+    return float(low), float(high)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
@@ -67,7 +61,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
         >>> f"{low:.3f} {high:.3f}"
         '0.770 0.870'
     """
-    _normal_quantile(level)
+    _check_level(level)
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"expected one value a seed, got shape {array.shape}")
@@ -109,7 +103,8 @@ def paired_difference_interval(correct_a: Sequence[bool], correct_b: Sequence[bo
     Raises:
         ValueError: no images, two lengths, or a level outside (0, 1).
     """
-    z = _normal_quantile(level)
+    _check_level(level)
+    z = float(stats.norm.ppf((1 + level) / 2))
     only_a, only_b, n = _disagreements(correct_a, correct_b)
     p_a, p_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = z * math.sqrt((p_a + p_b - (p_a - p_b) ** 2) / (n + 2))
@@ -150,7 +145,6 @@ def _disagreements(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> tupl
     return int((a & ~b).sum()), int((b & ~a).sum()), int(a.size)
 
 
-def _normal_quantile(level: float) -> float:
+def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies within 0 and 1, got {level}")
-    return float(stats.norm.ppf((1 + level) / 2))

@@ -24,13 +24,13 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..errors import InputError, check_range
-from ..files import read_json, write_json
+from ..files import read_json, write_file, write_json
 from ..options import option
 from ..reports.figure_files import to_png
 from ..reports.page import Section
 from ..reports.table_figures import all_figures
 from ..shipped import recipes
-from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown, write_text
+from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
 from .table_results import results
@@ -127,14 +127,14 @@ def redraw(args: ReproduceArguments) -> None:
 
 def write_drawn(found: dict[str, Any], folder: Path, name: str, pictures: list[Section]) -> None:
     """NAME.md, NAME.csv, the plots and report.html of what results.json holds."""
-    write_text(folder / f"{name}.md", results_markdown(found, verdict=True))
-    write_text(folder / f"{name}.csv", results_csv(found))
+    write_file(folder / f"{name}.md", results_markdown(found, verdict=True))
+    write_file(folder / f"{name}.csv", results_csv(found))
     part = "-partial" if name == PARTIAL else ""
     plots = folder / f"plots{part}"
     plots.mkdir(exist_ok=True)
     for plot, figure in all_figures(found).items():
-        write_text(plots / f"{plot}.png", to_png(figure))
-    write_text(folder / f"report{part}.html", table_page(found, pictures))
+        write_file(plots / f"{plot}.png", to_png(figure))
+    write_file(folder / f"report{part}.html", table_page(found, pictures))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmark.report import benchmark_markdown
-from ..errors import InputError
-from ..files import read_json, write_text
+from ..errors import InputError, one_line
+from ..files import read_json, write_file
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
 from .table_results import report
 
@@ -90,7 +90,7 @@ def read_results(path: Path | str, flag: str = "--results") -> dict[str, Any]:
     try:
         found = read_json(Path(path))
     except (OSError, ValueError) as error:
-        raise InputError(f"{flag} {path} cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(f"{flag} {path} cannot be read: {one_line(error, None)}") from None
     if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
         raise InputError(f"{flag} {path} is no results.json of this command")
     return found
@@ -126,7 +126,7 @@ def draw(name: str, drawn: str, files: Iterable[Path | str]) -> None:
     for file in map(Path, files):
         text = file.read_text(encoding="utf-8")
         head, tail = text.split(first)[0], text.split(last)[1]
-        write_text(file, f"{head}{first}\n{drawn}{last}{tail}")
+        write_file(file, f"{head}{first}\n{drawn}{last}{tail}")
 
 
 def drawn_results(path: Path) -> str | None:

@@ -45,7 +45,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
 from ..reports.table_figures import check_plots
 from ..shipped import find_recipe
 from ..yaml_files import yaml_mapping
@@ -149,9 +149,7 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
     except InputError as error:
         raise InputError(f"table {path}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"table {path} cannot be read: {type(error).__name__} {' '.join(str(error).split())}"
-        ) from None
+        raise InputError(f"table {path} cannot be read: {type(error).__name__} {one_line(error, None)}") from None
     return table
 
 

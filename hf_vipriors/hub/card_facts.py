@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..files import write_json
 from ..papers import Paper
 
 FACTS_FILE = "card.json"
@@ -125,8 +126,7 @@ class CardFacts:
 
 def write_facts(facts: CardFacts, directory: Path) -> None:
     """Keep ``facts`` as ``card.json``, so that the card can be rendered again with what is only known later."""
-    text = json.dumps(asdict(facts), indent=2, ensure_ascii=False, default=str)
-    (directory / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(directory / FACTS_FILE, asdict(facts))
 
 
 def read_facts(directory: Path) -> CardFacts | None:
@@ -156,5 +156,5 @@ def read_facts(directory: Path) -> CardFacts | None:
         return CardFacts(**found)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{file} is damaged ({' '.join(str(error).split())}): remove it, and README.md goes to the Hub as it is"
+            f"{file} is damaged ({one_line(error)}): remove it, and README.md goes to the Hub as it is"
         ) from None

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..models import VipriorsConfig, VipriorsModel
 from .pickled_state import State, listed, read_pickle, state_dict
 
@@ -205,7 +205,7 @@ def _expected(config: VipriorsConfig, path: Path) -> State:
         with torch.device("meta"):
             return VipriorsModel(config).state_dict()
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} holds no network that can be built: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} holds no network that can be built: {one_line(error)}") from error
 
 
 def _check_keys(expected: State, given: State, theirs: dict[str, str], layout: Layout, path: Path) -> None:

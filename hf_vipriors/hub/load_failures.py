@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from huggingface_hub import errors as hub_errors
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 # The first that fits; a kind stands before the kinds it inherits from.
 _REASONS = (
@@ -29,7 +29,7 @@ _REASONS = (
 
 
 @contextmanager
-def one_line(failure: str) -> Iterator[None]:
+def as_input_error(failure: str) -> Iterator[None]:
     """Whatever loading raises, as one line that starts with ``failure`` and says how to mend it."""
     try:
         yield
@@ -44,6 +44,4 @@ def _reason(error: BaseException) -> str:
     for kinds, reason in _REASONS:
         if any(isinstance(each, kinds) for each in chain):
             return reason
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    return one_line(error, kind=True)

@@ -26,7 +26,8 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, T
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
 from ..backbones import has_fixed_size, is_ours
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..files import write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..models.configuration_vipriors import label_maps
 from .whole_folder import whole_folder
@@ -87,7 +88,7 @@ def export_native(
             "architecture": config.architecture,
             "pretrained_cfg": config.pretrained_cfg,
         }
-        (folder / IMAGE_PROCESSOR_NAME).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / IMAGE_PROCESSOR_NAME, processor)
         safetensors.torch.save_file(state, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _check_rebuild(folder, state)
     return directory
@@ -140,7 +141,8 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
     try:
         state = safetensors.torch.load_file(directory / SAFE_WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {str(directory / SAFE_WEIGHTS_NAME)!r}: {_line(error)}") from error
+        file = str(directory / SAFE_WEIGHTS_NAME)
+        raise InputError(f"cannot read {file!r}: {one_line(error, kind=True)}") from error
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
             model = (VipriorsModel if extracts else VipriorsForImageClassification)(config)
@@ -149,7 +151,7 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
         raise InputError(f"{CONFIG_NAME} in {str(directory)!r} describes no network: {error}") from error
     except RuntimeError as error:
         raise InputError(
-            f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {_line(error)}"
+            f"the weights in {str(directory)!r} are not those of its {config.backbone!r}: {one_line(error, kind=True)}"
         ) from error
     return model.eval()
 
@@ -169,7 +171,7 @@ def _native_config(
     fixed = has_fixed_size(config.backbone)
     # timm's own description of the network says which layers a fine-tuning with other classes replaces.
     known = model.backbone.pretrained_cfg
-    return TimmWrapperConfig(
+    return TimmWrapperConfig(  # type: ignore[call-arg]  # whatever it does not know it keeps for timm
         architectures=[kind.__name__],
         architecture=config.backbone,
         model_args={
@@ -215,7 +217,9 @@ def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
             classifies = config.architectures == [TimmWrapperForImageClassification.__name__]
             rebuilt = (TimmWrapperForImageClassification if classifies else TimmWrapperModel)(config).timm_model
     except Exception as error:  # whatever the network raises for arguments that became lists
-        raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds none: {_line(error)}") from error
+        raise InputError(
+            f"this network cannot be exported, its {CONFIG_NAME} builds none: {one_line(error, kind=True)}"
+        ) from error
     shapes = {name: tensor.shape for name, tensor in rebuilt.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise InputError(f"this network cannot be exported, its {CONFIG_NAME} builds another one")
@@ -228,7 +232,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is damaged: {_line(error)}") from error
+        raise InputError(f"{str(path)!r} is damaged: {one_line(error, kind=True)}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == VipriorsConfig.model_type:
         raise InputError(f"{str(directory)!r} is no exported student but one of our models: use from_pretrained")
@@ -253,13 +257,7 @@ def _vipriors_config(native: dict[str, Any], directory: Path) -> VipriorsConfig:
         )
         ours = channels == 3 and height == width and picture["crop_mode"] == "center"
     except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
-        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {_line(error)}") from error
+        raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {one_line(error, kind=True)}") from error
     if not ours:
         raise InputError(f"{str(directory)!r} wants pictures that are not square RGB centre crops: not our export")
     return config
-
-
-def _line(error: Exception) -> str:
-    """The message of ``error`` on one line of bearable length."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:297] + '...'}"

@@ -17,7 +17,6 @@ answers as torch does; others it resizes unlike Pillow.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import os
 import statistics
@@ -36,9 +35,10 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
 from ..data import FASHION_VIPRIORS, ResizeCrop, build_store, load_splits
 from ..errors import InputError
+from ..files import write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from ..views import EvaluationView
-from .load_failures import one_line
+from .load_failures import as_input_error
 from .native_export import load_native
 
 # transformers.js asks for these names; the files are its dtypes "fp32" and "q8".
@@ -82,7 +82,7 @@ def export_onnx(directory: str | os.PathLike) -> Path:
         _library("onnx").save(_graph(model, directory), written / FLOAT_FILE)
         _check(written / FLOAT_FILE, model, f"{str(directory)!r} cannot be written as ONNX, choose another network")
         for name, content in _javascript(model.config).items():
-            (written / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_json(written / name, content)
         _move(written, folder)
     return folder / FLOAT_FILE
 
@@ -122,7 +122,7 @@ def quantize_onnx(directory: str | os.PathLike) -> Path:
     failure = f"{str(source)!r} cannot be quantised to int8"
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=directory) as temporary:
         shaped, written = Path(temporary) / FLOAT_FILE, Path(temporary) / INT8_FILE
-        with one_line(failure):
+        with as_input_error(failure):
             # Shapes only: there is nothing left to fuse, torch has folded batch norms into convolutions.
             prepare = quantization.shape_inference.quant_pre_process
             prepare(source, shaped, skip_optimization=True, skip_symbolic_shape=True)
@@ -152,7 +152,7 @@ class OnnxClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.milliseconds: list[float] = []
-        with one_line(f"onnxruntime cannot run {str(path)!r}"):
+        with as_input_error(f"onnxruntime cannot run {str(path)!r}"):
             self._session = _session(path)
 
     def forward(self, pixel_values: Tensor) -> ImageClassifierOutput:
@@ -219,7 +219,7 @@ def _file(directory: str | os.PathLike, name: str) -> Path:
 
 def _graph(model: VipriorsForImageClassification, directory: str | os.PathLike) -> Any:
     example = torch.zeros(2, 3, model.config.image_size, model.config.image_size)  # of one, torch would fix the batch
-    with one_line(f"{str(directory)!r} cannot be written as ONNX"):
+    with as_input_error(f"{str(directory)!r} cannot be written as ONNX"):
         whole = torch.onnx.export(
             model.backbone,
             (example,),
@@ -267,7 +267,7 @@ def _check(path: Path, model: VipriorsForImageClassification, failure: str) -> f
     pictures = _pictures(model.config)
     with torch.inference_mode():
         wanted = model(pictures).logits
-    with one_line(failure):
+    with as_input_error(failure):
         differences = [answers - wanted[: len(answers)] for answers in _answers(path, pictures)]
     worst = torch.cat(differences).abs().max().item()
     if not worst <= MAX_DIFFERENCE:  # nor where it is not a number

@@ -16,7 +16,8 @@ from PIL.Image import Resampling
 from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..files import json_text
 from ..models import VipriorsConfig
 from .card_facts import CardFacts, read_facts
 from .model_card import student_card, teacher_card
@@ -80,7 +81,7 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"--repo_id {repo_id!r}: {' '.join(str(error).split())}") from None
+        raise InputError(f"--repo_id {repo_id!r}: {one_line(error)}") from None
     if repo_id.count("/") != 1:
         raise InputError(f"--repo_id {repo_id!r} has no owner: write it as org/name, such as me/my-flowers")
 
@@ -195,7 +196,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"no model in {directory} (--model): give the --output_dir of a finished training") from None
     except ValueError as error:
-        raise InputError(f"{directory / CONFIG_NAME} is damaged: {' '.join(str(error).split())}") from None
+        raise InputError(f"{directory / CONFIG_NAME} is damaged: {one_line(error)}") from None
     kinds = (TimmWrapperConfig.model_type, VipriorsConfig.model_type)
     if not isinstance(config, dict) or config.get("model_type") not in kinds:
         raise InputError(f"{directory} (--model) holds no student or teacher of hf_vipriors")
@@ -203,7 +204,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
+    return json_text(value).encode()
 
 
 def _processor(config: Mapping[str, Any]) -> dict[str, Any]:

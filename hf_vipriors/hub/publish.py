@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import CONFIG_NAME
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .publication import SPACE_IDENTITY, SPACE_MARK, Publication, identity_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def check_login(api: HfApi | None = None) -> str:
     Raises:
         InputError: no token, one that the Hub does not know, or no Hub.
     """
-    with _one_line("cannot push to the Hub"):
+    with _as_input_error("cannot push to the Hub"):
         return (api or HfApi()).whoami()["name"]
 
 
@@ -49,7 +49,7 @@ def check_free(publication: Publication, *, revision: str | None = None, api: Hf
         InputError: another architecture, weights of another kind, or a Space that is not ours.
     """
     api = api or HfApi()
-    with _one_line(f"cannot look at {publication.repo_id} on the Hub"):
+    with _as_input_error(f"cannot look at {publication.repo_id} on the Hub"):
         try:
             files = api.list_repo_files(
                 publication.repo_id, repo_type=publication.repo_type, revision=revision or "main"
@@ -110,11 +110,11 @@ def publish(
     repo_id, kind = publication.repo_id, publication.repo_type
     check_login(api)
     check_free(publication, revision=revision, api=api)
-    with _one_line(f"cannot push to {repo_id}"):
+    with _as_input_error(f"cannot push to {repo_id}"):
         _make_repository(api, publication, private, revision)
     seen = None
     for attempt in range(1, ATTEMPTS + 1):
-        with _one_line(f"cannot push to {repo_id}; nothing there has changed, run the same again"):
+        with _as_input_error(f"cannot push to {repo_id}; nothing there has changed, run the same again"):
             head = api.repo_info(repo_id, repo_type=kind, revision=revision).sha
             if seen not in (None, head):  # whoever came between may have pushed another model
                 check_free(publication, revision=revision, api=api)
@@ -173,7 +173,7 @@ def _worth_another_try(error: Exception, attempt: int) -> float | None:
 
 
 @contextmanager
-def _one_line(failure: str) -> Iterator[None]:
+def _as_input_error(failure: str) -> Iterator[None]:
     """Whatever the client raises, as one line without secrets."""
     try:
         yield
@@ -204,5 +204,4 @@ def _short(error: Exception) -> str:
     """Status and kind, or the first line of the message: addresses of uploads may hold signatures."""
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason_phrase}"
-    text = " ".join(str(error).split("http", 1)[0].split())
-    return f"{type(error).__name__}: {text[:200]}"
+    return f"{type(error).__name__}: {one_line(error, None).split('http', 1)[0].strip()[:200]}"

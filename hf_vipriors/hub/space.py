@@ -6,7 +6,6 @@ that is particular to a student lies beside it in ``settings.json``, ``neighbour
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -33,7 +32,8 @@ from torchvision.utils import make_grid
 from ..backbones import is_ours
 from ..data import ImageSplits, ResizeCrop, build_store, collate, decode
 from ..data.columns import label_array, some
-from ..errors import InputError, check_range
+from ..errors import InputError, check_range, one_line
+from ..files import write_json
 from ..models import VipriorsForImageClassification
 from ..views import EvaluationView
 from .native_export import load_native
@@ -125,7 +125,7 @@ def write_space(
             "tile": thumbnails.shape[-1],
             "examples": _write_examples(data, folder, on_bad_image),
         }
-        (folder / "settings.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(folder / "settings.json", settings)
         _space_card(settings, len(thumbnails), card, licence).save(folder / "README.md")
         if directory.exists():
             directory.rmdir()
@@ -168,7 +168,7 @@ def _student_card(student_dir: Path) -> ModelCardData:
     try:
         return ModelCard.load(path).data
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{str(path)!r} is damaged: {' '.join(str(error).split())}") from error
+        raise InputError(f"{str(path)!r} is damaged: {one_line(error)}") from error
 
 
 def _spread(labels: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ from ..models import (
 from ..models.download import check_shards, verified_snapshot
 from .embedded import FASHION_TEACHER, embedded_teacher
 from .import_checkpoint import SUFFIXES, import_checkpoint, listed
-from .load_failures import one_line
+from .load_failures import as_input_error
 from .native_export import load_native
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _names_its_kind(config: dict[str, Any]) -> bool:
 def _load_vipriors(folder: str, name: str, config: dict[str, Any], flag: str) -> Teacher:
     classifies = VipriorsForImageClassification.__name__ in (config.get("architectures") or [])
     kind = VipriorsForImageClassification if classifies else VipriorsModel
-    with one_line(f"the model in {name} (--{flag}) cannot be read"):
+    with as_input_error(f"the model in {name} (--{flag}) cannot be read"):
         model, report = kind.from_pretrained(folder, output_loading_info=True)
     _check_complete(report["missing_keys"], name, flag)
     return model
@@ -173,7 +173,7 @@ def _from_timm(name: str, flag: str, revision: str | None) -> Teacher:
 
 def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] | None = None) -> Teacher:
     """What ``timm.create_model`` gives, as one of our models; ``arguments`` are those its config holds for timm."""
-    with one_line(f"timm cannot load {name} (--{flag})"):
+    with as_input_error(f"timm cannot load {name} (--{flag})"):
         network = timm.create_model(source, pretrained=True)
     picture = network.pretrained_cfg
     channels, height, width = picture["input_size"]
@@ -205,7 +205,7 @@ def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] |
 def _from_hub(name: str, flag: str, revision: str | None) -> Teacher:
     hint = f" (did you mean timm:{name}?)" if timm.is_model(split_model_name_tag(name)[0]) else ""
     failure = f"{name} (--{flag}) cannot be loaded from the Hub{hint}"
-    with one_line(failure):
+    with as_input_error(failure):
         folder = verified_snapshot(name, revision=revision)
     if not (folder / CONFIG_NAME).is_file():
         raise InputError(f"{failure}: it has no {CONFIG_NAME}")
@@ -231,16 +231,16 @@ def _from_transformers(folder: Path, name: str, description: dict[str, Any], fla
             f"{name} (--{flag}) has model_type {kind!r}, which this version of transformers does not know"
         )
     failure = f"{name} (--{flag}) cannot be loaded"
-    with one_line(failure):
+    with as_input_error(failure):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model_class, classifies = _model_class(config)
     if model_class is None or model_class.main_input_name != "pixel_values":
         raise InputError(f"{name} (--{flag}) is a {kind!r} model, which does not read pictures alone: no vision model")
-    with one_line(f"{name} (--{flag}): its image processor, which says how it wants pictures, is of no use"):
+    with as_input_error(f"{name} (--{flag}): its image processor, which says how it wants pictures, is of no use"):
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
         picture = preprocessing(processor)
     check_shards(folder)
-    with one_line(failure):
+    with as_input_error(failure):
         network, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )

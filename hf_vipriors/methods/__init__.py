@@ -4,6 +4,7 @@ A method comes in by its file in this folder and one line in :data:`METHODS`.
 """
 
 from .base import FrozenTeacher, Material, Method, MethodOutput, Progress, card_options, embedding_dim, method_options
+from .byol import Byol
 from .crd import Crd
 from .dogo import DoGo
 from .fitnet import FitNet
@@ -22,6 +23,7 @@ METHODS: dict[str, type[Method]] = {
     for method in (
         MoCo,
         SimCLR,
+        Byol,
         Seed,
         DoGo,
         OverhaulDistillation,
@@ -64,6 +66,7 @@ def method_help(job: str) -> str:
 
 __all__ = [
     "METHODS",
+    "Byol",
     "Crd",
     "DoGo",
     "FitNet",

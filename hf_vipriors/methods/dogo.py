@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .. import losses
 from ..errors import InputError
-from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import Default, option
 from ..papers import Paper
 from .base import Material, MethodOutput, Progress, Renormalise, card_options
 from .distributed import gather_with_gradient
 from .moco import MoCo, MoCoOptions
 from .options import not_given
-from .pretraining import LabelFreeMethod, contrastive_views, feature_config
+from .pretraining import LabelFreeMethod, feature_config
 from .simclr import SimCLR
 
 CONTRASTS = {method.name: method for method in (SimCLR, MoCo)}
@@ -103,7 +103,7 @@ class DoGo(LabelFreeMethod):
         if args.teacher is not None:
             raise InputError("--method dogo has no teacher, its peers teach each other: leave --teacher out")
         if args.patches:
-            raise InputError("--patches belongs to --method seed: leave it out")
+            raise InputError("--patches: dogo compares full views only, leave it out")
 
     @classmethod
     def options_read(cls, args: Any) -> tuple[str, ...]:
@@ -135,8 +135,8 @@ class DoGo(LabelFreeMethod):
         )
 
     @classmethod
-    def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
-        return contrastive_views(args, config, views=4)
+    def full_views(cls, args: Any) -> int:
+        return 4
 
     def __init__(
         self,

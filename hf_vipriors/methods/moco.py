@@ -3,6 +3,7 @@
 References:
     [0] Distilling Visual Priors from Self-Supervised Learning, https://arxiv.org/abs/2008.00261
     [1] Momentum Contrast for Unsupervised Visual Representation Learning, https://arxiv.org/abs/1911.05722
+    [2] Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, https://arxiv.org/abs/2006.09882
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ..papers import VIPRIORS, Paper
 from .base import Material, MethodOutput, Progress
 from .distributed import gather, local_rows, shared_permutation, world
 from .key_queue import KeyQueue, queue_default
-from .options import ContrastiveOptions, FeatureOptions, MomentumOptions, QueueOptions, not_given
-from .pretraining import LabelFreeMethod
+from .options import ContrastiveOptions, FeatureOptions, MomentumOptions, MultiCropOptions, QueueOptions, not_given
+from .pretraining import LabelFreeMethod, embedded_by_size, full_and_small
 
 MOCO_V2 = Paper(
     "Improved Baselines with Momentum Contrastive Learning",
@@ -37,7 +38,7 @@ MOCO_V2 = Paper(
 
 
 @dataclass
-class MoCoOptions(ContrastiveOptions, QueueOptions, MomentumOptions, FeatureOptions):
+class MoCoOptions(ContrastiveOptions, QueueOptions, MomentumOptions, MultiCropOptions, FeatureOptions):
     """What MoCo reads."""
 
 
@@ -47,6 +48,8 @@ class MoCo(LabelFreeMethod):
     :math:`\theta_k \leftarrow a\,\theta_k + (1 - a)\,\theta_q` after each optimizer step; keys enter the queue
     after the loss, each with the number of its image, so that a queue which holds other views of the very image being
     queried does not push an image from itself.
+
+    With small views (multi-crop [2]) each of them is a query too, for the same key; the loss is the mean over queries.
 
     Batch norm leaks which key belongs to which query. Across processes the key batch is therefore shuffled; within one
     it is normalised in ``batchnorm_splits`` groups (SyncBN is no substitute).
@@ -121,18 +124,23 @@ class MoCo(LabelFreeMethod):
 
     def contrast(self, views: list[Tensor], index: Tensor) -> tuple[MethodOutput, Tensor, Tensor]:
         """The step, and the embeddings ``(B, P)`` of both views that it compared: raw query, unit key."""
-        query = self.model(views[0]).projection
-        all_keys = self._keys(views[1])
+        full, small = full_and_small(views)
+        query, *others = embedded_by_size(self.model, full[:1], small)
+        all_keys = self._keys(full[1])
         key = local_rows(all_keys)
-        loss = margin_info_nce(
-            query,
-            key,
-            self.queue.keys,
-            temperature=self.temperature,
-            margin=self.margin,
-            query_index=index if self.instance_aware else None,
-            queue_index=self.queue.index if self.instance_aware else None,
-        )
+        losses = [
+            margin_info_nce(
+                each,
+                key,
+                self.queue.keys,
+                temperature=self.temperature,
+                margin=self.margin,
+                query_index=index if self.instance_aware else None,
+                queue_index=self.queue.index if self.instance_aware else None,
+            )
+            for each in (query, *others)
+        ]
+        loss = torch.stack(losses).mean()
         cosine = F.cosine_similarity(query.detach().float(), key, dim=1).mean()
         if self.training:
             self.queue.push(all_keys, gather(index))

@@ -31,6 +31,11 @@ def not_given(args: Any, source: str, **values: Any) -> dict[str, Default]:
     return {name: Default(value, source) for name, value in values.items() if getattr(args, name) is None}
 
 
+def without_idle_patches(args: Any, names: Sequence[str]) -> tuple[str, ...]:
+    """Of these options those that have an effect: without small views their size and area have none."""
+    return tuple(name for name in names if args.patches or not name.startswith("patch"))
+
+
 @dataclass
 class FeatureOptions:
     """What every training without labels has: network, projector, views, kNN."""
@@ -111,12 +116,10 @@ class MultiCropOptions:
     """Of small views beside the full ones."""
 
     patches: int = option(
-        0, "seed: small views beside two full ones (multi-crop; [2101.04731] has 6); 0: one full view.", low=0
+        0, "Small views beside two full ones (multi-crop; 6 in [2006.09882, 2101.04731]); 0: none.", low=0
     )
-    patch_size: int | None = option(
-        None, "seed: side of a small view; None: 96/224 of image_size [2006.09882].", low=8
-    )
-    patch_scale: list[float] = option([0.05, 0.14], "seed: area of a small view [2006.09882].")
+    patch_size: int | None = option(None, "Side of a small view; None: 96/224 of image_size [2006.09882].", low=8)
+    patch_scale: list[float] = option([0.05, 0.14], "Area of a small view, smallest and largest share [2006.09882].")
 
 
 @dataclass

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..views import VIEW_INTERPOLATION, ContrastiveViews
-from .base import Method
-from .options import check_crop_scale
+from .base import Method, card_options
+from .options import check_crop_scale, without_idle_patches
 
 
 class LabelFreeMethod(Method):
@@ -28,15 +29,39 @@ class LabelFreeMethod(Method):
     def networks(
         cls, args: Any, class_names: Sequence[str], teacher: VipriorsModel | VipriorsForImageClassification | None
     ) -> tuple[PreTrainedModel, ...]:
-        return (VipriorsModel(feature_config(args, class_names)),)
+        network = VipriorsModel(feature_config(args, class_names))
+        check_patches(args, network)
+        return (network,)
+
+    @classmethod
+    def full_views(cls, args: Any) -> int:
+        """How many full views of each image a step compares."""
+        return 2
 
     @classmethod
     def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
-        return contrastive_views(args, config)
+        return ContrastiveViews(
+            config.image_size,
+            config.image_mean,
+            config.image_std,
+            views=cls.full_views(args),
+            crop_scale=args.crop_scale,
+            jitter=args.jitter,
+            grayscale=args.grayscale,
+            blur=args.blur,
+            patches=args.patches,
+            patch_size=args.patch_size,
+            patch_scale=args.patch_scale,
+        )
+
+    @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        return without_idle_patches(args, card_options(cls))
 
     @classmethod
     def check(cls, args: Any) -> None:
         check_crop_scale(args.crop_scale)
+        check_crop_scale(args.patch_scale, "patch_scale")
         if len(args.jitter) != 4 or min(args.jitter) < 0:
             raise InputError(
                 f"--jitter takes four numbers >= 0 (brightness contrast saturation hue), got {args.jitter}"
@@ -64,15 +89,30 @@ def feature_config(args: Any, class_names: Sequence[str], **fields: Any) -> Vipr
     return VipriorsConfig.for_backbone(settings.pop("backbone", args.backbone), **settings)
 
 
-def contrastive_views(args: Any, config: VipriorsConfig, **options: Any) -> ContrastiveViews:
-    """The views of MoCo v2 with the strengths that ``args`` have; ``options`` as in :class:`ContrastiveViews`."""
-    return ContrastiveViews(
-        config.image_size,
-        config.image_mean,
-        config.image_std,
-        crop_scale=args.crop_scale,
-        jitter=args.jitter,
-        grayscale=args.grayscale,
-        blur=args.blur,
-        **options,
-    )
+def check_patches(args: Any, network: VipriorsModel) -> None:
+    """Small views must be smaller than the full ones, and the network must take both.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not args.patches:
+        return
+    name, size = network.config.backbone, network.config.image_size
+    if network.fixed_size:
+        raise InputError(f"--patches: {name} takes images of {size} pixels only, no small views: leave it out")
+    if args.patch_size is not None and args.patch_size >= size:
+        raise InputError(f"--patch_size {args.patch_size} is not smaller than a full view ({size} pixels)")
+
+
+def full_and_small(views: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The two full views, and the small ones that follow them."""
+    return list(views[:2]), list(views[2:])
+
+
+def embedded_by_size(model: VipriorsModel, full: Sequence[Tensor], small: Sequence[Tensor]) -> list[Tensor]:
+    """Raw projections ``(B, P)`` of each view, the full ones first: one pass for all views of a size."""
+    found = []
+    for group in (full, small):
+        if group:
+            found += model(torch.cat(list(group))).projection.chunk(len(group))
+    return found

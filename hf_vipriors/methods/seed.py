@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from .. import losses
 from ..errors import InputError
-from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import Default, option
 from ..papers import Paper
-from .base import FrozenTeacher, Material, MethodOutput, card_options, embedding_dim
+from .base import FrozenTeacher, Material, MethodOutput, embedding_dim
 from .key_queue import KeyQueue, queue_default
-from .options import FeatureOptions, MultiCropOptions, QueueOptions, check_crop_scale, not_given
-from .pretraining import LabelFreeMethod, contrastive_views, feature_config
+from .options import FeatureOptions, MultiCropOptions, QueueOptions, not_given
+from .pretraining import LabelFreeMethod, check_patches, feature_config
 
 PUBLISHED_QUEUE = 65536  # [0]
 SEED = Paper(
@@ -86,13 +86,12 @@ class Seed(LabelFreeMethod):
     @classmethod
     def check(cls, args: Any) -> None:
         super().check(args)
-        check_crop_scale(args.patch_scale, "patch_scale")
         if args.peer_backbone is not None:
             raise InputError("--peer_backbone belongs to --method dogo: seed has a --teacher")
 
     @classmethod
-    def options_read(cls, args: Any) -> tuple[str, ...]:
-        return tuple(name for name in card_options(cls) if args.patches or not name.startswith("patch"))
+    def full_views(cls, args: Any) -> int:
+        return 2 if args.patches else 1
 
     @classmethod
     def networks(
@@ -110,8 +109,7 @@ class Seed(LabelFreeMethod):
             projector_batch_norm=teacher.config.projector_batch_norm if batch_norm is None else batch_norm,
         )
         student = VipriorsModel(config)
-        if args.patches:
-            check_patches(args, student)
+        check_patches(args, student)
         return (student,)
 
     @classmethod
@@ -126,11 +124,6 @@ class Seed(LabelFreeMethod):
             teacher_temperature=args.teacher_temperature,
             instance_aware=args.instance_aware,
         )
-
-    @classmethod
-    def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
-        small = {name: getattr(args, name) for name in ("patches", "patch_size", "patch_scale")}
-        return contrastive_views(args, config, views=2 if args.patches else 1, **small)
 
     def __init__(
         self,
@@ -188,16 +181,3 @@ class Seed(LabelFreeMethod):
 
     def deployable(self) -> VipriorsModel:
         return self.student
-
-
-def check_patches(args: Any, student: VipriorsModel) -> None:
-    """Small views must be smaller than the full ones, and the student must take both.
-
-    Raises:
-        InputError: naming the option.
-    """
-    name, size = student.config.backbone, student.config.image_size
-    if student.fixed_size:
-        raise InputError(f"--patches: {name} takes images of {size} pixels only, no small views: leave it out")
-    if args.patch_size is not None and args.patch_size >= size:
-        raise InputError(f"--patch_size {args.patch_size} is not smaller than a full view ({size} pixels)")

@@ -2,6 +2,7 @@
 
 References:
     [0] A Simple Framework for Contrastive Learning of Visual Representations, https://arxiv.org/abs/2002.05709
+    [1] Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, https://arxiv.org/abs/2006.09882
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from ..options import Default
 from ..papers import VIPRIORS, Paper
 from .base import Material, MethodOutput
 from .distributed import gather_with_gradient
-from .options import ContrastiveOptions, FeatureOptions, not_given
-from .pretraining import LabelFreeMethod
+from .options import ContrastiveOptions, FeatureOptions, MultiCropOptions, not_given
+from .pretraining import LabelFreeMethod, embedded_by_size, full_and_small
 
 SIMCLR = Paper(
     "A Simple Framework for Contrastive Learning of Visual Representations",
@@ -33,12 +34,15 @@ SIMCLR = Paper(
 
 
 @dataclass
-class SimCLROptions(ContrastiveOptions, FeatureOptions):
+class SimCLROptions(ContrastiveOptions, MultiCropOptions, FeatureOptions):
     """What SimCLR reads."""
 
 
 class SimCLR(LabelFreeMethod):
     """Both views through one encoder, NT-Xent over the global batch.
+
+    Small views (multi-crop [1]) are each compared with both full ones; the loss is the mean over all pairs with a full
+    view in them.
 
     Args:
         model: encoder with a projector (with a batch norm inside it, as in [0]).
@@ -75,14 +79,13 @@ class SimCLR(LabelFreeMethod):
 
     def contrast(self, views: list[Tensor], index: Tensor) -> tuple[MethodOutput, Tensor, Tensor]:
         """The step, and the raw embeddings ``(B, P)`` of both views that it compared."""
+        full, small = full_and_small(views)
         # One pass for both views: a module with buffers that runs twice under DDP breaks its own backward.
-        first, second = self.model(torch.cat(views)).projection.chunk(2)
-        loss = nt_xent(
-            gather_with_gradient(first),
-            gather_with_gradient(second),
-            temperature=self.temperature,
-            margin=self.margin,
-        )
+        first, second, *others = embedded_by_size(self.model, full, small)
+        pairs = [(first, second), *((one, other) for other in others for one in (first, second))]
+        gathered = {id(each): gather_with_gradient(each) for each in (first, second, *others)}
+        options = {"temperature": self.temperature, "margin": self.margin}
+        loss = torch.stack([nt_xent(gathered[id(a)], gathered[id(b)], **options) for a, b in pairs]).mean()
         cosine = F.cosine_similarity(first.detach().float(), second.detach().float(), dim=1).mean()
         parts = {"contrastive": loss.detach(), "positive_cosine": cosine}
         return MethodOutput(loss=loss, parts=parts), first, second

@@ -176,7 +176,7 @@ class Sskd(Supervised):
         # Held like the teacher: no parameter of ours, not in checkpoints.
         self._held_head = (teacher_head.requires_grad_(False).eval(),)
         self.head = self_supervision_head(feature_dim(student.backbone))
-        self.options = {"weights": tuple(weights), "temperatures": tuple(temperatures), "keep": tuple(keep)}
+        self.loss_options = {"weights": tuple(weights), "temperatures": tuple(temperatures), "keep": tuple(keep)}
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
@@ -193,7 +193,12 @@ class Sskd(Supervised):
         features, logits = pooled_and_logits(self.student, images)
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
         result = sskd.masked_sskd(
-            logits, self.head(features), teacher_logits, self._held_head[0](teacher_features), labels, **self.options
+            logits,
+            self.head(features),
+            teacher_logits,
+            self._held_head[0](teacher_features),
+            labels,
+            **self.loss_options,
         )
         parts = {
             "classification": result.ce.detach(),

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..files import replacing
 from ..models import VipriorsForImageClassification
 from .base import Method
 from .distributed import everywhere
@@ -44,9 +44,8 @@ def fit_head(pretext: Method, trainer: Any) -> None:
     config.image_size = trainer.setup.config.image_size
     trainer.train_beside(pretext, kind.views(args, config), head_arguments(args, str(file.parent)))
     if args.should_save:
-        part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-        save_file(head.state_dict(), part, metadata={SETTINGS: json.dumps(settings)})
-        os.replace(part, file)
+        with replacing(file) as part:
+            save_file(head.state_dict(), part, metadata={SETTINGS: json.dumps(settings)})
         logger.info("self-supervision head saved to %s", file)
     trainer.accelerator.wait_for_everyone()
 

@@ -24,7 +24,7 @@ class _External(VipriorsPreTrainedModel):
         VipriorsPreTrainedModel.__init__(self, config)
         self.num_labels = config.num_labels
         self.backbone: nn.Module = backbone
-        self.projector = None
+        self.projector: nn.Module | None = None
         self._built_on_meta = False
         self.post_init()
 

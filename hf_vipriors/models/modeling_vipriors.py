@@ -17,7 +17,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import CONFIG_NAME, ModelOutput
 
 from ..backbones import create_backbone, feature_dim, has_fixed_size
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .configuration_vipriors import VipriorsConfig
 from .download import check_shards, verified_snapshot
 
@@ -233,7 +233,7 @@ def check_is_ours(folder: Path, config: Any = None) -> None:
     except FileNotFoundError:
         raise InputError(f"no {CONFIG_NAME} in {folder}: give the folder of a model that was saved") from None
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{file} is damaged: {one_line(error, 200)}") from None
     if kind == VipriorsConfig.model_type:
         return
     hint = ""

@@ -9,10 +9,8 @@ All numbers come from the rows; the verdict is worded from them by :func:`verdic
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluation.knn import nearest_neighbours
+from ..files import write_file, write_json
 from .report_figures import feature_map_2d
 from .report_page import html
 from .report_rows import Curve, Report, RowSummary, RunRow, caveats, summarise, verdict_lines
@@ -59,7 +58,6 @@ __all__ = [
     "to_dict",
     "verdict_lines",
     "write_report",
-    "write_whole",
 ]
 
 _STYLES = {"better": "green", "worse": "red", "unclear": "yellow", None: ""}
@@ -212,29 +210,11 @@ def write_report(report: Report, directory: str | os.PathLike) -> dict[str, Path
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(to_dict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return {
-        "json": write_whole(folder / "report.json", text),
-        "markdown": write_whole(folder / "report.md", markdown(report)),
-        "html": write_whole(folder / "report.html", html(report)),
+        "json": write_json(folder / "report.json", to_dict(report), allow_nan=False),
+        "markdown": write_file(folder / "report.md", markdown(report)),
+        "html": write_file(folder / "report.html", html(report)),
     }
-
-
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Write a file, text as UTF-8: it appears whole or not at all, and an older one stays until then."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        # mkstemp makes files for the owner alone; a report is to be read like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _paired_columns(summaries: Sequence[RowSummary]) -> dict[str, Callable[[RunRow, RowSummary], str]]:

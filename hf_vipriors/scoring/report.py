@@ -20,12 +20,12 @@ from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import Outputs, features
-from ..files import read_json
+from ..files import read_json, write_file
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves, reliability_diagram
 from ..reports.page import Section, drawing, table
-from ..reports.report import Report, RunRow, feature_map_2d, html, write_whole
+from ..reports.report import Report, RunRow, feature_map_2d, html
 from ..reports.report_figures import confusion_figure, feature_map_figure
 from ..reports.report_text import interval, percent
 from ..reports.saliency import overlaid, saliency, saliency_figure
@@ -133,10 +133,10 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         if figure is not None:
-            write_whole(folder / f"{name}.png", to_png(figure))
+            write_file(folder / f"{name}.png", to_png(figure))
     overlays = [overlaid(each[0], pixels) for each, pixels in zip(mistakes.shown, mistakes.maps, strict=True)]
     sections = sections_of(measured, curves, diagram, more or [])
-    return write_whole(folder / PAGE, html(report, sections, overlays))
+    return write_file(folder / PAGE, html(report, sections, overlays))
 
 
 def feature_map(model: Model, store: Any, *, batch_size: int, device: str) -> tuple[np.ndarray, list[int]] | None:

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import optuna
 from transformers import TrainingArguments
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..options import unknown_option
 from ..shipped import find_recipe, recipes
 from ..training.run_identity import influences
@@ -190,7 +190,7 @@ def tuned_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
     except InputError:
         raise
     except ValueError as error:  # transformers' own checks
-        raise InputError(" ".join(str(error).split())) from None
+        raise InputError(one_line(error, None)) from None
 
 
 def _dimension(name: str, wish: Any, where: str) -> Dimension:

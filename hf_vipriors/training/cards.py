@@ -57,8 +57,8 @@ def settings_read(args: RunArguments) -> tuple[str, ...]:
 def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
     """What every card says: data, settings, time, versions, what the guards said."""
     data, args, splits = setup.data, setup.args, setup.splits
-    ours = data.dataset_name == FASHION_VIPRIORS
-    name = "Fashion-VIPriors" if ours else dataset_title(data)
+    ours = setup.title is None and data.dataset_name == FASHION_VIPRIORS
+    name = setup.title or ("Fashion-VIPriors" if ours else dataset_title(data))
     per_class = data.images_per_class or (50 if ours else None)
     what = [f"{per_class} labelled images per class"] if per_class is not None else []
     what += protocol_words(data)
@@ -66,7 +66,12 @@ def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
         name += f" ({', '.join(what)})"
     settings = args.to_dict()
     split = metrics.get("split") or ("validation" if splits.test_is_validation else "test")
-    local = ours or data.dataset_name in ("imagefolder", "parquet") or Path(data.dataset_name).exists()
+    local = (
+        ours
+        or setup.title is not None
+        or data.dataset_name in ("imagefolder", "parquet")
+        or Path(data.dataset_name).exists()
+    )
     return {
         "class_names": splits.class_names,
         "dataset_name": name,

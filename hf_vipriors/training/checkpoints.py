@@ -18,7 +18,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..hub.native_export import export_native
 from ..methods import Method
 from ..models import VipriorsForImageClassification
@@ -183,7 +183,7 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Tensor]:
             prefix = file.metadata()[PREFIX]
         return {f"{prefix}{name}": tensor for name, tensor in state.items()} | load_file(checkpoint / METHOD_STATE)
     except (SafetensorError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {checkpoint} is damaged: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"checkpoint {checkpoint} is damaged: {one_line(error, 200)}") from None
 
 
 def read_method_state(method: nn.Module, checkpoint: str) -> None:
@@ -196,7 +196,7 @@ def read_method_state(method: nn.Module, checkpoint: str) -> None:
     try:
         method.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"checkpoint {checkpoint} is of another run: {' '.join(str(error).split())[:300]}") from None
+        raise InputError(f"checkpoint {checkpoint} is of another run: {one_line(error, 300)}") from None
 
 
 def _digest(file: Path) -> str:

@@ -68,7 +68,8 @@ def setup_from_arguments(
     elif METHODS[args.method].teacher_kind == "none":
         raise InputError(f"--method {args.method} has no teacher: leave it out")
     args, network = _network(model, args)
-    return set_up(args, data, splits, teacher=_checked_teacher(teacher), network=network, stores=stores)
+    setup = set_up(args, data, splits, teacher=_checked_teacher(teacher), network=network, stores=stores)
+    return replace(setup, title=_title(train))
 
 
 def _images(
@@ -95,6 +96,12 @@ def _images(
     return ImageSplits({}, names), stores | ({"bank": bank} if bank is not None else {})
 
 
+def _title(images: Images) -> str:
+    """What a card calls images that were handed over."""
+    known = images.info.dataset_name if isinstance(images, datasets.Dataset) else None
+    return known or "images given to the trainer"
+
+
 def _labels(store: Store) -> Any:
     return (store.store if isinstance(store, PairedStore) else store).labels.numpy()
 
@@ -117,7 +124,7 @@ def _built(
         evaluates="validation" in stores,
     )
     views = views or METHODS[args.method].views(resolved.args, method.deployable().config)
-    return Setup(args, resolved, data, splits, stores, method, views, repeatable=False)
+    return Setup(args, resolved, data, splits, stores, method, views, repeatable=False, title=_title(stores["train"]))
 
 
 def _network(

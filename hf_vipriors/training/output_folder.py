@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 LOCK_FILE = ".lock"
-_held: dict[Path, int] = {}  # folder -> descriptor, of this process
+_locks: dict[Path, FileLock] = {}
 
 
 def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
@@ -44,8 +46,8 @@ def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
 def lock_folder(directory: str) -> None:
     """Keep other runs out of a folder until :func:`unlock_folders`, or the end of this process however it comes.
 
-    The kernel holds the lock, not the file: one that a killed run left behind locks nothing. Where there is no
-    ``fcntl`` (Windows), or the file system has no locks, nothing is locked; the latter is said.
+    The kernel holds the lock, not the file: one that a killed run left behind locks nothing. Data workers forked from
+    this process do not hold it. A file system without locks is named in a warning, and nothing is locked.
 
     Args:
         directory: made if it does not exist.
@@ -55,54 +57,44 @@ def lock_folder(directory: str) -> None:
     """
     folder = Path(directory).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32" or folder in _held:
+    if folder in locked_folders():
         return
-    import fcntl
-
-    while True:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 20).decode(errors="replace")
-            os.close(descriptor)
-            raise InputError(
-                f"--output_dir {directory}: another run (process {owner}) is writing there; wait for it, end it, or "
-                "choose another folder"
-            ) from None
-        except OSError as error:
-            os.close(descriptor)
-            logger.warning("%s cannot be locked (%s): start no second run there", directory, error.strerror)
-            return
-        if _is_at(descriptor, folder / LOCK_FILE):
-            break
-        os.close(descriptor)  # its owner has just removed it
-    os.truncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    _held[folder] = descriptor
+    lock = FileLock(folder / LOCK_FILE, thread_local=False, on_acquired=_write_owner)
+    try:
+        lock.acquire(timeout=0.2)  # more than none: a file that its owner is just removing is tried again
+    except Timeout:
+        raise InputError(
+            f"--output_dir {directory}: another run (process {_owner(folder / LOCK_FILE)}) is writing there; wait for "
+            "it, end it, or choose another folder"
+        ) from None
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): start no second run there", directory, error.strerror)
+        return
+    _locks[folder] = lock
 
 
 def locked_folders() -> set[Path]:
-    """Those that this process keeps others out of."""
-    return set(_held)
+    """Those that this process keeps others out of; none in a fork of it, where filelock has let go of them."""
+    return {folder for folder, lock in _locks.items() if lock.is_locked}
 
 
 def unlock_folders(folders: set[Path]) -> None:
-    for folder in folders & _held.keys():
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-        os.close(_held.pop(folder))
+    for folder in folders & locked_folders():
+        with suppress(PermissionError):  # Windows: the file is open; there, release removes it
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+        _locks.pop(folder).release()
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+def _write_owner(descriptor: int) -> None:
+    """After the first byte, which others cannot read on Windows while it is locked."""
+    os.truncate(descriptor, 0)
+    os.write(descriptor, f" {os.getpid()}".encode())
 
 
-def _forget() -> None:
-    """In a fork, as a data worker is: it outlives a killed run by seconds, and must not hold its lock."""
-    for descriptor in _held.values():
-        os.close(descriptor)
-    _held.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget)
+def _owner(path: Path) -> str:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(1)
+            return file.read(20).decode(errors="replace")
+    except OSError:  # gone, or not ours to read
+        return "unknown"

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .checkpoints import STAGING, first_not_finite, newest_checkpoint, seal
 from .signals import StopOnSignal
 
@@ -122,7 +122,7 @@ class ResumableTrainer(Trainer):
             self._discard()
             raise InputError(
                 f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: "
-                f"{' '.join(str(error).split())[:200]}; {self.resume_hint()}"
+                f"{one_line(error, 200)}; {self.resume_hint()}"
             ) from None
         finally:
             self._staging = False

@@ -38,6 +38,7 @@ class Setup:
         method: what is trained.
         views: what turns stored images into its input.
         repeatable: whether it can be made anew from the arguments and images alone.
+        title: what a card calls the images, where a person handed them over; None: what ``data`` says.
     """
 
     given: RunArguments
@@ -48,6 +49,7 @@ class Setup:
     method: Method
     views: nn.Module
     repeatable: bool = True
+    title: str | None = None
 
     @property
     def args(self) -> RunArguments:

@@ -106,11 +106,6 @@ class ShardedTrainer(Trainer):
                 if not isinstance(tensor, DTensor):
                     broadcast(tensor.data, src=0)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if not self.is_fsdp_enabled:
-            return super().save_model(output_dir, _internal_call)
-        self._save(output_dir, state_dict=whole_state(self.model))
-
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
             return super()._save_optimizer_and_scheduler(output_dir)

@@ -21,7 +21,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
-from ..logs import quiet
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig
 from .arguments import DataArguments, RunArguments
@@ -32,9 +31,10 @@ from .freed_memory import freed_memory_kept
 from .given_images import Images, refuse_given, setup_from_arguments
 from .guards import Guards
 from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
+from .repeatable import RepeatableTrainer
 from .resolve import Resolved
 from .resumable import ResumableTrainer
-from .setup import Setup, seed_everything, set_up
+from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
 from .stores import Store
@@ -48,7 +48,7 @@ SHARED_BESIDE = (
 )  # fmt: skip
 
 
-class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, ShardedTrainer):
+class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, ShardedTrainer):
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
@@ -194,40 +194,6 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, ResumableTrainer, Sharded
         )
         type(self)(setup=setup).train()
         seed_everything(self.args)
-
-    # Search
-
-    def hyperparameter_search(self, *args: Any, **options: Any):
-        """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
-
-        Raises:
-            InputError: the trainer was made around a network or method that cannot be made anew.
-        """
-        if not self.setup.repeatable:
-            raise InputError("a search makes the network anew for each trial: give its name or a VipriorsConfig")
-        self.model_init = self._fresh_method
-        try:
-            return super().hyperparameter_search(*args, **options)
-        finally:
-            self.model_init = None
-
-    def trial_setup(self, trial: Any) -> Setup:
-        """The setup of one trial of a search."""
-        setup = self.setup
-        given = dataclasses.replace(setup.given, **self.hp_space(trial))
-        teachers = self.model.teachers()
-        with quiet(logging.WARNING):  # every trial would say the same
-            return set_up(given, setup.data, setup.splits, teacher=teachers[0].model if teachers else None)
-
-    def _fresh_method(self, trial: Any) -> Method:
-        self.setup = self.trial_setup(trial)
-        vars(self.args).update(vars(self.setup.args))  # in place: the Trainer holds on to the object
-        self.train_dataset, self.eval_dataset = self.setup.stores["train"], self.setup.stores.get("validation")
-        self.views = self.setup.views.to(self.args.device)
-        self._parts.clear()
-        self.setup.method.prepare(self)
-        seed_everything(self.args)  # as the Trainer of a run that counts does once its network is built
-        return self.setup.method.to(memory_format=torch.channels_last)
 
     # One step
 

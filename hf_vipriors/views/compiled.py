@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kernels import render_part
+from .kernels import is_ready, kernel_for
 
 logger = logging.getLogger(__name__)
 _PART_PIXELS = 2**15  # of views that a thread makes at once: a quarter of a millisecond
@@ -56,24 +56,27 @@ def render_compiled(
     arrays = [tensor.contiguous().numpy() for tensor in (images, crops, jitter, colour, widths)]
     parts = deque(range(0, count, step))  # whoever is free takes the next: what was drawn makes them unequal
 
+    arguments = (*arrays, turned, radius, scale, shift, view, 0, count)
+    with nullcontext() if is_ready(arguments) else log_if_compiling():
+        kernel = kernel_for(arguments)
+
     def work() -> None:
         while True:
             try:
                 first = parts.popleft()
             except IndexError:  # all are taken
                 return
-            render_part(*arrays, turned, radius, scale, shift, view, first, min(first + step, count))
+            kernel(*arguments[:-2], first, min(first + step, count))
 
-    with nullcontext() if render_part.signatures else _said_when_slow():
-        others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
-        work()
-        for other in others:
-            other.result()
+    others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(parts)) - 1)]
+    work()
+    for other in others:
+        other.result()
     return torch.from_numpy(view).permute(0, 3, 1, 2)
 
 
 @contextmanager
-def _said_when_slow(patience: float = 2.0) -> Iterator[None]:
+def log_if_compiling(patience: float = 2.0) -> Iterator[None]:
     """Nobody should take the ten seconds of compiling for a hang; what was kept loads within ``patience`` seconds."""
     notice = threading.Timer(
         patience, logger.info, ["compiling the views for this processor: about ten seconds, once after installation"]

@@ -33,7 +33,7 @@ def random_erasing(
     """
     count, (height, width) = len(images), images.shape[-2:]
     erased = chosen(count, probability, generator)
-    half = uniform(count, *side, generator) / 2
+    half = uniform(count, side[0], side[1], generator) / 2
     x, y = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
     columns = ((torch.arange(width) + 0.5) / width - x[:, None]).abs() < half[:, None]
     rows = ((torch.arange(height) + 0.5) / height - y[:, None]).abs() < half[:, None]

@@ -7,8 +7,14 @@ and not when another does.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numba import njit, typeof
+from numba.core.dispatcher import Dispatcher
 from numpy import float32 as f32
 
 from .blur import REACH
@@ -19,12 +25,51 @@ _RED, _GREEN, _BLUE = (f32(share) for share in LUMA)
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
-def _compiled(function):
-    """Compiled when first called, and kept for other processes beside this file or in the user's cache."""
+def compiled(function: Callable) -> Dispatcher:
+    """To be compiled when first called, and kept for other processes beside this file or in the user's cache."""
     try:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder can be written
         return njit(**_OPTIONS)(function)
+
+
+def kernel_for(arguments: tuple[Any, ...]) -> Dispatcher:
+    """:func:`render_part` compiled for such arguments, loaded from the cache wherever there is one.
+
+    What a process has just compiled rounds otherwise than what later ones load, so the first run after installation
+    would end with other weights than the second: what is not in the cache is compiled by a process of its own.
+    """
+    signature = tuple(map(typeof, arguments))
+    if signature not in _KERNELS:
+        kernel = compiled(render_part)
+        # No public call tells whether something is kept without compiling it.
+        cache: Any = vars(kernel)["_cache"]
+        if kernel.stats.cache_path is not None and cache.load_overload(signature, kernel.targetctx) is None:
+            _compile_elsewhere(arguments)
+        kernel.compile(signature)
+        _KERNELS[signature] = kernel
+    return _KERNELS[signature]
+
+
+def _compile_elsewhere(arguments: tuple[Any, ...]) -> None:
+    """Fill the cache from another process; where that fails, this one compiles."""
+    like = [(each.dtype.str, each.ndim) if isinstance(each, np.ndarray) else each for each in arguments]
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import compile_like; compile_like({like!r})"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+
+def compile_like(arguments: Sequence[Any]) -> None:
+    """Compile :func:`render_part`, and keep it, for arrays of these types and dimensions and for these numbers."""
+    made = (np.empty((1,) * each[1], each[0]) if isinstance(each, tuple) else each for each in arguments)
+    compiled(render_part).compile(tuple(map(typeof, made)))
+
+
+def is_ready(arguments: tuple[Any, ...]) -> bool:
+    """Whether such arguments need not be compiled for, or loaded."""
+    return tuple(map(typeof, arguments)) in _KERNELS
+
+
+_KERNELS: dict[tuple[Any, ...], Dispatcher] = {}
 
 
 @njit(**_OPTIONS)
@@ -220,7 +265,6 @@ def _write(view, scale, shift, out):
                 row[x] = view[0, y, x] * scale[0] + shift[0]
 
 
-@_compiled
 def render_part(images, crops, jitter, colour, widths, turned, radius, scale, shift, out, first, last):
     """Write the views of the images from ``first`` to before ``last`` to ``out`` ``(B, size, size, K)``."""
     _, channels, height, width = images.shape

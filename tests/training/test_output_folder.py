@@ -12,12 +12,11 @@ from hf_vipriors.training import guard_output_dir
 from hf_vipriors.training.output_folder import LOCK_FILE, lock_folder, locked_folders, unlock_folders
 
 HOLDER = """
-import fcntl, os, sys
-descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-fcntl.flock(descriptor, fcntl.LOCK_EX)
-os.write(descriptor, b"4711")
-print("held", flush=True)
-sys.stdin.read()
+import os, sys
+from filelock import FileLock
+with FileLock(sys.argv[1], on_acquired=lambda descriptor: os.write(descriptor, b" 4711")):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -60,7 +59,7 @@ def test_second_run_is_refused_and_the_kernel_frees_the_folder_of_one_that_was_k
 def test_folder_is_as_it_was_when_the_lock_is_given_back(tmp_path):
     lock_folder(str(tmp_path / "run"))
     lock_folder(str(tmp_path / "run"))  # by the same process
-    assert (tmp_path / "run" / LOCK_FILE).read_text() == str(os.getpid())
+    assert (tmp_path / "run" / LOCK_FILE).read_text() == f" {os.getpid()}"
     unlock_folders({(tmp_path / "run").resolve()})
     assert not list((tmp_path / "run").iterdir())
 
@@ -72,10 +71,11 @@ def test_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
     if run == 0:
         lock_folder(str(tmp_path))
         if os.fork() == 0:
-            os.write(ready, str(os.getpid()).encode())
+            os.write(ready, f"{os.getpid()} {len(locked_folders())}".encode())
         os.read(stay, 1)
         os._exit(0)
-    worker = int(os.read(ready_to_read, 20))
+    worker, held_by_worker = map(int, os.read(ready_to_read, 20).split())
+    assert held_by_worker == 0
     os.kill(run, signal.SIGKILL)
     os.waitpid(run, 0)
     os.kill(worker, 0)  # it lives

@@ -142,7 +142,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time():
 import numba.core.caching as caching
 caching.FunctionCache._impl_class._locator_classes = []
 from hf_vipriors.views import kernels
-assert kernels.render_part.stats.cache_path is None
+assert kernels.compiled(kernels.render_part).stats.cache_path is None
 print(int(kernels._clip(2.0)))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -165,7 +165,7 @@ render(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), draws, 32)
 
 
 def test_loading_what_was_kept_is_not_said(caplog):
-    with caplog.at_level("INFO"), compiled._said_when_slow(patience=0.5):
+    with caplog.at_level("INFO"), compiled.log_if_compiling(patience=0.5):
         pass
     time.sleep(1)
     assert not caplog.records
@@ -178,3 +178,20 @@ def test_loading_what_was_kept_is_not_said(caplog):
 def test_refuses_what_is_no_batch_of_bytes(raw):
     with pytest.raises(ValueError, match="uint8"):
         render(raw, Draws(draw_crops(len(raw), (0.2, 1.0), seeded())), 8)
+
+
+@pytest.mark.slow
+def test_the_first_process_renders_as_all_later_ones(tmp_path):
+    """It compiles, they load what it left: to the last bit the same."""
+    code = """
+import hashlib, torch
+from hf_vipriors.views import ContrastiveViews
+views = ContrastiveViews(32, [0.5] * 3, [0.25] * 3)
+images = torch.randint(0, 256, (16, 3, 36, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+found = torch.cat(views(images, torch.Generator().manual_seed(1)))
+print(hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest())
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    options = {"capture_output": True, "text": True, "check": True, "env": environment}
+    shown = [subprocess.run([sys.executable, "-c", code], **options).stdout for _ in range(2)]
+    assert shown[0] == shown[1] and any(tmp_path.rglob("*.nbc"))

@@ -53,28 +53,36 @@ class VipriorsAccuracy(evaluate.Metric):
         self.info.format = "numpy"
 
     def _compute(self, predictions, references):
-        scores, labels = np.asarray(predictions), np.asarray(references)
-        if scores.ndim != 2 or scores.shape[1] < 1 or len(scores) == 0:
-            raise ValueError(f"predictions must be rows of class scores of one length, got shape {scores.shape}")
-        if not np.isfinite(scores).all():
-            raise ValueError("predictions hold values that are not finite")
-        classes = scores.shape[1]
-        if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"references must lie in 0..{classes - 1} (the rows have {classes} scores), "
-                f"found {labels.min()}..{labels.max()}"
-            )
-        rank = _rank_of_truth(scores, labels)
-        right = np.bincount(labels[rank == 0], minlength=classes)
-        total = np.bincount(labels, minlength=classes)
-        per_class = [float(r / t) if t else None for r, t in zip(right, total, strict=True)]
-        return {
-            "top1": float((rank == 0).mean()),
-            "top5": float((rank < 5).mean()) if classes > 5 else None,
-            "balanced_accuracy": float(np.mean([value for value in per_class if value is not None])),
-            "per_class_accuracy": per_class,
-            "count": len(labels),
-        }
+        return accuracies(predictions, references)
+
+
+def accuracies(predictions, references):
+    """What :meth:`VipriorsAccuracy.compute` returns, of arrays as they are.
+
+    ``compute`` first copies all through Arrow: of 50,000 x 1,000 scores 7.7 s against 0.1 s.
+    """
+    scores, labels = np.asarray(predictions), np.asarray(references)
+    if scores.ndim != 2 or scores.shape[1] < 1 or len(scores) == 0:
+        raise ValueError(f"predictions must be rows of class scores of one length, got shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError("predictions hold values that are not finite")
+    classes = scores.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"references must lie in 0..{classes - 1} (the rows have {classes} scores), "
+            f"found {labels.min()}..{labels.max()}"
+        )
+    rank = _rank_of_truth(scores, labels)
+    right = np.bincount(labels[rank == 0], minlength=classes)
+    total = np.bincount(labels, minlength=classes)
+    per_class = [float(r / t) if t else None for r, t in zip(right, total, strict=True)]
+    return {
+        "top1": float((rank == 0).mean()),
+        "top5": float((rank < 5).mean()) if classes > 5 else None,
+        "balanced_accuracy": float(np.mean([value for value in per_class if value is not None])),
+        "per_class_accuracy": per_class,
+        "count": len(labels),
+    }
 
 
 def _rank_of_truth(scores, labels):

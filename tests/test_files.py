@@ -1,0 +1,58 @@
+import os
+
+import pytest
+
+from hf_vipriors.errors import InputError, one_line
+from hf_vipriors.files import read_json, replacing, write_file, write_json
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    file = write_file(tmp_path / "notes.txt", "old")
+    with pytest.raises(ZeroDivisionError), replacing(file) as part:
+        part.write_text("half")
+        raise ZeroDivisionError
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_json_is_readable_and_plain(tmp_path):
+    file = write_json(tmp_path / "facts.json", {"name": "Käfer", "folder": tmp_path})
+    assert "Käfer" in file.read_text(encoding="utf-8") and file.read_bytes().endswith(b"}\n")
+    assert read_json(file) == {"name": "Käfer", "folder": str(tmp_path)}
+
+
+def test_numbers_that_json_does_not_know_are_refused_where_asked(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "report.json", [float("nan")], allow_nan=False)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert write_file(tmp_path / "report.md", b"#").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json is damaged: "):
+        read_json(tmp_path / "run.json")
+    (tmp_path / "run.json").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"run\.json is damaged: "):
+        read_json(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "line"),
+    [
+        (ValueError("a\n  b"), {}, "a b"),
+        (ValueError(), {}, "ValueError"),
+        (ValueError(), {"kind": True}, "ValueError"),
+        (InputError("no such folder"), {"kind": True}, "no such folder"),
+        (KeyError("x" * 400), {"limit": 10}, "'xxxxxx..."),
+    ],
+)
+def test_one_line(error, options, line):
+    assert one_line(error, **options) == line
