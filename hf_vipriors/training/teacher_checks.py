@@ -11,6 +11,7 @@ from ..hub.teachers import Teacher
 from ..methods import METHODS
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from .arguments import RunArguments
+from .resolve import complete
 from .run_files import METRICS_FILE, RUN_FILE
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,10 @@ def check_teacher_given(args: RunArguments) -> None:
     Raises:
         InputError: naming the method.
     """
-    kind = METHODS[args.method].teacher_kind
-    if kind in ("features", "classifier") and args.teacher is None:
-        what = "a classifier" if kind == "classifier" else "a folder made by phase 1, or timm/NAME"
+    kind = METHODS[args.method]
+    if kind.teacher_kind in ("features", "classifier") and args.teacher is None:
+        classifies = kind.asks_for_predictions(complete(args).args) is not None
+        what = "a classifier" if classifies else "a folder made by phase 1, or timm/NAME"
         raise InputError(f"--method {args.method} needs --teacher ({what})")
 
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from hf_vipriors.cli import pretrain as pretrain_student
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.cli.pretrain import main
 from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.hub.teachers import load_teacher
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.training import setup
 from hf_vipriors.training.checkpoints import checkpoint_state
 
 SMALLER = json.dumps({"channels": [4, 4, 8, 8], "stem_type": "deep", "stem_width": 4})
@@ -176,7 +176,8 @@ def test_dogo_with_moco_inside_and_the_first_peer_smaller(options, tmp_path, car
     state = checkpoint(folder, 2)
     for peer in ("peer_a", "peer_b"):
         assert (state[f"{peer}.queue.index"] >= 0).all() and f"{peer}.momentum_model.projector.0.weight" in state
-    assert {"queue_length", "encoder_momentum"} & card_settings(folder).keys() == {"encoder_momentum"}
+    settings = card_settings(folder)
+    assert settings["queue_length"] == "16" and settings["encoder_momentum"] == "0.999"
 
 
 def test_peers_of_one_network_share_its_arguments_unless_told_otherwise(options, tmp_path):
@@ -250,6 +251,8 @@ def test_resumed_run_ends_like_the_one_that_was_not_interrupted(request, options
             first, second = load_file(whole / file), load_file(halves / file)
             assert first.keys() == second.keys()
             assert all(torch.equal(first[name], second[name]) for name in first), file
+    first, second = checkpoint(whole, 6), checkpoint(halves, 6)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     assert read(whole / "metrics.json")["linear"] == read(halves / "metrics.json")["linear"]
 
 
@@ -325,7 +328,7 @@ def test_a_folder_of_a_classifier_is_a_teacher_whoever_wrote_it(options, tmp_pat
         torch.rand(10 if name.endswith("ours") else 20)
         return load_teacher(name, **settings)
 
-    monkeypatch.setattr(pretrain_student, "load_teacher", draws_while_loading)
+    monkeypatch.setattr(setup, "load_teacher", draws_while_loading)
     for name in ("native", "ours"):
         more = ["--teacher", str(tmp_path / name), "--max_steps", "2", "--save_strategy", "no"]
         main([*as_the_teacher, *more, "--output_dir", str(tmp_path / f"from_{name}")])

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import safetensors.torch
 import torch
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from transformers.trainer_callback import CallbackHandler
@@ -29,7 +30,6 @@ from hf_vipriors.cli import pretrain as pretrain_student
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training import MethodTrainer, checkpoints, resumable
-from hf_vipriors.training import trainer as trainer_module
 
 TINY = json.dumps({"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4})
 COMMON = [
@@ -79,7 +79,8 @@ class Moments:
             (checkpoints, "_digest", "hash"),
             (shutil, "rmtree", "remove"),
             (torch, "save", "save"),
-            (trainer_module, "save_file", "save"),
+            (checkpoints, "save_file", "save"),
+            (safetensors.torch, "save_file", "save"),  # a student in its native form
             (resumable, "save_file", "save"),
         ):
             setattr(where, what, self.counted(getattr(where, what), name))

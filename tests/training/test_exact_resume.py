@@ -72,7 +72,8 @@ def assert_same_run(folder, whole):
         else:
             continue
         compared.add(name.name)
-    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "metrics.json"} <= compared
+    assert {"model.safetensors", "method.safetensors", "optimizer.pt", "scheduler.pt"} <= compared
+    assert {"trainer_state.json", "metrics.json"} <= compared
     assert any(name.startswith("rng_state") for name in compared)
     assert any(name.startswith("log_window") for name in compared)
 

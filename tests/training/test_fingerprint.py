@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
-from hf_vipriors.data import ImageStore, PairedStore, ResizeCrop, build_store, load_splits
+from hf_vipriors.data import ImageSplits, ImageStore, PairedStore, ResizeCrop, build_store, load_splits
 from hf_vipriors.methods import KnowledgeDistillation, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
-from hf_vipriors.training import StudentArguments
+from hf_vipriors.training import DataArguments, StudentArguments
 from hf_vipriors.training import fingerprint as made
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.setup import Setup
 
 SHORT = ["--max_steps", "6", "--save_strategy", "no", "--eval_steps", "3"]
 
@@ -66,7 +68,9 @@ def sums(tiny_config, tmp_path):
         torch.manual_seed(weights)
         network = VipriorsForImageClassification(tiny_config())
         method = Supervised(network) if teacher is None else KnowledgeDistillation(network, teacher)
-        return made.fingerprint({"train": store or images(), "test": None}, method, StudentArguments(**given))
+        stores, args = {"train": store or images()}, StudentArguments(**given)
+        resolved = resolve(args, images=6, evaluates=False)
+        return made.fingerprint(Setup(args, resolved, DataArguments(), ImageSplits({}, []), stores, method, None))
 
     return make
 
@@ -87,8 +91,8 @@ def test_each_ingredient_changes_its_own_part(sums, tiny_config, monkeypatch):
     assert changed(usual, sums(seed=1)) == {"settings"}
     teachers = [VipriorsForImageClassification(tiny_config()) for _ in range(2)]
     assert changed(*(sums(teacher=teacher) for teacher in teachers)) == {"start"}, "a teacher counts by its weights"
-    versions = made.wiring.versions()
-    monkeypatch.setattr(made.wiring, "versions", lambda: {**versions, "timm": "0"})
+    versions = made.versions()
+    monkeypatch.setattr(made, "versions", lambda: {**versions, "timm": "0"})
     assert changed(usual, sums()) == {"versions"}
 
 
