@@ -97,11 +97,12 @@ def jobs(monkeypatch):
             folder = Path(args.output_dir)
             if job == "evaluate":
                 folder.mkdir(parents=True)
-                write_json(folder / "run.json", {"data": vars(data), "arguments": args.to_dict()})
+                made = {"command": job, "data": vars(data), "arguments": args.to_dict()}
+                write_json(folder / "run.json", made)
             else:
                 check_output_dir(args, None)
                 claim_output_dir(args, None)
-                write_run(job, data, args, resolve(args, images=36), {})
+                write_run(job, data, args, resolve(args, images=50_000), {})
             ran.append(f"{folder.parent.name}/{folder.name}")
             if ran.stop == ran[-1]:
                 raise Killed
