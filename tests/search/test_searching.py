@@ -79,6 +79,17 @@ def test_run_that_counts_is_the_best_trial_again(
     assert not list(folder.glob("run-*")) and not list(folder.glob("checkpoint-*"))
 
 
+def test_trials_that_see_other_crops_each_fit_their_own_head(options, space, classifier_folder, tmp_path):
+    folder, teacher = tmp_path / "tuned", tmp_path / "teacher"
+    shutil.copytree(classifier_folder, teacher)
+    more = ["--method", "sskd", "--teacher", str(teacher), "--head_epochs", "1", "--trials", "2"]
+    wish = {"crop_scale": [[0.3, 1.0], [0.5, 1.0], [0.9, 1.0]]}  # the first trial has the default, [0.5, 1.0]
+    main([*options, *more, *space(wish), "--output_dir", str(folder)])
+    first, second = (trial["settings"]["crop_scale"] for trial in read(folder, "search.json")["all_trials"])
+    assert first == [0.5, 1.0] != second
+    assert len(list(teacher.glob("sskd_head-*.safetensors"))) == 2
+
+
 def test_run_json_holds_the_settings_as_given_and_the_card_those_used(options, space, tmp_path):
     folder = tmp_path / "tuned"
     main([*options, "--trials", "1", *space({"mixup": [0.8], "weight_decay": [0.07]}), "--output_dir", str(folder)])
