@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from hf_vipriors.training.search_space import SearchSpace
 
 from hf_vipriors import shipped
 from hf_vipriors.errors import InputError
+from hf_vipriors.search.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "scripts" / "recipes" / "image_folder_student.yaml"

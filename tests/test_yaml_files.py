@@ -6,11 +6,11 @@ import time
 
 import pytest
 import yaml
-from hf_vipriors.training.yaml_files import LONGEST, yaml_mapping
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.yaml_files import LONGEST, yaml_mapping
 
 SYNTAX = st.text(alphabet="ab:&*[]{}<>-!|%@?,#'\" \n\t019.~=", max_size=60)
 WORDS = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -22,6 +23,7 @@ def in_world(processes: int, work: Callable[[], None]) -> None:
 
     A fork must not inherit threads or a process group: the caller sets one thread and trains nothing itself.
     """
+    gc.freeze()  # what the imports made is not searched for garbage in each of them
     port, children = free_port(), []
     for rank in range(processes):
         child = os.fork()

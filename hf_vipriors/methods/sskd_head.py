@@ -39,7 +39,7 @@ def fit_head(pretext: Method, trainer: Any) -> None:
         logger.info("self-supervision head of the teacher: found in %s", file)
         return
     logger.info("self-supervision head of the teacher: %g epochs on the frozen backbone", args.head_epochs)
-    kind = type(trainer.model)
+    kind = type(trainer.setup.method)  # in a search the trainer has no model yet
     config = copy.copy(teacher.config)
     config.image_size = trainer.setup.config.image_size
     trainer.train_beside(pretext, kind.views(args, config), head_arguments(args, str(file.parent)))

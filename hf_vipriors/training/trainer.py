@@ -192,7 +192,7 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
         setup = dataclasses.replace(
             self.setup, given=args, resolved=Resolved(args), method=method, views=views, stores=stores
         )
-        type(self)(setup=setup).train()
+        MethodTrainer(setup=setup).train()  # a trainer's own class may be made otherwise, as that of a search is
         seed_everything(self.args)
 
     # One step

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hf_vipriors.cli.parser import Parser, as_words
 from hf_vipriors.errors import InputError
+from hf_vipriors.options import parsed_mapping
 from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
-from hf_vipriors.training.arguments import parsed_mapping
 
 # Also what looks like an option, a number or a switch. "~" alone would become a home folder.
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="~"), min_size=1, max_size=12)

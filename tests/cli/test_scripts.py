@@ -20,6 +20,7 @@ from hf_vipriors.errors import InputError
 from hf_vipriors.training.checkpoints import checkpoint_state
 
 ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).with_name("several_jobs.py")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 # accelerate starts several processes on accelerators only; on a CPU its processes are torchrun's.
 PAIR = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -33,67 +34,85 @@ def run(*command, code=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["moco", "simclr"])
-def test_teacher_on_two_processes(teacher_options, tmp_path, capsys, method):
-    options = [*teacher_options, "--method", method, "--per_device_train_batch_size", "4", "--disable_tqdm", "false"]
+def test_teacher_on_two_processes(teacher_options, tmp_path, capsys):
+    options = [*teacher_options, "--method", "moco", "--per_device_train_batch_size", "4", "--disable_tqdm", "false"]
     options += ["--eval_steps", "0.5"]
     done = run(*PAIR, "scripts/train_teacher.py", *options, "--output_dir", str(tmp_path / "teacher"))
-    assert "global batch: 4 images x 2 processes" in done.stderr
-    assert done.stderr.count("learning rate 0.000125") == 1, "only the main process speaks"
-    assert "chance" in done.stderr and "kNN" in done.stderr
-    assert 0 <= json.loads((tmp_path / "teacher" / "metrics.json").read_text())["knn"]["top1"] <= 1
-    if method == "moco":
-        newest = max((tmp_path / "teacher").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        index = checkpoint_state(newest)["queue.index"]
-        assert len(set(index.tolist())) == len(index), "keys of both processes, none twice within an epoch"
-        options[options.index("4")] = "8"  # one process goes on with what two left, and their global batch
-        more = ["--num_train_epochs", "4", "--resume_from_checkpoint", "true"]
-        train_teacher.main([*options, *more, "--output_dir", str(tmp_path / "teacher")])
-        logs = json.loads((tmp_path / "teacher" / "trainer_state.json").read_text())["log_history"]
-        steps = [log["step"] for log in logs if "loss" in log]
-        assert steps == sorted(set(steps)) and steps[0] == 1 and steps[-1] > int(newest.name.split("-")[1])
-        assert "took steps of" not in capsys.readouterr().err
+    assert_teacher(tmp_path / "teacher", done.stderr)
+    newest = max((tmp_path / "teacher").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    index = checkpoint_state(newest)["queue.index"]
+    assert len(set(index.tolist())) == len(index), "keys of both processes, none twice within an epoch"
+    options[options.index("4")] = "8"  # one process goes on with what two left, and their global batch
+    more = ["--num_train_epochs", "4", "--resume_from_checkpoint", "true"]
+    train_teacher.main([*options, *more, "--output_dir", str(tmp_path / "teacher")])
+    logs = json.loads((tmp_path / "teacher" / "trainer_state.json").read_text())["log_history"]
+    steps = [log["step"] for log in logs if "loss" in log]
+    assert steps == sorted(set(steps)) and steps[0] == 1 and steps[-1] > int(newest.name.split("-")[1])
+    assert "took steps of" not in capsys.readouterr().err
+
+
+def assert_teacher(folder, said):
+    assert "global batch: 4 images x 2 processes" in said
+    assert said.count("learning rate 0.000125") == 1, "only the main process speaks"
+    assert "chance" in said and "kNN" in said
+    assert 0 <= json.loads((folder / "metrics.json").read_text())["knn"]["top1"] <= 1
+
+
+DISTILLED = ["kd", "fitnet", "crd", "sskd", "fixmatch"]
+
+
+@pytest.fixture(scope="module")
+def pair(common, teacher_options, student_options, teacher_folder, classifier_folder, tmp_path_factory):
+    """``pair(name)``: the folder of one of many jobs on the same two processes, and what both said about it."""
+    root = tmp_path_factory.mktemp("pair")
+    teacher = ["--teacher", str(teacher_folder)]
+    small = ["--per_device_train_batch_size", "4"]
+    jobs = {"simclr": ("train_teacher", [*teacher_options, "--method", "simclr", *small, "--disable_tqdm", "false"])}
+    jobs["simclr"][1].extend(["--eval_steps", "0.5"])
+    benchmark = [*common[-4:], "--image_sizes", "16", "--batch", "4", "--images", "32", "--use_cpu"]
+    jobs["benchmark"] = ("benchmark", [*benchmark, "--steps", "1", "--warmup", "1", "--rounds", "2"])
+    jobs["overhaul"] = ("train_student", [*student_options, *teacher, "--distil_from_epoch", "1"])
+    label_free = [*common, *small, "--max_steps", "6", "--save_steps", "6", "--method"]
+    jobs["seed"] = ("pretrain_student", [*label_free, "seed", *teacher, "--patches", "1"])
+    dogo = ["--contrast", "moco", "--projector_dim", "8", "--peer_learning_rate", "1e-4"]
+    jobs["dogo"] = ("pretrain_student", [*label_free, "dogo", *dogo])
+    for method in DISTILLED:
+        copy = shutil.copytree(classifier_folder, root / f"teacher of {method}")  # a head may be fitted beside it
+        options = [*student_options, "--method", method, "--teacher", str(copy), "--per_device_train_batch_size", "3"]
+        options += ["--backbone", "resnet10t", "--head_epochs", "1", "--logging_steps", "1", "--ema_decay", "0.9"]
+        jobs[method] = ("train_student", options)
+    written = [
+        (name, f"scripts/{script}.py", [*options, "--output_dir", str(root / name)])
+        for name, (script, options) in jobs.items()
+    ]
+    (root / "jobs.json").write_text(json.dumps(written))
+    run(*PAIR, WORKER, root / "jobs.json")
+    return lambda name: (root / name, "".join((root / f"{name}.{rank}.err").read_text() for rank in (0, 1)))
 
 
 @pytest.mark.slow
-def test_benchmark_on_two_processes(common, tmp_path):
-    options = [*common[-4:], "--image_sizes", "16", "--batch", "4", "--images", "32", "--use_cpu"]
-    options += ["--steps", "1", "--warmup", "1", "--rounds", "2", "--output_dir", str(tmp_path)]
-    run(*PAIR, "scripts/benchmark.py", *options)
-    (found,) = json.loads((tmp_path / "benchmark.json").read_text())["benchmarks"]
+def test_simclr_on_two_processes(pair):
+    assert_teacher(*pair("simclr"))
+
+
+@pytest.mark.slow
+def test_benchmark_on_two_processes(pair):
+    (found,) = json.loads((pair("benchmark")[0] / "benchmark.json").read_text())["benchmarks"]
     assert found["settings"]["processes"] == 2 and found["settings"]["global_batch"] == 8
     assert found["cases"][0]["images_per_step"] == 8 and len(found["cases"][0]["ratios"]["ceiling"]["rounds"]) == 2
 
 
 @pytest.mark.slow
-def test_student_on_two_processes(student_options, teacher_folder, tmp_path):
-    options = [*student_options, "--teacher", str(teacher_folder), "--distil_from_epoch", "1"]
-    run(*PAIR, "scripts/train_student.py", *options, "--output_dir", str(tmp_path / "student"))
-    assert load_file(tmp_path / "student" / "model.safetensors")
+def test_student_on_two_processes(pair):
+    assert load_file(pair("overhaul")[0] / "model.safetensors")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["seed", "dogo"])
-def test_label_free_student_on_two_processes(common, teacher_folder, tmp_path, method):
-    folder = tmp_path / "student"
-    options = [
-        *common,
-        "--method",
-        method,
-        "--per_device_train_batch_size",
-        "4",
-        "--max_steps",
-        "6",
-        "--save_steps",
-        "6",
-    ]
-    if method == "seed":
-        options += ["--teacher", str(teacher_folder), "--patches", "1"]
-    else:
-        options += ["--contrast", "moco", "--projector_dim", "8", "--peer_learning_rate", "1e-4"]
-    done = run(*PAIR, "scripts/pretrain_student.py", *options, "--output_dir", str(folder))
-    assert "global batch: 4 images x 2 processes" in done.stderr
-    assert done.stderr.count("for transformers and timm alone") == 1, "only the main process speaks"
+def test_label_free_student_on_two_processes(pair, method):
+    folder, said = pair(method)
+    assert "global batch: 4 images x 2 processes" in said
+    assert said.count("for transformers and timm alone") == 1, "only the main process speaks"
     assert 0 <= json.loads((folder / "metrics.json").read_text())["knn"]["top1"] <= 1
     state = checkpoint_state(folder / "checkpoint-6")
     queues = {"seed": ["queue", "patch_queue"], "dogo": ["peer_a.queue", "peer_b.queue"]}[method]
@@ -105,31 +124,21 @@ def test_label_free_student_on_two_processes(common, teacher_folder, tmp_path, m
     assert all(torch.equal(tensor, state[prefix + name]) for name, tensor in saved.items())
     groups = torch.load(folder / "checkpoint-6" / "optimizer.pt", weights_only=True)["param_groups"]
     assert ({group["initial_lr"] for group in groups} == {1.25e-4, 1e-4}) == (method == "dogo")
-    assert (folder / "native" / "model.safetensors").is_file()
+    assert (folder / "native" / "model.safetensors").is_file() and (folder / "native" / "config.json").is_file()
     assert (folder / "peer" / "model.safetensors").is_file() == (method == "dogo")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "fitnet", "crd", "sskd", "fixmatch"])
-def test_distilled_student_on_two_processes(student_options, classifier_folder, tmp_path, method):
-    teacher, folder = shutil.copytree(classifier_folder, tmp_path / "teacher"), tmp_path / "student"
-    options = [*student_options, "--method", method, "--teacher", str(teacher), "--per_device_train_batch_size", "3"]
-    options += ["--backbone", "resnet10t", "--head_epochs", "1", "--logging_steps", "1", "--ema_decay", "0.9"]
-    done = run(*PAIR, "scripts/train_student.py", *options, "--output_dir", str(folder))
+@pytest.mark.parametrize("method", DISTILLED)
+def test_distilled_student_on_two_processes(pair, method):
+    folder, said = pair(method)
     assert json.loads((folder / "metrics.json").read_text())["test"]["count"] == 12
     logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     assert all(math.isfinite(log["loss"]) for log in logs if "loss" in log)
     assert sum("loss" in log for log in logs) == 12, "36 images, 3 on each process, two epochs"
     assert load_file(folder / "model.safetensors")
-    assert len(list(teacher.glob("sskd_head*"))) == (method == "sskd")
-    assert done.stderr.count("head saved to") == (method == "sskd")
-
-
-@pytest.mark.slow
-def test_a_label_free_student_through_the_launcher(common, teacher_folder, tmp_path):
-    options = [*common, "--teacher", str(teacher_folder), "--per_device_train_batch_size", "8", "--max_steps", "2"]
-    run(*LAUNCH, "scripts/pretrain_student.py", *options, "--output_dir", str(tmp_path / "student"))
-    assert (tmp_path / "student" / "native" / "config.json").is_file()
+    assert len(list((folder.parent / f"teacher of {method}").glob("sskd_head*"))) == (method == "sskd")
+    assert said.count("head saved to") == (method == "sskd")
 
 
 @pytest.mark.slow
@@ -173,6 +182,7 @@ def test_a_mistake_ends_with_one_line_and_exit_code_2(tmp_path):
     assert "Traceback" not in done.stderr and not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_several_processes_say_a_mistake_once(tmp_path):
     """The other process waits: the launcher ends both as soon as one has ended, and would cut the main one short."""
     options = ["--dataset_name", "imagefolder", "--data_dir", "no/such/folder", "--use_cpu"]
@@ -193,6 +203,7 @@ def test_a_mistake_that_one_process_alone_meets_is_said(monkeypatch, capsys):
     assert stop.value.code == 2 and "error: process 3: no such folder here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_package_runs_without_the_scripts_folder(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "hf_vipriors", "student", "--help"],

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hf_vipriors.commands import wiring
-from hf_vipriors.training.search_space import SearchSpace
 
 from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.statistics import mcnemar
 from hf_vipriors.experiments import reproduce
 from hf_vipriors.experiments.reproduce import main
 from hf_vipriors.experiments.table_files import read_results, results_markdown
+from hf_vipriors.files import write_json
+from hf_vipriors.search.space import SearchSpace
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.run_files import write_run
+from hf_vipriors.training.run_folder import check_output_dir, claim_output_dir
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 # What a finished run of each kind leaves in metrics.json; the figures differ by seed.
@@ -94,11 +97,12 @@ def jobs(monkeypatch):
             folder = Path(args.output_dir)
             if job == "evaluate":
                 folder.mkdir(parents=True)
-                wiring.write_json(folder / "run.json", {"data": vars(data), "arguments": args.to_dict()})
+                made = {"command": job, "data": vars(data), "arguments": args.to_dict()}
+                write_json(folder / "run.json", made)
             else:
-                wiring.check_output_dir(args, None)
-                args.settle_learning_rate(0.1)
-                wiring.claim_output_dir(args, data, job, None)
+                check_output_dir(args, None)
+                claim_output_dir(args, None)
+                write_run(job, data, args, resolve(args, images=50_000), {})
             ran.append(f"{folder.parent.name}/{folder.name}")
             if ran.stop == ran[-1]:
                 raise Killed
@@ -107,7 +111,7 @@ def jobs(monkeypatch):
             if "peer" in metrics:
                 metrics["peer"] = {"knn": score, "linear": score}
             (folder / "model.safetensors").write_bytes(os.urandom(8))
-            wiring.write_json(folder / "metrics.json", metrics)
+            write_json(folder / "metrics.json", metrics)
 
         return kind, run
 
@@ -440,7 +444,7 @@ def test_a_finished_search_over_another_space_is_refused(table, jobs, refused, t
     table.write()
     main(table.options())
     found = {"space": SearchSpace.read(str(space)).describe()}
-    wiring.write_json(table.folder / "seed0" / "scratch" / "search.json", found)
+    write_json(table.folder / "seed0" / "scratch" / "search.json", found)
     space.write_text(f"# said otherwise\n{space.read_text()}")
     jobs.clear()
     main(table.options())

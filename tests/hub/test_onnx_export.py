@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from hf_vipriors.commands import wiring
 from onnxruntime import quantization
 from PIL.Image import Resampling
 from transformers import AutoConfig
@@ -28,6 +27,8 @@ from hf_vipriors.hub.onnx_export import OnnxClassifier, check_onnx, export_onnx,
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.training import DataArguments
+from hf_vipriors.training.load_images import load_images
+from hf_vipriors.training.stores import evaluation_store
 from hf_vipriors.views import EvaluationView
 
 QUICKSTART = {"channels": [4, 8, 16, 32], "stem_type": "deep", "stem_width": 4}
@@ -306,7 +307,7 @@ def test_an_int8_answer_does_not_hang_on_its_neighbours(exports):
 
 def test_the_cost_of_int8_is_measured_as_any_model_is_scored(folder):
     data, model = DataArguments(), load_native(folder)
-    splits = wiring.load_data(data)
+    splits = load_images(data)
     splits.splits["test"] = splits.splits["test"].select(range(0, 2000, 20))
     args = evaluate.EvaluationArguments(model=[str(folder)])
     args.device = "cpu"
@@ -322,7 +323,7 @@ def test_the_cost_of_int8_is_measured_as_any_model_is_scored(folder):
     assert abs(costs["int8"].top1 - costs["float32"].top1) <= 0.1
     for name, file in (("float32", "model.onnx"), ("int8", "model_quantized.onnx")):
         assert costs[name].size == (folder / "onnx" / file).stat().st_size and costs[name].milliseconds > 0
-    store = wiring.evaluation_store(splits.splits["test"], model.config, data, "test")
+    store = evaluation_store(splits.splits["test"], model.config, data, "test")
     float_file = OnnxClassifier(folder / "onnx" / "model.onnx", model.config)
     torch.testing.assert_close(probabilities(float_file, store).values, probabilities(model, store).values)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hf_vipriors.training.search import SearchTrainer
-from hf_vipriors.training.search_space import SearchSpace, tuned_arguments
 
 from hf_vipriors.cli.student import main
 from hf_vipriors.errors import InputError
 from hf_vipriors.search import searching as search
 from hf_vipriors.search.checks import check_effect
+from hf_vipriors.search.space import SearchSpace, tuned_arguments
+from hf_vipriors.search.trials import SearchTrainer
 from hf_vipriors.training import StudentArguments
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "search"
@@ -43,9 +43,9 @@ def measured(monkeypatch):
     seen, measure = [], SearchTrainer.measure
 
     def spy(self, store):
-        figures = measure(self, store)
+        outputs, figures = measure(self, store)
         seen.append((figures["loss"], figures["top1"]))
-        return figures
+        return outputs, figures
 
     monkeypatch.setattr(SearchTrainer, "measure", spy)
     return seen

@@ -2,10 +2,11 @@ import math
 
 import optuna
 import pytest
-from hf_vipriors.training.search_space import SearchSpace, searchable, tuned_arguments
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.search.space import SearchSpace, searchable, tuned_arguments
 from hf_vipriors.training import StudentArguments
+from hf_vipriors.training.resolve import resolve
 
 SPACE = {
     "learning_rate": {"low": "1e-3", "high": 0.1, "log": True},  # YAML reads 1e-3 as a word
@@ -96,7 +97,13 @@ def test_space_refuses(options, words):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("- a\n", "must hold"), ("", "must hold"), ("a: [", "not YAML"), (None, "cannot be read")]
+    ("text", "words"),
+    [
+        ("- a\n", "must hold"),
+        ("", "must hold"),
+        ("a: [", "not YAML"),
+        (None, "space.yaml: no search space of this name, neither as a file"),
+    ],
 )
 def test_file_that_is_no_space(tmp_path, text, words):
     if text is not None:
@@ -129,12 +136,16 @@ def test_tuned_arguments_leave_the_given_ones_alone_and_are_checked(given):
 
 def test_batch_that_was_not_given_still_fits_itself(given):
     args = given()
-    assert tuned_arguments(args, {"mixup": 0.3}).batch_is_automatic
-    assert not tuned_arguments(args, {"per_device_train_batch_size": 8}).batch_is_automatic
-    assert not tuned_arguments(given(per_device_train_batch_size=8), {"mixup": 0.3}).batch_is_automatic
+
+    def batch(args, settings):
+        return resolve(tuned_arguments(args, settings), images=48).args.per_device_train_batch_size
+
+    assert batch(args, {"mixup": 0.3}) == 24
+    assert batch(args, {"per_device_train_batch_size": 8}) == 8
+    assert batch(given(per_device_train_batch_size=8), {"mixup": 0.3}) == 8
 
 
 def test_drawn_base_rate_wins_over_a_given_rate(given):
     tuned = tuned_arguments(given(learning_rate=0.5), {"base_learning_rate": 0.1})
-    tuned.settle_learning_rate(1.0)
-    assert tuned.learning_rate == pytest.approx(0.1 * tuned.global_batch / 256)
+    found = resolve(tuned, images=1000).args
+    assert found.learning_rate == pytest.approx(0.1 * 64 / 256)

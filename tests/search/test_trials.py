@@ -3,14 +3,16 @@ import json
 import optuna
 import pytest
 import torch
-from hf_vipriors.training.search import JOURNAL, STUDY, SearchTrainer, trial_arguments
-from hf_vipriors.training.search_space import SearchSpace
 from optuna.storages.journal import JournalFileBackend
 
-from hf_vipriors.data import ImageStore
+from hf_vipriors.data import ImageSplits, ImageStore
 from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
-from hf_vipriors.training import StudentArguments
+from hf_vipriors.search.space import SearchSpace
+from hf_vipriors.search.trials import JOURNAL, STUDY, SearchTrainer, trial_arguments
+from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.setup import Setup
 from hf_vipriors.views import ClassificationViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -27,17 +29,19 @@ def store(count):
 @pytest.fixture
 def searcher(tiny_config, tmp_path):
     """``searcher(space, ...)``: a trainer of trials, and the list of what each trial was trained with."""
-    stores = {"train_store": store(20), "evaluation_store": store(8), "class_names": NAMES}
+    stores = {"train": store(20), "validation": store(8)}
 
     def make(space=None, **options):
         seen = []
 
-        def prepare(args):
+        def set_up_trial(args):
             torch.manual_seed(0)
-            args.settle_learning_rate(args.default_base_learning_rate)
-            method = Supervised(VipriorsForImageClassification(tiny_config()), label_smoothing=args.label_smoothing)
+            resolved = resolve(args, images=20)
+            smoothing = resolved.args.label_smoothing
+            method = Supervised(VipriorsForImageClassification(tiny_config()), label_smoothing=smoothing)
             seen.append((args, method))
-            return {"method": method, "args": args, "views": ClassificationViews(32, **STATS), **stores}
+            splits, views = ImageSplits({}, NAMES), ClassificationViews(32, **STATS)
+            return Setup(args, resolved, DataArguments(), splits, stores, method, views)
 
         given = StudentArguments(
             method="supervised",
@@ -47,7 +51,7 @@ def searcher(tiny_config, tmp_path):
             **({"per_device_train_batch_size": 10} | options),
         )
         space = SearchSpace.of(space or SPACE)
-        trainer = SearchTrainer(space, given, prepare, prepare(trial_arguments(given, {})))
+        trainer = SearchTrainer(space, given, set_up_trial(trial_arguments(given, {})), set_up_trial)
         seen.clear()
         return trainer, seen
 
@@ -147,13 +151,13 @@ def test_the_first_trial_has_the_settings_that_were_given(searcher, tmp_path):
 
 def test_the_settings_that_were_given_come_first_even_after_a_kill_within_that_trial(searcher, tmp_path):
     trainer, _ = searcher(learning_rate=0.02, label_smoothing=0.1)
-    begin = trainer.model_init
+    begin = trainer.trial_setup
 
     def killed(trial):
         begin(trial)
         raise KeyboardInterrupt
 
-    trainer.model_init = killed
+    trainer.trial_setup = killed
     with pytest.raises(KeyboardInterrupt):
         trainer.search(2, tmp_path / "search")
     again, _ = searcher(learning_rate=0.02, label_smoothing=0.1)

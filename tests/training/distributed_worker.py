@@ -56,13 +56,13 @@ def trainer_for(method: str, folder: Path, *, images: int = 24, backbone: str = 
     shared = {"output_dir": str(folder), "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 2}
     shared |= {"optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0, "logging_steps": 1, "report_to": "none"}
     shared |= {"eval_strategy": "no", "save_strategy": "no", "method": method} | options
-    data = {"train_store": store(images), "views": FixedViews(), "evaluation_store": store(6), "class_names": NAMES}
+    data = {"train_dataset": store(images), "views": FixedViews(), "eval_dataset": store(6), "class_names": NAMES}
     if method == "supervised":
         student = Supervised(VipriorsForImageClassification(config), ema_decay=0.9)
         return StudentTrainer(student, StudentArguments(**shared), **data)
     model = VipriorsModel(config)
     contrast = SimCLR(model) if method == "simclr" else MoCo(model, queue_length=16, momentum=0.9)
-    return TeacherTrainer(contrast, TeacherArguments(**shared), bank_store=store(12), **data)
+    return TeacherTrainer(contrast, TeacherArguments(**shared), bank=store(12), **data)
 
 
 class Run:

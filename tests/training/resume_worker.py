@@ -7,6 +7,7 @@ for evaluation, a loss, a backward pass, a file that is written (then it is cut 
 hashed, renamed or removed. A first run, which nobody kills, counts them.
 """
 
+import gc
 import json
 import os
 import random
@@ -224,6 +225,7 @@ def several(folder: Path, photos: Path) -> list[dict]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    gc.freeze()  # what the imports made is not searched for garbage in each fork
     out, pictures, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     for chosen in sys.argv[4:]:
         if chosen == "two":

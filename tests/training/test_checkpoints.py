@@ -59,7 +59,7 @@ def trainer(tiny_config, tmp_path):
         store = ImageStore(images, torch.arange(20) % 4)
         method = Supervised(VipriorsForImageClassification(tiny_config()))
         views = ClassificationViews(32, mean=[0.5] * 3, std=[0.25] * 3)
-        made = StudentTrainer(method, args, views=views, train_store=store, evaluation_store=store, class_names=NAMES)
+        made = StudentTrainer(method, args, views=views, train_dataset=store, eval_dataset=store, class_names=NAMES)
         for callback in callbacks:
             made.add_callback(callback)
         return made
@@ -176,7 +176,7 @@ def test_best_checkpoint_is_kept_under_its_own_name(trainer, tmp_path):
     options = {"load_best_model_at_end": True, "metric_for_best_model": "top1", "save_total_limit": 1}
     made = trainer(save_steps=2, eval_steps=2, **options)
     scores = iter([0.1, 0.9, 0.3, 0.2])
-    made.measure = lambda store: {"top1": next(scores)}
+    made.measure = lambda store: (None, {"top1": next(scores)})
     made._load_best_model = lambda: None
     made.train()
     assert made.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-4")

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from hf_vipriors.training.search_space import tuned_arguments
 
 from hf_vipriors.data import ImageStore
 from hf_vipriors.methods import KnowledgeDistillation, SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.search.space import tuned_arguments
+from hf_vipriors.search.trials import TRIAL_OPTIONS
 from hf_vipriors.training import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, guards
 from hf_vipriors.views import ClassificationViews, ContrastiveViews
 
@@ -42,7 +43,7 @@ def student(tiny_config, tmp_path):
         torch.manual_seed(0)
         network = VipriorsForImageClassification(tiny_config())
         method = Supervised(network) if teacher is None else KnowledgeDistillation(network, teacher)
-        data = {"train_store": train or coloured(40), "evaluation_store": validation or coloured(48, seed=1)}
+        data = {"train_dataset": train or coloured(40), "eval_dataset": validation or coloured(48, seed=1)}
         trainer = StudentTrainer(method, args, views=ClassificationViews(32, **STATS), class_names=NAMES, **data)
         trainer.train()
         return trainer
@@ -61,10 +62,10 @@ def teacher(tiny_config, tmp_path):
         trainer = TeacherTrainer(
             method,
             args,
-            bank_store=coloured(40),
-            train_store=coloured(64),
+            bank=coloured(40),
+            train_dataset=coloured(64),
             views=ContrastiveViews(32, **STATS),
-            evaluation_store=validation or coloured(48, seed=1),
+            eval_dataset=validation or coloured(48, seed=1),
             class_names=NAMES,
         )
         trainer.train()
@@ -186,7 +187,5 @@ def test_a_run_that_goes_on_says_what_the_whole_run_says(teacher):
 
 
 def test_trials_are_watched_by_nobody(tmp_path):
-    from hf_vipriors.training.search import TRIAL_OPTIONS
-
     given = StudentArguments(output_dir=str(tmp_path), method="supervised", **COMMON)
     assert given.guards and not tuned_arguments(given, TRIAL_OPTIONS).guards

@@ -33,7 +33,7 @@ def trainer_of(method, args):
     store = ImageStore(images, torch.arange(16) % 4)
     views = ClassificationViews(32, [0.5] * 3, [0.25] * 3)
     names = ["class0", "class1", "class2", "class3"]
-    return StudentTrainer(method, args, train_store=store, views=views, evaluation_store=store, class_names=names)
+    return StudentTrainer(method, args, train_dataset=store, views=views, eval_dataset=store, class_names=names)
 
 
 def distilled(tiny_config, **options):

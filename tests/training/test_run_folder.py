@@ -5,11 +5,12 @@ import io
 import numpy as np
 import torch
 from datasets import Dataset, Features, Image, Value
-from hf_vipriors.commands import wiring
 from PIL import Image as PILImage
 
 from hf_vipriors.data import PairedStore
 from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.stores import evaluation_store, is_streamed, ten_crop_store, training_store
 
 
 def photographs(labels):
@@ -24,9 +25,9 @@ def photographs(labels):
 
 def test_what_is_measured_on_is_decoded_whole_and_training_images_at_a_fraction(tiny_config):
     data, config = DataArguments(), tiny_config(image_size=28, crop_pct=0.875)
-    train = wiring.training_store([photographs([0, 1])], config, data)
-    measured = wiring.evaluation_store(photographs([0, 1]), config, data, "test")
-    ten_crop = wiring.ten_crop_store(photographs([0, 1]), config, data, "test")
+    train = training_store([photographs([0, 1])], config, data)
+    measured = evaluation_store(photographs([0, 1]), config, data, "test")
+    ten_crop = ten_crop_store(photographs([0, 1]), config, data, "test")
     assert train.shape == ten_crop.shape == (2, 3, 32, 32)
     assert torch.equal(ten_crop.images[:, :, 2:-2, 2:-2], measured.images)
     difference = (train.images.float() - ten_crop.images.float()).abs()
@@ -35,8 +36,8 @@ def test_what_is_measured_on_is_decoded_whole_and_training_images_at_a_fraction(
 
 def test_streamed_stores_start_workers_also_in_pairs(tiny_config):
     for share, workers in ((0.0, True), (0.5, False)):
-        store = wiring.training_store([photographs([0, 1, -1])], tiny_config(), DataArguments(memory_share=share))
+        store = training_store([photographs([0, 1, -1])], tiny_config(), DataArguments(memory_share=share))
         for each in (store, PairedStore(store, 1)):
             args = StudentArguments(method="supervised", use_cpu=True)
-            wiring.fit_workers(args, each)
-            assert (args.dataloader_num_workers > 0) == workers
+            found = resolve(args, images=len(each), streamed=is_streamed(each))
+            assert (found.args.dataloader_num_workers > 0) == workers

@@ -16,7 +16,7 @@ from hf_vipriors.methods import FixMatch, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer
 from hf_vipriors.training.checkpoints import checkpoint_state
-from hf_vipriors.training.trainer import counted
+from hf_vipriors.training.trainer import collate_batch
 
 NAMES = ["class0", "class1", "class2", "class3"]
 
@@ -43,7 +43,7 @@ def trainer(tiny_config, folder, method=Supervised, **options):
     images = torch.randint(0, 256, (20, 1, 32, 32), dtype=torch.uint8)
     store = ImageStore(images, torch.arange(20) % 4)
     method = method(VipriorsForImageClassification(tiny_config()), ema_decay=0.9)
-    return StudentTrainer(method, args, train_store=store, views=Given(), evaluation_store=store, class_names=NAMES)
+    return StudentTrainer(method, args, train_dataset=store, views=Given(), eval_dataset=store, class_names=NAMES)
 
 
 class Reads(TorchDispatchMode):
@@ -77,7 +77,8 @@ def test_more_steps_ask_for_no_more_values(tiny_config, tmp_path, monkeypatch, o
 def test_the_loader_tells_how_many_are_labelled():
     batch = {"pixel_values": torch.zeros(4, 1, 2, 2), "index": torch.arange(4)}
     found = [
-        counted({**batch, "labels": torch.tensor(labels)})["labelled"] for labels in ([3, 0, -1, -1], [0, -1, 1, 2])
+        collate_batch({**batch, "labels": torch.tensor(labels)})["labelled"]
+        for labels in ([3, 0, -1, -1], [0, -1, 1, 2])
     ]
     assert found == [2, None]
 

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
-from hf_vipriors.training.search_space import tuned_arguments
 from PIL import Image as PILImage
 
 from hf_vipriors.data import ImageStore, ResizeCrop, StreamedStore, build_store
 from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
+from hf_vipriors.search.space import tuned_arguments
 from hf_vipriors.training import StudentArguments, StudentTrainer
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.setup import log_resolved
 from hf_vipriors.views import ClassificationViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -59,7 +61,7 @@ def train(tiny_config, tmp_path):
         torch.manual_seed(0)
         method = Supervised(VipriorsForImageClassification(tiny_config()))
         names = [f"class{i}" for i in range(4)]
-        data = {"train_store": store, "evaluation_store": store, "class_names": names}
+        data = {"train_dataset": store, "eval_dataset": store, "class_names": names}
         trainer = Recorder(method, args, views=ClassificationViews(32, **STATS), **data)
         trainer.seen, trainer.drawn = [], []
         trainer.train()
@@ -91,22 +93,22 @@ def test_streamed_images_get_workers_by_the_cores(cores, processes, workers, mon
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
     args = arguments()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    assert args.dataloader_num_workers == 0
-    args.fit_workers(streamed=False)
-    assert args.dataloader_num_workers == 0
+    assert args.dataloader_num_workers is None
+    assert resolve(args, images=100).args.dataloader_num_workers == 0
+    found = resolve(args, images=100, streamed=True)
     with caplog.at_level(logging.INFO, "hf_vipriors"):
-        args.fit_workers(streamed=True)
-    assert args.dataloader_num_workers == workers and f"{workers} workers decode" in caplog.text
+        log_resolved(found)
+    assert found.args.dataloader_num_workers == workers and f"{workers} workers decode" in caplog.text
 
 
 def test_a_number_of_workers_that_was_given_stays():
     args = arguments(dataloader_num_workers=0)
-    args.fit_workers(streamed=True)
-    assert args.dataloader_num_workers == 0
+    found = resolve(args, images=100, streamed=True)
+    assert found.args.dataloader_num_workers == 0 and "dataloader_num_workers" not in found.sources
     automatic = arguments()
-    automatic.fit_workers(streamed=True)
-    assert tuned_arguments(automatic, {"mixup": 0.3}).workers_are_automatic
-    assert not tuned_arguments(args, {"mixup": 0.3}).workers_are_automatic
+    assert resolve(automatic, images=100, streamed=True).args.dataloader_num_workers > 0
+    assert tuned_arguments(automatic, {"mixup": 0.3}).dataloader_num_workers is None, "chosen anew for each trial"
+    assert tuned_arguments(args, {"mixup": 0.3}).dataloader_num_workers == 0
 
 
 def test_batches_are_copied_to_the_device_beside_the_step_before():

@@ -9,6 +9,7 @@ from hf_vipriors.methods import SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
 from hf_vipriors.training import trainer as trainer_module
+from hf_vipriors.training.resolve import complete, resolve
 from hf_vipriors.views import ClassificationViews, ContrastiveViews
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -32,8 +33,8 @@ def student_trainer(tiny_config, tmp_path):
             disable_tqdm=True,
             **({"per_device_train_batch_size": 5, "save_strategy": "no"} | options),
         )
-        method = Supervised(VipriorsForImageClassification(tiny_config()), ema_decay=args.ema_decay)
-        data = {"train_store": store(), "evaluation_store": store(8), "class_names": NAMES}
+        method = Supervised(VipriorsForImageClassification(tiny_config()), ema_decay=complete(args).args.ema_decay)
+        data = {"train_dataset": store(), "eval_dataset": store(8), "class_names": NAMES}
         return StudentTrainer(method, args, views=ClassificationViews(32, **STATS), **data)
 
     return make
@@ -131,26 +132,25 @@ def test_chance_level_counts_what_meets_in_one_forward_pass(tiny_config, tmp_pat
     trainer = TeacherTrainer(
         method,
         args,
-        bank_store=store(),
-        train_store=store(),
+        bank=store(),
+        train_dataset=store(),
         views=ContrastiveViews(32, **STATS),
-        evaluation_store=store(8),
+        eval_dataset=store(8),
         class_names=NAMES,
     )
     bars = [callback for callback in trainer.callback_handler.callbacks if type(callback).__name__ == "ProgressBar"]
     assert bars[0].chance == pytest.approx(math.log(15))
-    assert {"knn_top1", "feature_std"} <= trainer.measure(store(8)).keys()
+    assert {"knn_top1", "feature_std"} <= trainer.measure(store(8))[1].keys()
 
 
 def test_batch_that_was_not_given_fits_itself(tmp_path):
     args = TeacherArguments(output_dir=str(tmp_path / "run"), use_cpu=True)
-    args.fit_batch(1000)
-    assert args.train_batch_size == 128
-    args.fit_batch(48)
-    assert args.train_batch_size == 24
+    assert resolve(args, images=1000).args.train_batch_size == 128
+    assert resolve(args, images=48).args.train_batch_size == 24
+    assert args.per_device_train_batch_size == 0, "what was given stays"
     given = TeacherArguments(output_dir=str(tmp_path / "run"), use_cpu=True, per_device_train_batch_size=64)
     with pytest.raises(InputError, match="larger than the data set"):
-        given.fit_batch(48)
+        resolve(given, images=48)
 
 
 def test_labelled_and_unlabelled_images_are_paired_by_the_seed_of_the_data_where_it_is_given(student_trainer):
