@@ -18,23 +18,45 @@ from .simclr import SimCLR
 from .sskd import Sskd, SskdPretext, self_supervision_head
 from .supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        MoCo,
-        SimCLR,
-        Byol,
-        Seed,
-        DoGo,
-        OverhaulDistillation,
-        Supervised,
-        KnowledgeDistillation,
-        FitNet,
-        Crd,
-        Sskd,
-        FixMatch,
-    )
-}
+
+def registered(*methods: type[Method]) -> dict[str, type[Method]]:
+    """Methods by name, each with all that the rest of the package reads of its class.
+
+    Raises:
+        TypeError: one lacks some of it, or has the name of another one, which it would replace without a word.
+
+    Example:
+        >>> registered(MoCo, SimCLR, SimCLR)
+        Traceback (most recent call last):
+        ...
+        TypeError: SimCLR has the name of SimCLR, 'simclr': give it one of its own
+    """
+    found: dict[str, type[Method]] = {}
+    for method in methods:
+        defined = {name for kind in method.__mro__ for name in vars(kind)}
+        if missing := [name for name in ("name", "job", "summary", "options") if name not in defined]:
+            raise TypeError(f"{method.__name__} must define {', '.join(missing)}")
+        if method.name in found:
+            other = found[method.name].__name__
+            raise TypeError(f"{method.__name__} has the name of {other}, {method.name!r}: give it one of its own")
+        found[method.name] = method
+    return found
+
+
+METHODS = registered(
+    MoCo,
+    SimCLR,
+    Byol,
+    Seed,
+    DoGo,
+    OverhaulDistillation,
+    Supervised,
+    KnowledgeDistillation,
+    FitNet,
+    Crd,
+    Sskd,
+    FixMatch,
+)
 
 
 def methods_of(job: str) -> dict[str, type[Method]]:
@@ -91,6 +113,7 @@ __all__ = [
     "method_options",
     "methods_of",
     "option_groups",
+    "registered",
     "resolve_queue_length",
     "self_supervision_head",
 ]

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from ..methods import method_help, option_groups
 from ..options import option, parsed_mapping
-from .teacher_arguments import TeacherArguments
+from .teacher_arguments import LabelFreeArguments
 
 
 @dataclass
-class PretrainArguments(*option_groups("pretrain"), TeacherArguments):
+class PretrainArguments(*option_groups("pretrain"), LabelFreeArguments):
     """A student without labels: from a frozen teacher (seed), or together with a peer (dogo).
 
-    What contrastive learning has is shared with :class:`TeacherArguments`; with seed ``temperature`` is the student's.
+    With seed ``temperature`` is the student's.
     NOTE: AdamW and its rates as in phase 1, where 2101.04731 has SGD at 0.03 and 2104.09866 Adam at 3e-4: the recipes
     hold the papers' numbers.
     """

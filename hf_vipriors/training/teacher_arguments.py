@@ -1,4 +1,4 @@
-"""What can be set for phase 1: a self-supervised teacher."""
+"""What can be set for phase 1, a self-supervised teacher, and what all trainings without labels share."""
 
 from __future__ import annotations
 
@@ -11,22 +11,15 @@ from .arguments import RunArguments
 
 
 @dataclass
-class TeacherArguments(*option_groups("teacher"), RunArguments):
-    """Phase 1: a self-supervised teacher. The options of its methods stand in their files, in ``methods/``.
+class LabelFreeArguments(RunArguments):
+    """What teachers and label-free students share, whatever their method.
 
     NOTE: ``optim`` is AdamW, where the paper has SGD: with a few hundred images SGD was seen to stay at the chance
     level (the paper's own setting is ``recipes/vipriors_resnet50.yaml``).
-
-    Example:
-        >>> args = TeacherArguments("outputs/teacher", method="simclr", temperature=0.1, use_cpu=True)
-        >>> args.margin is None  # follows from the method, when the run is set up
-        True
     """
 
-    job: ClassVar[str] = "teacher"
+    job: ClassVar[str]
 
-    method: str = option("moco", method_help("teacher"))
-    output_dir: str | None = option("outputs/teacher", "Where the teacher, its card and its checkpoints go.")
     num_train_epochs: float = option(200.0, "Passes over the images [2008.00261 has 800].")
     default_batch: ClassVar[int] = 128
     per_device_train_batch_size: int = option(
@@ -48,3 +41,19 @@ class TeacherArguments(*option_groups("teacher"), RunArguments):
     def default_base_learning_rate(self) -> float:
         """0.03 for SGD [2008.00261]; 4e-3 for the Adam family (2e-3 at a batch of 128 learnt best in our trials)."""
         return 0.03 if self.optim == "sgd" else 4e-3
+
+
+@dataclass
+class TeacherArguments(*option_groups("teacher"), LabelFreeArguments):
+    """Phase 1: a self-supervised teacher. The options of its methods stand in their files, in ``methods/``.
+
+    Example:
+        >>> args = TeacherArguments("outputs/teacher", method="simclr", temperature=0.1, use_cpu=True)
+        >>> args.margin is None  # follows from the method, when the run is set up
+        True
+    """
+
+    job: ClassVar[str] = "teacher"
+
+    method: str = option("moco", method_help("teacher"))
+    output_dir: str | None = option("outputs/teacher", "Where the teacher, its card and its checkpoints go.")
