@@ -71,10 +71,9 @@ def test_the_ceiling_is_fed_with_what_the_views_make():
 
 def test_a_case_is_the_same_each_time_it_is_built():
     first, second = (build_case(wish("kd"), 16, steps=3) for _ in range(2))
-    for (name, ours), theirs in zip(
-        first.method.state_dict().items(), second.method.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours, theirs), name
+    for ours, theirs in ((first.method, second.method), (first.teacher, second.teacher)):
+        for (name, our), their in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(our, their), name
     assert torch.equal(first.store.images, second.store.images)
 
 
