@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from .errors import InputError
     from .hub.native_export import export_native
     from .hub.teachers import load_teacher
+    from .methods import METHODS, list_methods
     from .models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
+    from .run import train
     from .training import (
         DataArguments,
         PretrainArguments,
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
         TeacherArguments,
         TeacherTrainer,
     )
+    from .training.load_images import load_images
 
 # Name -> the module that it is imported from when it is first used.
 _EXPORTS = {
     **dict.fromkeys(("TeacherTrainer", "StudentTrainer", "TeacherArguments", "PretrainArguments"), "training"),
     **dict.fromkeys(("StudentArguments", "DataArguments"), "training"),
     **dict.fromkeys(("VipriorsModel", "VipriorsForImageClassification", "VipriorsConfig"), "models"),
+    **dict.fromkeys(("METHODS", "list_methods"), "methods"),
+    "train": "run",
+    "load_images": "training.load_images",
     "load_teacher": "hub.teachers",
     "export_native": "hub.native_export",
     "InputError": "errors",
@@ -36,6 +42,7 @@ _EXPORTS = {
 __all__ = [
     "DataArguments",
     "InputError",
+    "METHODS",
     "PretrainArguments",
     "StudentArguments",
     "StudentTrainer",
@@ -45,7 +52,10 @@ __all__ = [
     "VipriorsForImageClassification",
     "VipriorsModel",
     "export_native",
+    "list_methods",
+    "load_images",
     "load_teacher",
+    "train",
 ]
 
 

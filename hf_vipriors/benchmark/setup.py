@@ -22,7 +22,7 @@ from ..methods import METHODS, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..training import DataArguments, MethodTrainer, RunArguments
 from ..training.resolve import complete
-from ..training.setup import Setup, set_up
+from ..training.setup import Setup, seed_everything, set_up
 from ..training.stores import Store
 from ..views import VIEW_INTERPOLATION
 from .arguments import ARGUMENTS, BenchmarkArguments
@@ -108,6 +108,7 @@ def build_case(wish: BenchmarkArguments, size: int, images: int | None = None, *
     store: Store = synthetic_store(images or wish.images, wish.channels, size, wish.seed)
     with tempfile.TemporaryDirectory() as folder:
         args = training_arguments(wish, size, steps, Path(folder))
+    seed_everything(args)  # the teacher is drawn before the set-up seeds
     teacher = random_teacher(wish, size)
     ratio = complete(args).args.unlabelled_ratio if METHODS[wish.method].job == "student" else 0
     if ratio:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..errors import InputError, nearest
 from ..files import read_json, write_json
 from ..search.space import SearchSpace
 from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.resolve import complete
 from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run
 from ..training.run_identity import influences
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
@@ -146,11 +148,17 @@ class Reproduction:
         made = read_run(folder)
         data, settings = self.settings(seed, run.name)
         wanted = _plain(data, settings)
-        had = {**made.data, **made.arguments}
-        # Options that were added after the run was made.
-        had = {**_defaults(data, wanted), **_defaults(settings, wanted), **had}
-        compared = {name for name in wanted if influences(name)} - _FOLLOWS - made.unknown_if_given(wanted)
-        other = [name for name in compared if not self._same(wanted[name], had[name])]
+        # Options that were added after the run was made have their defaults.
+        had = {**self._defaults(data, settings), **made.data, **made.arguments}
+        # An earlier version wrote what follows from the method among what was given.
+        early = made.filled_among_given and isinstance(settings, RunArguments)
+        filled = _plain(data, complete(settings).args) if early else wanted
+        compared = {name for name in wanted if influences(name)} - _FOLLOWS - made.unknown_if_given(filled)
+        other = [
+            name
+            for name in compared
+            if not self._same(wanted[name], had[name]) and not self._same(filled[name], had[name])
+        ]
         if other:
             name = min(other)
             raise InputError(
@@ -172,6 +180,13 @@ class Reproduction:
                 f"{folder} searched another space than {settings.search_space} is now: remove the folder to run it "
                 "again, or choose another --output_dir"
             )
+
+    def _defaults(self, data: DataArguments, settings: Settings) -> dict[str, Any]:
+        """What options are when they are not given, in a run that is as long as the table's."""
+        plain = _with_defaults(settings)
+        if self.wish.length != 1 and isinstance(plain, RunArguments):
+            scale_epochs(plain, self.wish.length)
+        return _plain(_with_defaults(data), plain)
 
     def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
         """What the runs that ``run`` uses are now."""
@@ -226,14 +241,15 @@ def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
 
 
-def _defaults(arguments: DataArguments | Settings, names: Iterable[str]) -> dict[str, Any]:
-    """The default of each of these options that ``arguments`` has, as a run's file holds it."""
-    found = {
-        each.name: each.default if each.default_factory is MISSING else each.default_factory()
-        for each in fields(arguments)
-        if each.name in names and each.init
-    }
-    return json.loads(json.dumps(found, default=str))
+def _with_defaults(arguments: DataArguments | Settings) -> Any:
+    """A copy in which every option that has a default has it."""
+    found = copy.copy(arguments)
+    for each in fields(found):
+        if each.init and each.default is not MISSING:
+            setattr(found, each.name, each.default)
+        elif each.init and each.default_factory is not MISSING:
+            setattr(found, each.name, each.default_factory())
+    return found
 
 
 def on_dataset(data: DataArguments, name: str | None) -> DataArguments:

@@ -3,6 +3,7 @@
 A method comes in by its file in this folder and one line in :data:`METHODS`.
 """
 
+from ..errors import InputError, nearest
 from .base import FrozenTeacher, Material, Method, MethodOutput, Progress, card_options, embedding_dim, method_options
 from .byol import Byol
 from .crd import Crd
@@ -69,6 +70,28 @@ def methods_of(job: str) -> dict[str, type[Method]]:
     return {name: method for name, method in METHODS.items() if method.job == job}
 
 
+def list_methods(job: str | None = None) -> list[str]:
+    """Names of all methods, or of those of one job, as ``--method`` takes them.
+
+    Args:
+        job: ``"teacher"`` (phase 1), ``"pretrain"`` (a student without labels) or ``"student"`` (phase 2); None: all.
+
+    Raises:
+        InputError: no such job.
+
+    Example:
+        >>> list_methods("teacher")
+        ['moco', 'simclr']
+        >>> len(list_methods())
+        11
+    """
+    if job is None:
+        return list(METHODS)
+    if not (found := list(methods_of(job))):
+        raise InputError(f"no job {job!r}: {nearest(str(job), {method.job for method in METHODS.values()})}")
+    return found
+
+
 def option_groups(job: str) -> tuple[type, ...]:
     """The option dataclasses of a job's methods, to compose its arguments of; none that another one inherits from."""
     kinds = list(dict.fromkeys(method.options for method in methods_of(job).values()))
@@ -109,6 +132,7 @@ __all__ = [
     "Supervised",
     "card_options",
     "embedding_dim",
+    "list_methods",
     "method_help",
     "method_options",
     "methods_of",

@@ -29,6 +29,8 @@ RUN_FILES = (
     ANSWERS_FILE,
     SEARCH_FILE,
 )
+# What runs of an earlier version filled by the data, or for methods that do not read it.
+FILLED_UNSEEN = ("learning_rate", "base_learning_rate", "mutual_weight", "peer_backbone_args")
 # Folders inside a run's own: the backbone for other programs, the other of two peers.
 PARTS = ("native", "peer")
 
@@ -43,6 +45,7 @@ class RunRecord:
         resolved: option -> value, of those that were filled.
         versions: of what decides a number.
         fingerprint: see :mod:`hf_vipriors.training.fingerprint`.
+        filled_among_given: an earlier version wrote it, whose ``arguments`` also hold what was filled.
     """
 
     command: str
@@ -51,12 +54,17 @@ class RunRecord:
     resolved: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: dict[str, str] = field(default_factory=dict)
+    filled_among_given: bool = False
 
     def unknown_if_given(self, wanted: Mapping[str, Any]) -> set[str]:
-        """Options of a run of an earlier version that may have been given or filled, where ``wanted`` has none."""
-        if self.resolved:
+        """Options of which a run of an earlier version does not say whether they were given or filled.
+
+        Args:
+            wanted: options that are complete by the method.
+        """
+        if not self.filled_among_given:
             return set()
-        names = {name for name, value in wanted.items() if value is None}
+        names = {name for name in FILLED_UNSEEN if wanted.get(name) is None}
         automatic = wanted.get("per_device_train_batch_size") == 0
         return names | {"dataloader_drop_last"} | ({"per_device_train_batch_size"} if automatic else set())
 
@@ -94,7 +102,7 @@ def read_run(folder: Path) -> RunRecord:
     try:
         resolved = {name: entry["value"] for name, entry in content.get("resolved", {}).items()}
         parts = {name: content.get(name, {}) for name in ("data", "arguments", "versions", "fingerprint")}
-        return RunRecord(content["command"], resolved=resolved, **parts)
+        return RunRecord(content["command"], resolved=resolved, filled_among_given="resolved" not in content, **parts)
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{file} was not written by a run of ours") from None
 

@@ -5,6 +5,8 @@ from hf_vipriors.advice.rules import Facts, batch_for, epochs_for, image_side, r
 from hf_vipriors.advice.trial import ARGUMENTS
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.training import DataArguments
+from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.teacher_checks import check_teacher_given
 
 
 def facts(per_class=50, *, classes=10, unlabelled=0, side=300, accelerator=False):
@@ -71,7 +73,8 @@ def test_every_job_is_accepted_by_its_command(per_class, unlabelled, accelerator
         _, args = parser.parse(["--use_cpu"], parser.checked(job.options, job.name))
         images = found.labelled + (found.unlabelled if job.command == "train_teacher" else 0)
         assert args.per_device_train_batch_size * 4 <= images or args.per_device_train_batch_size == 2
-        args.fit_batch(images)
+        check_teacher_given(args)
+        assert resolve(args, images=images).args.learning_rate > 0
 
 
 def test_phase_2_starts_from_the_teacher_that_phase_1_leaves():

@@ -10,6 +10,7 @@ from hf_vipriors.benchmark.arguments import BenchmarkArguments
 from hf_vipriors.benchmark.rivals import PREFETCH, Pictures, Recipe, WorkerFed
 from hf_vipriors.benchmark.runs import PARTS, Ceiling, Plan, Rounds, Stopwatch, end_to_end, split
 from hf_vipriors.benchmark.setup import batches, build_case, synthetic_store
+from hf_vipriors.run import build_trainer
 from hf_vipriors.training import StudentTrainer, TeacherTrainer
 
 TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
@@ -50,10 +51,10 @@ class RecordingStudentTrainer(_Recorder, StudentTrainer):
 def test_the_ceiling_computes_what_the_training_computes(method, options):
     plan, asked = Plan(1, 1, 5), wish(method, options=options)
     real = build_case(asked, 16, steps=plan.total)
-    trainer = real.trainer(RecordingTeacherTrainer, RecordingStudentTrainer)
+    trainer = build_trainer(real.setup, RecordingTeacherTrainer, RecordingStudentTrainer)
     trainer.train()
     twin = build_case(asked, 16, steps=plan.total)
-    ceiling = Ceiling(twin.trainer(), trainer.inputs, plan)
+    ceiling = Ceiling(build_trainer(twin.setup), trainer.inputs, plan)
     losses = torch.stack([ceiling.step(number) for number in range(plan.total)])
     assert len(set(losses.tolist())) == plan.total, "the network learns"
     torch.testing.assert_close(losses, torch.stack(trainer.losses), rtol=1e-5, atol=1e-6)
@@ -63,17 +64,16 @@ def test_the_ceiling_computes_what_the_training_computes(method, options):
 
 def test_the_ceiling_is_fed_with_what_the_views_make():
     case = build_case(wish(), 16, steps=3)
-    found = batches(case.trainer(), 3, seed=0)
+    found = batches(build_trainer(case.setup), 3, seed=0)
     assert len(found) == 3 and all([v.shape for v in one["views"]] == [(8, 3, 16, 16)] * 2 for one in found)
     assert len(torch.cat([one["index"] for one in found]).unique()) == 24, "other images in each"
 
 
 def test_a_case_is_the_same_each_time_it_is_built():
     first, second = (build_case(wish("kd"), 16, steps=3) for _ in range(2))
-    for (name, ours), theirs in zip(
-        first.method.state_dict().items(), second.method.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours, theirs), name
+    for ours, theirs in ((first.method, second.method), (first.teacher, second.teacher)):
+        for (name, our), their in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(our, their), name
     assert torch.equal(first.store.images, second.store.images)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import pytest
 import yaml
+from earlier_runs import as_earlier
 from hub_server import Status
 from huggingface_hub import ModelCard
 
@@ -19,6 +20,7 @@ from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.hub import publish as publishing
 from hf_vipriors.training import DataArguments, StudentArguments
 from hf_vipriors.training.publication_files import recipe_text
+from hf_vipriors.training.resolve import resolve
 
 NAME = "owner/colours"
 
@@ -98,6 +100,27 @@ def test_the_recipe_repeats_the_run(classifier_folder, tmp_path):
     )
     made, again = run["arguments"], json.loads(json.dumps(args.to_dict(), default=str))
     assert {name: again[name] for name in made if made[name] != again[name]} == {}
+    assert asdict(data) == run["data"]
+
+
+def test_a_run_of_an_earlier_version_is_pushed_and_its_recipe_repeats_it(
+    hub_here, classifier_folder, tmp_path, capsys
+):
+    folder = tmp_path / "student"
+    shutil.copytree(classifier_folder, folder)
+    given = json.loads((folder / "run.json").read_text())
+    run = as_earlier(folder)
+    assert "resolved" not in run and run["arguments"]["learning_rate"] != given["arguments"]["learning_rate"] is None
+    main(["--model", str(folder), "--repo_id", NAME, "--dry_run"])
+    assert "recipe.yaml" in capsys.readouterr().out and not hub_here.log
+    (tmp_path / "recipe.yaml").write_text(recipe_text(run))
+    data, args = Parser([DataArguments, StudentArguments], "").parse(
+        ["--config", str(tmp_path / "recipe.yaml"), "--data_dir", run["data"]["data_dir"], "--use_cpu"]
+    )
+    again = resolve(args, images=36).args
+    wanted = {name: entry["value"] for name, entry in given["resolved"].items()}
+    assert {"learning_rate", "label_smoothing", "ema_decay"} <= wanted.keys()
+    assert {name: getattr(again, name) for name in wanted} == wanted
     assert asdict(data) == run["data"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from earlier_runs import as_earlier
 
 from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.statistics import mcnemar
@@ -227,6 +228,74 @@ def test_a_run_that_cannot_be_without_a_younger_option_is_refused(table, jobs, r
     file.write_text(json.dumps(made))
     jobs.clear()
     assert "teacher None" in refused(table.options()) and not jobs
+
+
+@pytest.fixture
+def earlier(table, jobs):
+    """The table with a run of each job that trains, finished by an earlier version; gives a run's folder by name."""
+    pretrain = {"job": "pretrain_student", "recipe": "tiny.yaml"}
+    table.content["runs"] |= {
+        "seed": {**pretrain, "options": {"method": "seed", "teacher": "{teacher}"}},
+        "dogo": {**pretrain, "options": {"method": "dogo", "projector_dim": 8}},
+        "both": {"job": "evaluate", "options": {"students": ["{scratch}", "{tuned}"]}},
+    }
+    rows = [{"name": name, "run": name, "score": "linear"} for name in ("seed", "dogo")]
+    table.content["groups"][1]["rows"] += [*rows, {"name": "both", "run": "both", "score": "test"}]
+    table.content["runs"]["scratch"]["options"]["per_device_train_batch_size"] = 0
+    table.write()
+    main(table.options())
+    made = {name: as_earlier(table.folder / "seed0" / name)["arguments"] for name in table.content["runs"]}
+    assert made["scratch"]["label_smoothing"] == 0.1 and made["scratch"]["per_device_train_batch_size"] > 0
+    assert made["seed"]["mutual_weight"] == 1 and made["teacher"]["learning_rate"] > 0
+    jobs.clear()
+    return lambda name: table.folder / "seed0" / name
+
+
+def test_a_run_of_an_earlier_version_is_a_finished_one(table, jobs, earlier):
+    main(table.options())
+    assert not jobs
+    assert not any("resolved" in json.loads(file.read_text()) for file in table.folder.glob("*/*/run.json"))
+
+
+@pytest.mark.parametrize(
+    ("run", "had"),
+    [
+        ("scratch", {"label_smoothing": 0.3}),  # that follows from the method
+        ("scratch", {"images_per_class": 4}),  # those have no value in the table
+        ("scratch", {"auto_augment": "cifar10"}),
+        ("scratch", {"teacher": "me/teacher"}),
+        ("scratch", {"weight_decay": 0.3}),
+        ("tuned", {"per_device_train_batch_size": 4}),  # where the table gives one
+        ("teacher", {"margin": 0.1}),
+        ("dogo", {"mutual_weight": 2.0}),
+        ("both", {"ten_crop": True}),
+    ],
+)
+def test_a_run_of_an_earlier_version_with_other_settings_is_refused(table, jobs, earlier, refused, run, had):
+    as_earlier(earlier(run), **had)
+    line = refused(table.options())
+    assert f"seed0/{run} was run with {next(iter(had))} {next(iter(had.values()))}" in line and not jobs
+
+
+@pytest.mark.parametrize(
+    "change", [{"label_smoothing": 0.3}, {"learning_rate": 0.25}, {"images_per_class": 4}, {"teacher": "{teacher}"}]
+)
+def test_settings_that_change_after_a_run_of_an_earlier_version_are_refused(table, jobs, earlier, refused, change):
+    table.content["runs"]["scratch"]["options"] |= change
+    table.write()
+    line = refused(table.options())
+    assert "seed0/scratch" in line and next(iter(change)) in line and not jobs
+
+
+def test_a_run_in_which_nothing_was_filled_is_no_earlier_one(table, jobs, refused):
+    """Its empty ``resolved`` says that all of it was given."""
+    main(table.options())
+    file = table.folder / "seed0" / "scratch" / "run.json"
+    run = json.loads(file.read_text())
+    run["arguments"] |= {name: entry["value"] for name, entry in run["resolved"].items()}
+    file.write_text(json.dumps(run | {"resolved": {}}))
+    jobs.clear()
+    assert "seed0/scratch was run with" in refused(table.options()) and not jobs
 
 
 def test_a_folder_may_be_written_otherwise_or_moved(table, jobs, refused, monkeypatch):

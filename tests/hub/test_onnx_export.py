@@ -246,7 +246,7 @@ def test_exporting_again_drops_the_old_int8_file(folder, quick):
 def test_without_the_extra_one_line_says_what_to_install(missing, folder, monkeypatch):
     before = contents(folder)
     monkeypatch.setitem(sys.modules, missing, None)
-    runpy.run_path(onnx_export.__file__)  # it can be imported
+    runpy.run_module(onnx_export.__name__)  # it can be imported
     with pytest.raises(InputError, match=rf'{missing}.*pip install "hf-vipriors\[onnx\]"') as error:
         export_onnx(folder)
     assert "\n" not in str(error.value) and contents(folder) == before and not list(folder.glob(".*"))

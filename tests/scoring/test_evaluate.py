@@ -1,10 +1,14 @@
 import json
+import shutil
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
+from earlier_runs import as_earlier
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.scoring import evaluate
+from hf_vipriors.training.run_files import read_run
+from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
 
 
@@ -39,6 +43,20 @@ def test_scores_students_and_their_ensemble(students, photos, tmp_path, capsys):
         assert low <= found[model]["top-1"]["top1"] <= high
     shown = capsys.readouterr().out
     assert "Scores on test" in shown and "ensemble" in shown and "green" in shown
+
+
+def test_a_run_of_an_earlier_version_is_scored_alike(students, photos, tmp_path):
+    shutil.copytree(students / "short", tmp_path / "earlier")
+    settings = read_run(students / "short").settings
+    as_earlier(tmp_path / "earlier")
+    made = read_run(tmp_path / "earlier")
+    assert made.filled_among_given and not made.resolved and made.settings == settings
+    smoothing = label_smoothing_of(str(tmp_path / "earlier"))
+    assert smoothing == label_smoothing_of(str(students / "short")) == 0.1
+    names = [str(tmp_path / "earlier"), str(students / "short")]
+    found = scores(photos, tmp_path, "--model", *names, "--report", str(tmp_path / "report"))
+    assert found[names[0]] == found[names[1]]
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_ten_crop_on_validation(students, photos, tmp_path):
