@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """Something the user gave cannot work. The message is one line: what, where, how to mend it.
 
-    Commands print it and exit with code 2 before anything is written.
+    Parameters are written as ``--options`` where an error is raised. Python shows them by their names, as whoever
+    calls the package knows them; commands print :attr:`on_command_line` and exit with code 2 before anything is
+    written.
 
     Example:
-        >>> raise InputError("no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg")
-        Traceback (most recent call last):
-        ...
-        hf_vipriors.errors.InputError: no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg
+        >>> error = InputError("no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg")
+        >>> str(error)
+        "no such folder 'photos' (data_dir): give a folder that holds train/CLASS/*.jpg"
+        >>> error.on_command_line
+        "no such folder 'photos' (--data_dir): give a folder that holds train/CLASS/*.jpg"
     """
+
+    def __str__(self) -> str:
+        return re.sub(r"(?<![\w-])--(?=[a-z])", "", self.on_command_line)
+
+    @property
+    def on_command_line(self) -> str:
+        """The message with ``--options``."""
+        return super().__str__()
 
 
 def one_line(error: BaseException, limit: int | None = 300, *, kind: bool = False) -> str:
@@ -30,7 +42,8 @@ def one_line(error: BaseException, limit: int | None = 300, *, kind: bool = Fals
         >>> one_line(ValueError("first\\n  second"), kind=True)
         'ValueError: first second'
     """
-    text = " ".join(str(error).split())
+    message = error.on_command_line if isinstance(error, InputError) else str(error)
+    text = " ".join(message.split())
     if limit is not None and len(text) > limit:
         text = text[: limit - 3] + "..."
     name = type(error).__name__

@@ -79,7 +79,7 @@ def check_options(options: Any) -> None:
         >>> check_options(Options(margin=3.0))
         Traceback (most recent call last):
         ...
-        hf_vipriors.errors.InputError: --margin is 3: it must be at least 0 and at most 1.99
+        hf_vipriors.errors.InputError: margin is 3: it must be at least 0 and at most 1.99
     """
     for each in fields(options):
         value, text = getattr(options, each.name), each.metadata.get("help")

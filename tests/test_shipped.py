@@ -30,15 +30,15 @@ def test_a_file_that_exists_wins(tmp_path, monkeypatch):
 def test_an_unknown_name_is_one_line(name):
     with pytest.raises(InputError) as error:
         shipped.find_recipe(name, "--config")
-    assert "--config" in str(error.value) and "no recipe of this name" in str(error.value)
-    assert ("'image_folder_student'" in str(error.value)) == ("folder" in name)
+    assert "--config" in error.value.on_command_line and "no recipe of this name" in error.value.on_command_line
+    assert ("'image_folder_student'" in error.value.on_command_line) == ("folder" in name)
 
 
 def test_search_spaces_have_names_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space = SearchSpace.read("supervised")
     assert space == SearchSpace.read("scripts/recipes/search/supervised.yaml")  # as the tables name it
-    with pytest.raises(InputError, match="--search_space supervisd: no search space .* 'supervised'"):
+    with pytest.raises(InputError, match="search_space supervisd: no search space .* 'supervised'"):
         SearchSpace.read("supervisd")
 
 

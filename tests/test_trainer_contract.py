@@ -267,7 +267,7 @@ def test_a_model_a_config_a_store_and_sskd_by_hand(labelled, student, tmp_path):
 def test_what_cannot_work_is_one_line_and_leaves_nothing(labelled, tmp_path, words, make):
     with pytest.raises(InputError, match=words) as error:
         make(labelled, str(tmp_path / "run"))
-    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+    assert "\n" not in error.value.on_command_line and not (tmp_path / "run").exists()
 
 
 def test_the_arguments_lie_beside_a_checkpoint_in_words(student):

@@ -43,7 +43,7 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
         job()
     except InputError as error:
         # From a data worker the message comes with the worker's traceback: the last line is ours.
-        refuse(str(error).strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: "))
+        refuse(error.on_command_line.strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: "))
     except Stopped as stop:
         if is_main_process():
             goes_on = resume is not None and (stop.goes_on or not resume)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..evaluation.answers import read_answers
 from ..files import read_json
 from ..reports.model_figures import learning_curves, reliability_diagram
@@ -139,7 +139,7 @@ def _reliability(folders: dict[str, Path], name: str) -> list[Markup]:
         try:
             found = read_answers(folder)
         except ValueError as error:
-            raise InputError(f"{error}: remove {folder} to run it again") from None
+            raise InputError(f"{one_line(error, None)}: remove {folder} to run it again") from None
         if found is not None:
             answers[run] = (found.values.numpy(), found.labels.numpy())
     if not answers:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
 from ..evaluation.answers import read_answers
 from ..evaluation.features import Outputs
 from ..evaluation.statistics import mcnemar
@@ -113,7 +113,7 @@ class _Reader:
             try:
                 self._answers[folder] = read_answers(folder)
             except ValueError as error:
-                raise InputError(f"{error}: remove {folder} to run it again") from None
+                raise InputError(f"{one_line(error, None)}: remove {folder} to run it again") from None
         return self._answers[folder]
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from ..cli.parser import Parser
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, one_line
 from ..files import read_json, write_json
 from ..search.space import SearchSpace
 from ..training import DataArguments, RunArguments, StudentArguments
@@ -106,7 +106,7 @@ class Reproduction:
         try:
             *data, settings = parser.parse([], recipe | options)
         except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {one_line(error, None)}") from None
         if not trains:
             return self._data_of_students(seed, run), settings
         if self.wish.length != 1:

@@ -147,7 +147,7 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
         _check(table, jobs)
         check_plots(table.plots, table.groups)
     except InputError as error:
-        raise InputError(f"table {path}: {error}") from None
+        raise InputError(f"table {path}: {one_line(error, None)}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"table {path} cannot be read: {type(error).__name__} {one_line(error, None)}") from None
     return table

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data import ImageSplits, load_splits
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import probabilities
 from ..evaluation.robustness import robustness
@@ -51,7 +51,7 @@ def second_set(dataset_name: str | None, data_dir: str | None, class_names: Sequ
     try:
         found = load_splits(dataset_name or "imagefolder", data_dir=data_dir)
     except InputError as error:
-        raise InputError(f"second data set (--ood_dataset_name, --ood_data_dir): {error}") from None
+        raise InputError(f"second data set (--ood_dataset_name, --ood_data_dir): {one_line(error, None)}") from None
     title = Path(data_dir or dataset_name).name
     odd = sorted(set(found.class_names) ^ set(class_names))[:5]
     if odd:

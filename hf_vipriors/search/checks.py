@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import ImageSplits
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..files import read_json
 from ..methods import METHODS, card_options, methods_of
 from ..training import StudentArguments
@@ -40,7 +40,7 @@ def checked(given: StudentArguments, settings: dict[str, Any], source: str) -> S
     try:
         return tuned_arguments(given, settings)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+        raise InputError(f"{source}: {one_line(error, None)}") from None
 
 
 def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits) -> None:

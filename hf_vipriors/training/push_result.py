@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..hub.publication import Publication, check_repo_id
 from ..hub.publish import check_free, check_login, publish
 from ..invocation import command
@@ -65,7 +65,7 @@ def push_result(args: RunArguments) -> None:
         )
     except InputError as error:
         raise InputError(
-            f"{error}. The model is safe; push it by: {command('push')} --model {args.output_dir} "
+            f"{one_line(error, None)}. The model is safe; push it by: {command('push')} --model {args.output_dir} "
             f"--repo_id {args.hub_model_id}"
         ) from error
     logger.info("pushed to the Hub: %s", address)

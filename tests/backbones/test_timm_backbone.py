@@ -12,8 +12,8 @@ SMALL_RESNET = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width"
 
 def message(error: pytest.ExceptionInfo) -> str:
     """The message of a user error, which must be one line."""
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    assert "\n" not in error.value.on_command_line
+    return error.value.on_command_line
 
 
 def test_small_resnet_takes_the_lists_of_a_recipe():

@@ -203,4 +203,4 @@ def test_what_is_no_picture_teacher(config, words):
 def test_a_size_that_the_network_cannot_take():
     with pytest.raises(InputError, match="cannot read 40 px pictures") as error:
         TransformersBackbone(plain("ViT"), 40)
-    assert "\n" not in str(error.value)
+    assert "\n" not in error.value.on_command_line

@@ -95,7 +95,7 @@ def test_broken_pictures_are_skipped_counted_and_said(hostile, caplog):
 
 
 def test_a_broken_picture_is_named(hostile):
-    with pytest.raises(InputError, match=r"unreadable image '.*bomb\.png': .*--on_bad_image skip"):
+    with pytest.raises(InputError, match=r"unreadable image '.*bomb\.png': .*on_bad_image skip"):
         build_store(hostile(broken=True), GEOMETRY)
 
 

@@ -138,7 +138,7 @@ def test_an_unreadable_picture_is_named_in_one_line(content, reason, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=reason) as raised:
         decode({"bytes": None, "path": str(path)})
-    assert repr(str(path)) in str(raised.value) and "\n" not in str(raised.value)
+    assert repr(str(path)) in raised.value.on_command_line and "\n" not in raised.value.on_command_line
 
 
 @pytest.mark.parametrize("missing", [None, {"bytes": None, "path": None}, {"bytes": None, "path": "nowhere.png"}])

@@ -122,4 +122,4 @@ def test_layout_mistakes_are_one_line(paths, message, tmp_path):
     put(tmp_path, *paths)
     with pytest.raises(InputError, match=message) as raised:
         load(tmp_path)
-    assert "\n" not in str(raised.value)
+    assert "\n" not in raised.value.on_command_line

@@ -21,5 +21,5 @@ def test_the_ratio_is_the_one_asked_for_whatever_the_classes_hold():
 
 def test_a_class_without_images_is_refused():
     assert long_tail_sizes([50] * 3, 50)[-1] == 1
-    with pytest.raises(InputError, match="--imbalance 500 leaves the smallest class without an image .* 50 or less"):
+    with pytest.raises(InputError, match="imbalance 500 leaves the smallest class without an image .* 50 or less"):
         long_tail_sizes([50] * 3, 500)

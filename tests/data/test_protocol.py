@@ -262,5 +262,5 @@ def test_impossible_hardships_are_refused(options, message):
 
 
 def test_without_labels_there_is_nothing_to_make_harder():
-    with pytest.raises(InputError, match="--label_noise .* need class labels"):
+    with pytest.raises(InputError, match="label_noise .* need class labels"):
         harder(splits([], unlabelled=5), label_noise=0.1)

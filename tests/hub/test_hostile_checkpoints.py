@@ -28,7 +28,7 @@ def state():
 def line_of(path) -> str:
     with pytest.raises(InputError) as error:
         import_checkpoint(path)
-    line = str(error.value)
+    line = error.value.on_command_line
     assert "\n" not in line and len(line) < 900 and path.name in line, line
     return line
 

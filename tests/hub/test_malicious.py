@@ -43,7 +43,7 @@ def teacher(tmp_path, tiny_config):
 def refused(load, name, *words: str) -> None:
     with pytest.raises(InputError) as error:
         load(str(name))
-    line = str(error.value)
+    line = error.value.on_command_line
     assert "\n" not in line and len(line) < 700 and all(word in line for word in words), line
 
 

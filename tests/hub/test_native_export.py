@@ -304,8 +304,8 @@ def test_damaged_folders(how, words, tmp_path):
     damage(folder, how)
     with pytest.raises(InputError) as error:
         load_native(folder)
-    assert words in str(error.value) and str(folder) in str(error.value)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+    assert words in error.value.on_command_line and str(folder) in error.value.on_command_line
+    assert "\n" not in error.value.on_command_line and len(error.value.on_command_line) < 1000
 
 
 def test_folders_of_another_kind(tmp_path):

@@ -116,7 +116,7 @@ def test_damaged_models_are_not_published(student):
 
 @pytest.mark.parametrize("name", ["flowers", "a/b/c", "me/-x", "me/a b", "me/x.git", "me/" + "x" * 100, "../x"])
 def test_names_that_cannot_be(name):
-    with pytest.raises(InputError, match="--repo_id"):
+    with pytest.raises(InputError, match="repo_id"):
         check_repo_id(name)
 
 
@@ -126,7 +126,7 @@ def test_tokens_are_never_published(student, monkeypatch):
     (folder / "metrics.json").write_text(json.dumps({"note": secret}))
     with pytest.raises(InputError, match="metrics.json holds what looks like a Hub token") as error:
         model_publication(folder, NAME)
-    assert secret not in str(error.value)
+    assert secret not in error.value.on_command_line
     (folder / "metrics.json").write_text(json.dumps({"note": "my-own-kind-of-token"}))
     publication = model_publication(folder, NAME)
     monkeypatch.setenv("HF_TOKEN", "my-own-kind-of-token")
@@ -179,7 +179,7 @@ def test_another_architecture_is_not_overwritten(logged_in, student, tiny_config
     ):
         with pytest.raises(InputError, match="holds another model") as error:
             publish(model_publication(other, NAME))
-        assert word in str(error.value)
+        assert word in error.value.on_command_line
     VipriorsModel(tiny_config()).save_pretrained(tmp_path / "teacher")
     with pytest.raises(InputError, match="model_type 'timm_wrapper', not 'vipriors'"):
         publish(model_publication(tmp_path / "teacher", NAME))
@@ -209,7 +209,7 @@ def test_who_may(hub_here, student, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(InputError, match=line) as error:
             publish(publication)
-        assert token not in str(error.value) and "\n" not in str(error.value)
+        assert token not in error.value.on_command_line and "\n" not in error.value.on_command_line
     assert ("model", NAME) not in hub_here.repositories
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):

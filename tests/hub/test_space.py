@@ -166,7 +166,7 @@ def test_a_large_data_set_gives_a_small_space_with_every_class(student, tmp_path
 def test_what_cannot_be_a_space_is_refused_and_leaves_nothing(changes, words, student, tmp_path):
     with pytest.raises(InputError) as error:
         write_space(student, tmp_path / "space", **{"repo_id": "a/b", "data": splits(), **changes})
-    assert words in str(error.value) and "\n" not in str(error.value) and not list(tmp_path.iterdir())
+    assert words in error.value.on_command_line and "\n" not in error.value.on_command_line and not list(tmp_path.iterdir())
 
 
 def test_students_and_folders_that_will_not_do(student, space, tmp_path):
@@ -241,7 +241,7 @@ def test_what_is_no_picture_gets_one_friendly_line(app, tmp_path, monkeypatch):
     for name, expected in words.items():
         with pytest.raises(app.Refused, match=expected) as error:
             app.read(files[name])
-        assert "\n" not in str(error.value)
+        assert "\n" not in error.value.on_command_line
     monkeypatch.setattr(app.Image, "MAX_IMAGE_PIXELS", 50_000)
     with pytest.raises(app.Refused, match="million pixels"):
         app.read(files["large.png"])

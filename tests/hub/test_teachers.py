@@ -71,7 +71,7 @@ def cache(tmp_path, monkeypatch):
 def refused(name, *words: str, **options) -> str:
     with pytest.raises(InputError) as error:
         load_teacher(str(name), **options)
-    line = str(error.value)
+    line = error.value.on_command_line
     assert "\n" not in line and len(line) < 700 and all(word in line for word in words), line
     return line
 

@@ -58,4 +58,4 @@ def test_a_file_changes_nothing(tmp_path):
 def test_refused(arguments, words):
     with pytest.raises(InputError, match=words) as error:
         VipriorsConfig.for_backbone(**{"backbone": "resnet18", "image_size": 64, **arguments})
-    assert "\n" not in str(error.value)
+    assert "\n" not in error.value.on_command_line

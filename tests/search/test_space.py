@@ -92,7 +92,7 @@ def test_what_the_study_keeps_is_what_was_drawn(study):
 def test_space_refuses(options, words):
     with pytest.raises(InputError) as refusal:
         SearchSpace.of(options, "here")
-    line = str(refusal.value)
+    line = refusal.value.on_command_line
     assert line.startswith("here: ") and "\n" not in line and all(word in line for word in words), line
 
 

@@ -156,7 +156,7 @@ def test_a_loss_that_is_no_number_ends_the_training_at_the_next_log(tiny_config,
         return compute(*inputs, **options) * (math.nan if trainer.state.global_step == 2 else 1.0)
 
     trainer.compute_loss = broken
-    with pytest.raises(InputError, match="nan at step 4.*--learning_rate"):
+    with pytest.raises(InputError, match="nan at step 4.*learning_rate"):
         trainer.train()
     assert trainer.state.global_step == 4
 

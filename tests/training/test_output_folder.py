@@ -105,7 +105,7 @@ def test_a_folder_without_rights_is_refused_before_anything_is_done(inside, tmp_
     if before == 0:
         os.seteuid(65534)
     try:
-        with pytest.raises(InputError, match=r"--output_dir .* cannot be written: no rights on .*locked"):
+        with pytest.raises(InputError, match=r"output_dir .* cannot be written: no rights on .*locked"):
             guard_output_dir(str(locked / inside), overwrite=False, resume=False)
     finally:
         os.seteuid(before)
