@@ -22,7 +22,7 @@ from .training.fingerprint import fingerprint, fingerprint_line
 from .training.leaks import look_for_leaks
 from .training.load_images import load_images
 from .training.push_result import check_push, push_result
-from .training.results import summary, test_results
+from .training.results import score_on_test, summary
 from .training.run_files import METRICS_FILE, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point
 from .training.setup import Setup, load_named_teacher, set_up
@@ -146,7 +146,7 @@ def score_and_save(
     setup, directory = trainer.setup, Path(trainer.args.output_dir)
     # Not known of a run that was resumed.
     seconds = None if resume is not None else trainer.state.log_history[-1].get("train_runtime")
-    results, probabilities = test_results(trainer)
+    results, probabilities = score_on_test(trainer)
     shared = {"seconds": seconds, "warnings": trainer.guards.found(), "fingerprint": sums} | more
     results = {prefix: found | shared for prefix, found in results.items()}
     metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}

@@ -20,7 +20,7 @@ from .trainer import MethodTrainer
 logger = logging.getLogger(__name__)
 
 
-def test_results(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Outputs | None]:
+def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Outputs | None]:
     """Entries of ``metrics.json`` by the prefix of the model that they are of, and a student's probabilities on test.
 
     The single-process passes give the same on every process; every process must call it.

@@ -42,4 +42,6 @@ def test_what_was_given_is_what_stands_on_the_command_line(parser):
 def test_a_default_has_the_type_of_its_option(parser, settings, words):
     with pytest.raises(InputError) as error:
         parser.checked(settings, "mine")
-    assert all(word in error.value.on_command_line for word in words) and "\n" not in error.value.on_command_line, error.value
+    assert all(word in error.value.on_command_line for word in words) and "\n" not in error.value.on_command_line, (
+        error.value
+    )

@@ -151,7 +151,9 @@ def test_any_command_line(parser, argv):
 def test_what_no_option_can_be(parser, tmp_path, content, words):
     with pytest.raises(InputError) as error:
         settings_of(parser, recipe(tmp_path, content))
-    assert all(word in error.value.on_command_line for word in words) and "\n" not in error.value.on_command_line, error.value
+    assert all(word in error.value.on_command_line for word in words) and "\n" not in error.value.on_command_line, (
+        error.value
+    )
 
 
 def test_a_nest_of_json_without_end():

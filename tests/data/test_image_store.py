@@ -172,7 +172,9 @@ def test_an_unreadable_image_is_named_by_path_or_by_row(bad, tmp_path):
     for place, parts in cases.items():
         with pytest.raises(InputError, match="on_bad_image skip") as raised:
             build_store(parts, GEOMETRY)
-        assert f"unreadable image {place}: " in raised.value.on_command_line and "\n" not in raised.value.on_command_line
+        assert (
+            f"unreadable image {place}: " in raised.value.on_command_line and "\n" not in raised.value.on_command_line
+        )
 
 
 def test_skipped_images_are_counted_and_labels_stay_aligned(caplog):

@@ -166,7 +166,11 @@ def test_a_large_data_set_gives_a_small_space_with_every_class(student, tmp_path
 def test_what_cannot_be_a_space_is_refused_and_leaves_nothing(changes, words, student, tmp_path):
     with pytest.raises(InputError) as error:
         write_space(student, tmp_path / "space", **{"repo_id": "a/b", "data": splits(), **changes})
-    assert words in error.value.on_command_line and "\n" not in error.value.on_command_line and not list(tmp_path.iterdir())
+    assert (
+        words in error.value.on_command_line
+        and "\n" not in error.value.on_command_line
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_students_and_folders_that_will_not_do(student, space, tmp_path):
