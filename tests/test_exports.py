@@ -32,7 +32,7 @@ def test_editors_know_the_same_names():
 
 def test_methods_are_listed_by_job():
     by_job = [hf_vipriors.list_methods(job) for job in ("teacher", "pretrain", "student")]
-    assert by_job[:2] == [["moco", "simclr"], ["seed", "dogo"]] and len(by_job[2]) == 7
+    assert by_job[:2] == [["moco", "simclr", "byol"], ["seed", "dogo"]] and len(by_job[2]) == 7
     assert sorted(sum(by_job, [])) == sorted(hf_vipriors.list_methods()) == sorted(hf_vipriors.METHODS)
     with pytest.raises(hf_vipriors.InputError, match="no job 'studnt': did you mean 'student'"):
         hf_vipriors.list_methods("studnt")

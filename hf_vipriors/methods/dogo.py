@@ -103,7 +103,7 @@ class DoGo(LabelFreeMethod):
         if args.teacher is not None:
             raise InputError("--method dogo has no teacher, its peers teach each other: leave --teacher out")
         if args.patches:
-            raise InputError("--patches: dogo compares full views only, leave it out")
+            raise InputError("--patches: dogo compares full views only; leave it out, or use --method seed")
 
     @classmethod
     def options_read(cls, args: Any) -> tuple[str, ...]:

@@ -248,11 +248,11 @@ def test_noise_by_seed_and_less_of_it_in_a_subset_of_the_images():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"imbalance": 0.5}, "--imbalance is 0.5"),
-        ({"imbalance": 100}, "--imbalance 100 leaves the smallest class without an image"),
-        ({"train_fraction": 0}, "--train_fraction is 0"),
-        ({"train_fraction": 1.1}, "--train_fraction is 1.1"),
-        ({"label_noise": 1}, "--label_noise is 1"),
+        ({"imbalance": 0.5}, "imbalance is 0.5"),
+        ({"imbalance": 100}, "imbalance 100 leaves the smallest class without an image"),
+        ({"train_fraction": 0}, "train_fraction is 0"),
+        ({"train_fraction": 1.1}, "train_fraction is 1.1"),
+        ({"label_noise": 1}, "label_noise is 1"),
         ({"noise_kind": "symetric"}, "did you mean 'symmetric'"),
     ],
 )

@@ -158,12 +158,12 @@ def test_a_hub_failure_is_one_line(failure, monkeypatch):
         ("./nowhere", {}, "no such file or folder './nowhere'"),
         ("nowhere.parquet", {}, "no such file or folder"),
         ("", {}, "no such file or folder"),
-        ("imagefolder", {}, "needs --data_dir"),
-        ("parquet", {}, "needs --data_dir"),
+        ("imagefolder", {}, "needs data_dir"),
+        ("parquet", {}, "needs data_dir"),
         ("parquet", {"data_dir": "nowhere"}, "no parquet file at 'nowhere'"),
         ("imagefolder", {"data_dir": "nowhere"}, "no such folder 'nowhere'"),
-        ("imagefolder", {"data_dir": "x", "revision": "main"}, "--dataset_revision cannot go with imagefolder"),
-        ("fashion-vipriors", {"data_dir": "x"}, "--data_dir cannot go with fashion-vipriors"),
+        ("imagefolder", {"data_dir": "x", "revision": "main"}, "dataset_revision cannot go with imagefolder"),
+        ("fashion-vipriors", {"data_dir": "x"}, "data_dir cannot go with fashion-vipriors"),
     ],
 )
 def test_nothing_there_is_one_line(name, options, message):
@@ -237,8 +237,8 @@ def test_an_explicit_image_column_may_hold_bytes_or_paths(kind, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_column": "imge"}, r"no column 'imge' \(--image_column\): did you mean 'image'"),
-        ({"label_column": "lable"}, r"no column 'lable' \(--label_column\): did you mean 'label'"),
+        ({"image_column": "imge"}, r"no column 'imge' \(image_column\): did you mean 'image'"),
+        ({"label_column": "lable"}, r"no column 'lable' \(label_column\): did you mean 'label'"),
         ({"image_column": "label"}, "holds no pictures"),
         ({"label_column": "image"}, "is no class label, text or number"),
         ({"label_column": "score"}, "holds numbers that are no integers"),

@@ -211,20 +211,25 @@ def test_head_is_fitted_once_and_found_again(sskd, teacher, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_head_is_fitted_in_the_precision_of_the_run(precision):
+def test_head_is_fitted_in_the_precision_of_the_run(precision, monkeypatch):
     """A process has one precision: accelerate refuses a second."""
     begun = []
 
-    class Recorded(StudentTrainer):
+    class Recorded:
         def __init__(self, setup):
-            self.setup, self.args = setup, setup.args
+            self.args = setup.args
 
         def train(self):
             begun.append(self.args)
 
+    monkeypatch.setattr("hf_vipriors.training.trainer.MethodTrainer", Recorded)
     args = StudentArguments(output_dir="student", method="sskd", use_cpu=True, **{precision: True})
-    own = setup.Setup(args, Resolved(args), DataArguments(), ImageSplits({}, []), {"train": None}, None, None)
-    Recorded(own).train_beside(None, None, sskd_head.head_arguments(args, "teacher"))
+    student = object.__new__(StudentTrainer)
+    student.setup = setup.Setup(
+        args, Resolved(args), DataArguments(), ImageSplits({}, []), {"train": None}, None, None
+    )
+    student.args = args
+    student.train_beside(None, None, sskd_head.head_arguments(args, "teacher"))
     (beside,) = begun
     assert beside.output_dir == "teacher" and beside.num_train_epochs == args.head_epochs
     assert [name for name in ("bf16", "fp16") if getattr(beside, name)] == [precision]
