@@ -242,7 +242,7 @@ def test_a_model_a_config_a_store_and_sskd_by_hand(labelled, student, tmp_path):
             lambda d, t: TeacherTrainer(args=StudentArguments(t, method="supervised"), train_dataset=d["train"]),
         ),
         (
-            "--method kd needs --teacher",
+            "method kd needs teacher",
             lambda d, t: StudentTrainer(args=StudentArguments(t, method="kd"), train_dataset=d["train"]),
         ),
         (
