@@ -38,6 +38,7 @@ from ..cli.parser import Parser
 from ..errors import InputError
 from ..files import read_json, write_file, write_json
 from ..invocation import command
+from ..logs import quiet
 from ..reports.benchmark_plots import benchmark_figure
 from ..reports.figure_files import to_png
 from ..run import build_trainer
@@ -93,7 +94,7 @@ def benchmark(wish: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, A
 
 
 def _quietly(wish: BenchmarkArguments, size: int, images: int, steps: int) -> Case:
-    with process.quiet(logging.ERROR):
+    with quiet(logging.ERROR):
         return build_case(wish, size, images, steps=steps)
 
 

@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import torch
@@ -99,15 +98,3 @@ def configure_logging() -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
     if not is_main_process():
         warnings.simplefilter("ignore")  # the main process says the same
-
-
-@contextmanager
-def quiet(level: int) -> Iterator[None]:
-    """Our own lines from this level on only: what many short trainings would all say stays out of the log."""
-    ours = logging.getLogger("hf_vipriors")
-    before = ours.level
-    ours.setLevel(level)
-    try:
-        yield
-    finally:
-        ours.setLevel(before)
