@@ -8,7 +8,6 @@ References:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from ..options import Default, option
 from ..papers import VIPRIORS, Paper
 from .base import Material, MethodOutput, Progress
 from .options import FeatureOptions, MultiCropOptions, not_given
-from .pretraining import LabelFreeMethod, embedded_by_size, full_and_small
+from .pretraining import LabelFreeMethod, embedded_by_size, follow, full_and_small, half_cosine
 
 BYOL = Paper(
     "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
@@ -132,15 +131,13 @@ class Byol(LabelFreeMethod):
         loss = 2 - 2 * cosine
         return MethodOutput(loss=loss, parts={"regression": loss.detach(), "positive_cosine": cosine.detach()})
 
-    @torch.no_grad()
     def end_step(self, progress: Progress) -> None:
         """Move the target network's weights; its batch-norm statistics are its own."""
-        target, source = list(self.target.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(target, source, weight=1 - self.momentum_at(progress.share))
+        follow(self.target, self.model, self.momentum_at(progress.share))
 
     def momentum_at(self, share: float) -> float:
         """a after ``share`` of training."""
-        return self.momentum_end - (self.momentum_end - self.momentum) * (1 + math.cos(math.pi * share)) / 2
+        return half_cosine(self.momentum, self.momentum_end, share)
 
     def deployable(self) -> VipriorsModel:
         return self.model

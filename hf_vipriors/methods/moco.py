@@ -9,7 +9,6 @@ References:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from .base import Material, MethodOutput, Progress
 from .distributed import gather, local_rows, shared_permutation, world
 from .key_queue import KeyQueue, queue_default
 from .options import ContrastiveOptions, FeatureOptions, MomentumOptions, MultiCropOptions, QueueOptions, not_given
-from .pretraining import LabelFreeMethod, embedded_by_size, full_and_small
+from .pretraining import LabelFreeMethod, embedded_by_size, follow, full_and_small, half_cosine
 
 MOCO_V2 = Paper(
     "Improved Baselines with Momentum Contrastive Learning",
@@ -164,17 +163,15 @@ class MoCo(LabelFreeMethod):
             keys = torch.empty_like(keys).index_copy(0, order, keys)
         return keys
 
-    @torch.no_grad()
     def end_step(self, progress: Progress) -> None:
         """Move the momentum encoder's weights; its batch-norm statistics are its own."""
-        target, source = list(self.momentum_model.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(target, source, weight=1 - self.momentum_at(progress.share))
+        follow(self.momentum_model, self.model, self.momentum_at(progress.share))
 
     def momentum_at(self, share: float) -> float:
         """a after ``share`` of training."""
         if self.momentum_end is None:
             return self.momentum
-        return self.momentum_end - (self.momentum_end - self.momentum) * (1 + math.cos(math.pi * share)) / 2
+        return half_cosine(self.momentum, self.momentum_end, share)
 
     def deployable(self) -> VipriorsModel:
         return self.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -116,3 +117,14 @@ def embedded_by_size(model: VipriorsModel, full: Sequence[Tensor], small: Sequen
         if group:
             found += model(torch.cat(list(group))).projection.chunk(len(group))
     return found
+
+
+def half_cosine(start: float, end: float, share: float) -> float:
+    """``end - (end - start) (1 + cos(pi share)) / 2``: a momentum after ``share`` of training, from 0 to 1."""
+    return end - (end - start) * (1 + math.cos(math.pi * share)) / 2
+
+
+@torch.no_grad()
+def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
+    """Weights of ``target``: ``momentum`` of themselves and the rest of ``source``; batch-norm statistics stay."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), weight=1 - momentum)

@@ -142,9 +142,10 @@ def checked_teachers(teacher: Teacher | None, args: RunArguments, config: Viprio
     named = [] if teacher is None else [(args.teacher or teacher.config.backbone, teacher)]
     if kind.job == "student":
         named += [(name, load_teacher(name)) for name in args.more_teachers]
+    asked = kind.asks_for_predictions(complete(args).args)
     for name, each in named:
         check_channels(each)
-        if (asked := kind.asks_for_predictions(complete(args).args)) is not None:
+        if asked is not None:
             check_classifier(each, name, config, asked)
     return tuple(each for _, each in named)
 
