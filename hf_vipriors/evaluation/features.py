@@ -24,6 +24,12 @@ class Outputs:
     values: Tensor
     labels: Tensor
 
+    @property
+    def labelled(self) -> Outputs:
+        """Those of images with a label: an unknown one is -1."""
+        known = self.labels >= 0
+        return Outputs(self.values[known], self.labels[known])
+
 
 def features(
     model: VipriorsModel | VipriorsForImageClassification,

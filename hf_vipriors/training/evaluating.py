@@ -103,10 +103,9 @@ class EvaluatingTrainer(Trainer):
                 for buffer in model.buffers():
                     broadcast(buffer, src=0)
         outputs = self.predictions(store)
-        known = outputs.labels >= 0
-        if not known.any():
+        labelled = outputs.labelled
+        if not len(labelled.labels):
             return outputs, {}
-        labelled = Outputs(outputs.values[known], outputs.labels[known])
         figures = self.figures(labelled, store)
         if self.compute_metrics is not None:
             prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import read_json
 from ..hub.teachers import Teacher
 from ..methods import METHODS
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from .arguments import RunArguments
 from .resolve import complete
-from .run_files import METRICS_FILE, RUN_FILE
+from .run_files import METRICS_FILE, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +75,8 @@ def check_classifier(teacher: Teacher, name: str, config: VipriorsConfig, asked:
 def label_smoothing_of(teacher: str) -> float | None:
     """What a run of ours had, by search or as given; None where the teacher is no such run."""
     try:
-        run = json.loads((Path(teacher) / RUN_FILE).read_text(encoding="utf-8"))
-        given = run["arguments"]["label_smoothing"]
-        given = run.get("resolved", {}).get("label_smoothing", {}).get("value", given)
-        found = json.loads((Path(teacher) / METRICS_FILE).read_text(encoding="utf-8")).get("search", {})
+        given = read_run(Path(teacher)).settings["label_smoothing"]
+        found = read_json(Path(teacher) / METRICS_FILE).get("search", {})
         return found.get("settings", {}).get("label_smoothing", given)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

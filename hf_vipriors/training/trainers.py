@@ -59,8 +59,7 @@ class TeacherTrainer(MethodTrainer):
             raise InputError("kNN needs labelled training images to vote: train_dataset has no labels")
         found = {}
         for prefix, model in self.evaluated().items():
-            queries = features(model, store, **self._pass_options()) if prefix else outputs
-            queries = Outputs(queries.values[queries.labels >= 0], queries.labels[queries.labels >= 0])
+            queries = features(model, store, **self._pass_options()).labelled if prefix else outputs
             voting = features(model, bank, **self._pass_options())
             knn = knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
             found[f"{prefix}knn_top1"] = knn.top1
