@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .data import ImageSplits
-from .evaluation.answers import write_answers
+from .evaluation.predictions import write_predictions
 from .files import write_json
 from .hub.card_facts import CardFacts
 from .methods import METHODS
@@ -163,7 +163,7 @@ def score_and_save(
                 write_json(peer / METRICS_FILE, results[prefix])
         write_card(facts, directory)
         if probabilities is not None:
-            write_answers(directory, probabilities.values, probabilities.labels)
+            write_predictions(directory, probabilities.values, probabilities.labels)
         write_json(directory / METRICS_FILE, metrics)
         logger.info("%s saved to %s: %s", setup.config.backbone, directory, summary(metrics))
     trainer.accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""A small folder of pictures that can be learnt, and the options that keep a run short."""
+"""A small folder of images that can be learnt, and the options that keep a run short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 220)}
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """imagefolder: 3 classes of coloured noise; 12 training, 4 validation, 4 test pictures each, 10 unlabelled."""
+    """imagefolder: 3 classes of coloured noise; 12 training, 4 validation, 4 test images each, 10 unlabelled."""
     root = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
 
@@ -63,7 +63,7 @@ def teacher_folder(teacher_options, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def classifier_folder(student_options, tmp_path_factory):
-    """A tiny classifier to distil from, trained once; it is right about many pictures, but not about all."""
+    """A tiny classifier to distil from, trained once; it is right about many images, but not about all."""
     from hf_vipriors.cli.student import main
 
     folder = tmp_path_factory.mktemp("classifiers") / "classifier"

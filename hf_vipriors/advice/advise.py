@@ -34,7 +34,7 @@ from .page import show
 from .rules import Facts, Job, recommendation, steps_per_epoch
 from .trial import seconds_per_step
 
-# What is trained on comes first: a picture that occurs twice is counted in the split that it spoils.
+# What is trained on comes first: an image that occurs twice is counted in the split that it spoils.
 ORDER = ("train", "unlabelled", "validation", "test")
 
 
@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def job() -> None:
         data, args = Parser([DataArguments, AdviceArguments], __doc__).parse(argv)
         if data.data_dir is not None and data.dataset_name == FASHION_VIPRIORS:
-            data.dataset_name = "imagefolder"  # a folder alone is a folder of pictures
+            data.dataset_name = "imagefolder"  # a folder alone is a folder of images
         console = Console()
         advice = advise(data, args, console)
         show(advice, console)

@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that are the same: ``exact`` in every pixel, or they look it."""
+    """Images that are the same: ``exact`` in every pixel, or they look it."""
 
     exact: bool
     labels_disagree: bool
@@ -73,7 +73,7 @@ def class_counts(found: ImageSurvey, class_names: list[str]) -> dict[str, dict[s
 
 
 def named_groups(found: ImageSurvey, groups: DuplicateGroups, class_names: list[str]) -> list[Group]:
-    """Every group of the same pictures: first where labels disagree, then across splits, then the rest."""
+    """Every group of the same images: first where labels disagree, then across splits, then the rest."""
     named = []
     for members in groups.members():
         labels = set(found.labels[members].tolist()) - {-1}

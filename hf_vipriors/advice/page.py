@@ -32,7 +32,7 @@ def show(advice: Advice, console: Console) -> None:
     if advice.per_class:
         headed("Images by class" + cut_note(advice), class_table(advice), console)
     if advice.duplicates:
-        headed("The same picture twice", duplicate_table(advice), console)
+        headed("The same image twice", duplicate_table(advice), console)
         for line in group_lines(advice):
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     lines = remarks(advice)
@@ -157,7 +157,7 @@ def _duplicate_remarks(advice: Advice) -> list[str]:
     lines = []
     disagreeing = sum(group.labels_disagree for group in advice.groups)
     if disagreeing:
-        lines.append(f"pictures with different labels in different places: {disagreeing}; look which is right")
+        lines.append(f"images with different labels in different places: {disagreeing}; look which is right")
     for overlap in advice.duplicates:
         if overlap.second in ("validation", "test") and overlap.first == "train":
             count, of = overlap.exact + overlap.near, advice.counts[overlap.second]
@@ -177,7 +177,7 @@ def _image_remarks(advice: Advice) -> list[str]:
         lines.append(f"unreadable in {split}: {len(bad)} ({named}{more})")
     if advice.aspect > OBLONG:
         lines.append(
-            f"half of the pictures are {advice.aspect:.1f} times as long as wide, or more: only their central square "
+            f"half of the images are {advice.aspect:.1f} times as long as wide, or more: only their central square "
             "is looked at"
         )
     return lines

@@ -218,10 +218,10 @@ def _from_teacher(job: str, method: str, student: dict[str, Any], teacher: str, 
 
 def _side_reason(facts: Facts, side: int) -> str:
     if facts.side <= side:
-        return f"the pictures have {facts.side} pixels; networks made for photographs want some more."
+        return f"the images have {facts.side} pixels; networks made for photographs want some more."
     if not facts.accelerator and facts.side > CPU_SIDE:
-        return f"no accelerator here: larger costs hours (the pictures would allow {min(facts.side, SIDES[-1])})."
-    return f"half of the pictures have {facts.side} pixels or more on the shorter side; nothing is enlarged."
+        return f"no accelerator here: larger costs hours (the images would allow {min(facts.side, SIDES[-1])})."
+    return f"half of the images have {facts.side} pixels or more on the shorter side; nothing is enlarged."
 
 
 def _phase_1_settings(pool: int, teacher: dict[str, Any]) -> list[Setting]:

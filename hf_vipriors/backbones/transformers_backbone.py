@@ -1,7 +1,7 @@
 """A transformers vision model behind the part of timm's interface that this project uses.
 
 Distillation wants three things of a teacher: pooled features, logits, stage maps. Where they lie differs from one
-transformers family to the next, so one picture is sent through when the wrapper is built, and the places are found by
+transformers family to the next, so one image is sent through when the wrapper is built, and the places are found by
 watching it: no list of architectures.
 """
 
@@ -52,7 +52,7 @@ class TransformersBackbone(nn.Module):
         feature_info: one dict (``num_chs``, ``reduction``, ``module``) for each stage map.
 
     Raises:
-        InputError: the model does not read pictures, cannot take this size, or answers the same picture differently
+        InputError: the model does not read images, cannot take this size, or answers the same image differently
             each time (ViT-MAE hides random patches).
 
     Example:
@@ -139,29 +139,29 @@ class _Places:
 
 @torch.no_grad()
 def _places(model: PreTrainedModel, image_size: int) -> _Places:
-    """Send one picture through, twice, and see where things come from."""
+    """Send one image through, twice, and see where things come from."""
     if model.main_input_name != "pixel_values":
-        raise InputError(f"{type(model).__name__} reads {model.main_input_name}, not pictures alone: no vision model")
+        raise InputError(f"{type(model).__name__} reads {model.main_input_name}, not images alone: no vision model")
     was_training = model.training
     weight = next(model.parameters())
-    picture = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size).to(weight)
+    image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size).to(weight)
     places = _Places()
     model.eval()
     try:
         with _watched(model) as trace:
-            output = model(pixel_values=picture, output_hidden_states=True)
+            output = model(pixel_values=image, output_hidden_states=True)
             _find(places, model, trace, output)
-        first, second = (_run(model, places, picture)[0] for _ in range(2))
+        first, second = (_run(model, places, image)[0] for _ in range(2))
     except InputError:
         raise
     except Exception as error:  # every family raises its own for a size or an input it does not know
         line = one_line(error, 200)
-        raise InputError(f"{type(model).__name__} cannot read {image_size} px pictures: {line}") from error
+        raise InputError(f"{type(model).__name__} cannot read {image_size} px images: {line}") from error
     finally:
         model.train(was_training)
     if not torch.allclose(first.pooled, second.pooled, atol=1e-4):
         raise InputError(
-            f"{type(model).__name__} answers the same picture differently each time (does it hide random patches?): "
+            f"{type(model).__name__} answers the same image differently each time (does it hide random patches?): "
             "load the plain network, such as ViTModel for a ViT-MAE checkpoint"
         )
     places.width = first.pooled.shape[1]

@@ -66,7 +66,7 @@ RESULTS = "benchmark"
 _BATCHES = 4  # different ones for the ceiling, so that no cache holds them all
 
 
-def benchmark(wish: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, Any]:
+def benchmark(request: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, Any]:
     """Measure all that is asked for; nothing is written.
 
     Args:
@@ -78,31 +78,31 @@ def benchmark(wish: BenchmarkArguments, argv: Sequence[str] = ()) -> dict[str, A
     Raises:
         InputError: before anything is measured, on whatever cannot work.
     """
-    papers = _paper_runs(wish)
-    check_installed(wish.vs)
-    first = _quietly(wish, wish.image_sizes[0], wish.images, 1)
-    _check(wish, first)
+    papers = _paper_runs(request)
+    check_installed(request.vs)
+    first = _quietly(request, request.image_sizes[0], request.images, 1)
+    _check(request, first)
     found = {
-        "title": _title(wish, first),
-        "command": _command(wish, argv),
+        "title": _title(request, first),
+        "command": _command(request, argv),
         "machine": machine(first.args.device),
-        "settings": _settings(wish, first),
-        "cases": [_case(wish, size) for size in wish.image_sizes],
-        "scaling": _scaling(wish),
+        "settings": _settings(request, first),
+        "cases": [_case(request, size) for size in request.image_sizes],
+        "scaling": _scaling(request),
     }
-    return found | {"estimate": estimates(papers, found["cases"], wish.price_per_hour)}
+    return found | {"estimate": estimates(papers, found["cases"], request.price_per_hour)}
 
 
-def _quietly(wish: BenchmarkArguments, size: int, images: int, steps: int) -> Case:
+def _quietly(request: BenchmarkArguments, size: int, images: int, steps: int) -> Case:
     with quiet(logging.ERROR):
-        return build_case(wish, size, images, steps=steps)
+        return build_case(request, size, images, steps=steps)
 
 
-def _paper_runs(wish: BenchmarkArguments) -> list:
-    if not wish.estimate:
+def _paper_runs(request: BenchmarkArguments) -> list:
+    if not request.estimate:
         return []
     found = matching_paper_runs(
-        wish.method, wish.backbone, wish.backbone_args, wish.teacher_backbone, wish.image_sizes
+        request.method, request.backbone, request.backbone_args, request.teacher_backbone, request.image_sizes
     )
     if not found:
         known = "; ".join(
@@ -114,20 +114,22 @@ def _paper_runs(wish: BenchmarkArguments) -> list:
     return found
 
 
-def _check(wish: BenchmarkArguments, first: Case) -> None:
-    if wish.vs is not None and first.args.world_size > 1:
-        raise InputError(f"--vs {wish.vs} runs in one process: leave it out under torchrun and accelerate launch")
+def _check(request: BenchmarkArguments, first: Case) -> None:
+    if request.vs is not None and first.args.world_size > 1:
+        raise InputError(f"--vs {request.vs} runs in one process: leave it out under torchrun and accelerate launch")
 
 
-def _title(wish: BenchmarkArguments, first: Case) -> str:
+def _title(request: BenchmarkArguments, first: Case) -> str:
     network = sum(p.numel() for p in first.method.deployable().backbone.parameters()) / 1e6
-    taught = f" from {wish.teacher_backbone}" if first.teacher is not None else ""
+    taught = f" from {request.teacher_backbone}" if first.teacher is not None else ""
     batch = f"batch {first.args.step_images}"
-    kind = "gray" if wish.channels == 1 else "colour"
-    return f"{wish.method}, {wish.backbone} of {network:.2f} M{taught}, {kind} images, {batch}, {wish.precision}"
+    kind = "gray" if request.channels == 1 else "colour"
+    return (
+        f"{request.method}, {request.backbone} of {network:.2f} M{taught}, {kind} images, {batch}, {request.precision}"
+    )
 
 
-def _command(wish: BenchmarkArguments, argv: Sequence[str]) -> str:
+def _command(request: BenchmarkArguments, argv: Sequence[str]) -> str:
     """As it was given, without where its files went: that is a path of this machine."""
     words = list(argv)
     if "--output_dir" in words:
@@ -137,19 +139,19 @@ def _command(wish: BenchmarkArguments, argv: Sequence[str]) -> str:
     return f"{command('benchmark')} {shlex.join(words)}".rstrip()
 
 
-def _settings(wish: BenchmarkArguments, first: Case) -> dict[str, Any]:
+def _settings(request: BenchmarkArguments, first: Case) -> dict[str, Any]:
     left_out = ("output_dir", "append", "overwrite_output_dir", "scaling", "estimate", "price_per_hour")
-    settings = {name: value for name, value in asdict(wish).items() if name not in left_out}
+    settings = {name: value for name, value in asdict(request).items() if name not in left_out}
     args = first.args
     return settings | {"processes": args.world_size, "global_batch": args.step_images, "optim": str(args.optim)}
 
 
-def _case(wish: BenchmarkArguments, size: int) -> dict[str, Any]:
+def _case(request: BenchmarkArguments, size: int) -> dict[str, Any]:
     """One image size: the parts of a step first, while nothing else is in memory, then the rounds."""
-    plan, alone = Plan(wish.rounds, wish.warmup, wish.steps), Plan(1, wish.warmup, wish.steps)
-    parts = split(_quietly(wish, size, wish.images, alone.total), alone)
-    others = _others(wish, size, plan)
-    case = _quietly(wish, size, wish.images, plan.total)
+    plan, alone = Plan(request.rounds, request.warmup, request.steps), Plan(1, request.warmup, request.steps)
+    parts = split(_quietly(request, size, request.images, alone.total), alone)
+    others = _others(request, size, plan)
+    case = _quietly(request, size, request.images, plan.total)
     seconds: dict[str, list[float]] = {END_TO_END: [], **{name: [] for name in others}}
 
     def pause(ours: float) -> None:
@@ -161,32 +163,32 @@ def _case(wish: BenchmarkArguments, size: int) -> dict[str, Any]:
 
     end_to_end(case, plan, pause)
     figures = case_figures(seconds, case.images_per_step, parts.seconds, parts.peak_bytes)
-    return {"image_size": size, "images": wish.images, **figures}
+    return {"image_size": size, "images": request.images, **figures}
 
 
-def _others(wish: BenchmarkArguments, size: int, plan: Plan) -> dict[str, Contestant]:
+def _others(request: BenchmarkArguments, size: int, plan: Plan) -> dict[str, Contestant]:
     """Who takes turns with the real training, by name."""
-    case = _quietly(wish, size, wish.images, plan.total)
+    case = _quietly(request, size, request.images, plan.total)
     found: dict[str, Contestant] = {}
-    beside = {} if wish.vs is None else {wish.vs: rival(case, plan, wish.vs_workers)}
+    beside = {} if request.vs is None else {request.vs: rival(case, plan, request.vs_workers)}
     trainer = build_trainer(case.setup)
-    found[CEILING] = Ceiling(trainer, batches(trainer, _BATCHES, wish.seed), plan)
+    found[CEILING] = Ceiling(trainer, batches(trainer, _BATCHES, request.seed), plan)
     return found | beside
 
 
-def _scaling(wish: BenchmarkArguments) -> list[dict[str, Any]]:
+def _scaling(request: BenchmarkArguments) -> list[dict[str, Any]]:
     """End to end on stores of other sizes, in turns; smallest first, for memory that was held once may stay held."""
-    size, counts = wish.image_sizes[0], sorted(wish.scaling)
-    once = Plan(1, wish.warmup, wish.steps)
-    parts = {count: split(_quietly(wish, size, count, once.total), once) for count in counts}
+    size, counts = request.image_sizes[0], sorted(request.scaling)
+    once = Plan(1, request.warmup, request.steps)
+    parts = {count: split(_quietly(request, size, count, once.total), once) for count in counts}
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     per_step = 0
-    for number in range(wish.rounds if counts else 0):
+    for number in range(request.rounds if counts else 0):
         for count in counts:
-            case = _quietly(wish, size, count, once.total)
+            case = _quietly(request, size, count, once.total)
             seconds[count] += end_to_end(case, once)
             per_step = case.images_per_step
-        logger.info("stores of %s images: round %d of %d", ", ".join(map(str, counts)), number + 1, wish.rounds)
+        logger.info("stores of %s images: round %d of %d", ", ".join(map(str, counts)), number + 1, request.rounds)
     return [
         {
             "images": count,
@@ -215,25 +217,25 @@ def figure(found: dict[str, Any]) -> bytes:
     return to_png(drawn)
 
 
-def earlier(wish: BenchmarkArguments) -> list[dict[str, Any]]:
+def earlier(request: BenchmarkArguments) -> list[dict[str, Any]]:
     """The benchmarks that --output_dir holds and keeps.
 
     Raises:
         InputError: it holds some, and nobody said what becomes of them.
     """
-    path = Path(wish.output_dir) / f"{RESULTS}.json"
+    path = Path(request.output_dir) / f"{RESULTS}.json"
     if not path.is_file():
         return []
-    if wish.append:
+    if request.append:
         return read_json(path)["benchmarks"]
-    if not wish.overwrite_output_dir:
+    if not request.overwrite_output_dir:
         raise InputError(f"{path} is there: --append adds this benchmark to it, --overwrite_output_dir replaces it")
     return []
 
 
-def write(wish: BenchmarkArguments, kept: list[dict[str, Any]], found: dict[str, Any]) -> None:
+def write(request: BenchmarkArguments, kept: list[dict[str, Any]], found: dict[str, Any]) -> None:
     """``benchmark.json`` with all, and the chart of each: ``benchmark.png``, ``benchmark-2.png``, ..."""
-    folder = Path(wish.output_dir)
+    folder = Path(request.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{RESULTS}.json", {"benchmarks": [*kept, found]})
     name = RESULTS if not kept else f"{RESULTS}-{len(kept) + 1}"
@@ -245,20 +247,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
 
     def job() -> None:
-        (wish,) = Parser([BenchmarkArguments], __doc__).parse(argv)
+        (request,) = Parser([BenchmarkArguments], __doc__).parse(argv)
         transformers_logging.disable_progress_bar()
-        kept = earlier(wish)
-        found = benchmark(wish, argv)
+        kept = earlier(request)
+        found = benchmark(request, argv)
         if not process.is_main_process():
             return
-        write(wish, kept, found)
+        write(request, kept, found)
         console = Console()
         console.print(where(found))
         for table in rich_tables(found):
             console.print(table)
         for one in found["estimate"]:
             console.print(estimate_line(one, found))
-        console.print(f"{Path(wish.output_dir) / RESULTS}.json, and the chart beside it", soft_wrap=True)
+        console.print(f"{Path(request.output_dir) / RESULTS}.json, and the chart beside it", soft_wrap=True)
 
     process.run(job)
 

@@ -1,6 +1,6 @@
 """Who else trains: lightly's MoCo recipe, and plain PyTorch loops as one writes them by hand.
 
-Each has the same backbone, images, batch, precision and queue length as ours, its images as pictures in memory (the
+Each has the same backbone, images, batch, precision and queue length as ours, its images as images in memory (the
 best case for it), and torchvision's transforms, image by image, in the workers of a DataLoader. Its network lies in
 memory as PyTorch makes it, not channels last.
 """
@@ -49,19 +49,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
-class Pictures(Dataset):
-    """PIL pictures in memory, each transformed when it is asked for."""
+class Images(Dataset):
+    """PIL images in memory, each transformed when it is asked for."""
 
     def __init__(self, store: ImageStore, transform: Callable[[Image.Image], Any]):
         arrays = store.images.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
-        self.pictures = [Image.fromarray(array) for array in arrays]
+        self.images = [Image.fromarray(array) for array in arrays]
         self.labels, self.transform = store.labels.tolist(), transform
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.pictures[index]), self.labels[index]
+        return self.transform(self.images[index]), self.labels[index]
 
 
 class Recipe(nn.Module):
@@ -98,13 +98,13 @@ class WorkerFed:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.fp16)
         # What the workers made ahead of the first step must be used up before the clock starts.
         self.warmup = max(plan.warmup, PREFETCH * workers)
-        pictures, batch = Pictures(case.store, recipe.transform), args.per_device_train_batch_size
+        images, batch = Images(case.store, recipe.transform), args.per_device_train_batch_size
         # One pass for a whole round: the workers neither start again in it nor have nothing left to make at its end.
         count = batch * (self.warmup + plan.steps + PREFETCH * workers)
         self.loader = DataLoader(
-            pictures,
+            images,
             batch_size=batch,
-            sampler=RandomSampler(pictures, num_samples=count),
+            sampler=RandomSampler(images, num_samples=count),
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
         )
@@ -172,7 +172,7 @@ class LightlyMoCo(Recipe):
 
 
 def contrastive_transform(case: Case) -> v2.Compose:
-    """MoCo v2's augmentation, of torchvision's parts, for one picture."""
+    """MoCo v2's augmentation, of torchvision's parts, for one image."""
     args, config = case.args, case.config
     return v2.Compose(
         [
@@ -188,7 +188,7 @@ def contrastive_transform(case: Case) -> v2.Compose:
 
 
 def classification_transform(case: Case) -> v2.Compose:
-    """Crop and flip for one picture."""
+    """Crop and flip for one image."""
     args, config = case.args, case.config
     return v2.Compose(
         [
@@ -243,7 +243,7 @@ class SeedLoop(_Taught):
 
 
 class KdLoop(_Taught):
-    """Knowledge distillation: 0.1 cross-entropy and 0.9 of the teacher's answers at temperature 4."""
+    """Knowledge distillation: 0.1 cross-entropy and 0.9 of the teacher's predictions at temperature 4."""
 
     def __init__(self, case: Case):
         super().__init__(case.method.student, case.teacher)

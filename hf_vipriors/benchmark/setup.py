@@ -95,22 +95,22 @@ def synthetic_store(count: int, channels: int, size: int, seed: int) -> ImageSto
     return ImageStore(images, torch.arange(count) % len(CLASSES))
 
 
-def build_case(wish: BenchmarkArguments, size: int, images: int | None = None, *, steps: int) -> Case:
+def build_case(request: BenchmarkArguments, size: int, images: int | None = None, *, steps: int) -> Case:
     """Everything up to the trainer, for one image size.
 
     Args:
-        images: in the store; None: as ``wish`` has it.
+        images: in the store; None: as ``request`` has it.
         steps: of the whole training.
 
     Raises:
         InputError: whatever the training's own command would refuse.
     """
-    store: Store = synthetic_store(images or wish.images, wish.channels, size, wish.seed)
+    store: Store = synthetic_store(images or request.images, request.channels, size, request.seed)
     with tempfile.TemporaryDirectory() as folder:
-        args = training_arguments(wish, size, steps, Path(folder))
+        args = training_arguments(request, size, steps, Path(folder))
     seed_everything(args)  # the teacher is drawn before the set-up seeds
-    teacher = random_teacher(wish, size)
-    ratio = complete(args).args.unlabelled_ratio if METHODS[wish.method].job == "student" else 0
+    teacher = random_teacher(request, size)
+    ratio = complete(args).args.unlabelled_ratio if METHODS[request.method].job == "student" else 0
     if ratio:
         # As in the quickstart: many more images without labels than with.
         labels = store.labels.clone()
@@ -120,37 +120,47 @@ def build_case(wish: BenchmarkArguments, size: int, images: int | None = None, *
     return Case(setup, teacher)
 
 
-def training_arguments(wish: BenchmarkArguments, size: int, steps: int, folder: Path) -> RunArguments:
+def training_arguments(request: BenchmarkArguments, size: int, steps: int, folder: Path) -> RunArguments:
     """The arguments of the real command: its own defaults, what is compared, nothing evaluated or saved."""
-    kind = ARGUMENTS[METHODS[wish.method].job]
+    kind = ARGUMENTS[METHODS[request.method].job]
     options: dict[str, Any] = {
-        **{"method": wish.method, "backbone": wish.backbone, "backbone_args": wish.backbone_args, "image_size": size},
-        **{"per_device_train_batch_size": wish.batch, "bf16": wish.precision == "bf16"},
-        **{"fp16": wish.precision == "fp16", "torch_compile": wish.torch_compile, "use_cpu": wish.use_cpu},
+        **{
+            "method": request.method,
+            "backbone": request.backbone,
+            "backbone_args": request.backbone_args,
+            "image_size": size,
+        },
+        **{"per_device_train_batch_size": request.batch, "bf16": request.precision == "bf16"},
+        **{"fp16": request.precision == "fp16", "torch_compile": request.torch_compile, "use_cpu": request.use_cpu},
         # One log a round, which is no rarer than in a run of 50 logs.
-        **{"max_steps": steps, "logging_steps": wish.steps, "seed": wish.seed, "output_dir": str(folder / "run")},
-        **{"lr_scheduler_type": "constant", "warmup_steps": 0, "dataloader_num_workers": wish.workers},
+        **{
+            "max_steps": steps,
+            "logging_steps": request.steps,
+            "seed": request.seed,
+            "output_dir": str(folder / "run"),
+        },
+        **{"lr_scheduler_type": "constant", "warmup_steps": 0, "dataloader_num_workers": request.workers},
         **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True},
     }
-    if wish.method == "overhaul":
+    if request.method == "overhaul":
         options["distil_from_epoch"] = 0  # from the first step, not after epochs of cross-entropy
     parser = Parser([kind], "")
-    (args,) = parser.parse([], parser.checked(options | wish.options, "--options"))
+    (args,) = parser.parse([], parser.checked(options | request.options, "--options"))
     return args
 
 
-def random_teacher(wish: BenchmarkArguments, size: int) -> VipriorsModel | VipriorsForImageClassification | None:
+def random_teacher(request: BenchmarkArguments, size: int) -> VipriorsModel | VipriorsForImageClassification | None:
     """A teacher with random weights, where the method has one."""
-    method = METHODS[wish.method]
+    method = METHODS[request.method]
     if method.teacher_kind not in ("features", "classifier"):
         return None
     kind, fields = VipriorsForImageClassification, {}
     if method.job == "pretrain":
         kind, fields = VipriorsModel, {"projector_dim": 128}
     config = VipriorsConfig.for_backbone(
-        wish.teacher_backbone,
+        request.teacher_backbone,
         image_size=size,
-        backbone_args=wish.teacher_backbone_args,
+        backbone_args=request.teacher_backbone_args,
         class_names=CLASSES,
         interpolation=VIEW_INTERPOLATION,
         **fields,

@@ -29,7 +29,7 @@ class ImportArguments:
 
     checkpoint: str | None = option(None, "Published file: *.pth.tar, *.pth or *.pt.")
     output_dir: str | None = option(None, "Folder to write; it must not exist yet.")
-    image_size: int | None = option(None, "Side of the pictures it is meant for; None: what it was trained on.")
+    image_size: int | None = option(None, "Side of the images it is meant for; None: what it was trained on.")
 
     def __post_init__(self) -> None:
         if self.checkpoint is None or self.output_dir is None:

@@ -1,4 +1,4 @@
-"""Push a trained student or teacher to the Hub, with its card, recipe, curves and pictures to try; in one commit.
+"""Push a trained student or teacher to the Hub, with its card, recipe, curves and images to try; in one commit.
 
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --dry_run
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --private
@@ -53,7 +53,7 @@ class PushArguments:
     baseline: str | None = option(None, "Folder of a supervised baseline: the card compares the student with it.")
     examples: int | None = option(
         None,
-        "Publish so many test pictures for the widget to try. Not given: 3 of the embedded data set, none of yours.",
+        "Publish so many test images for the widget to try. Not given: 3 of the embedded data set, none of yours.",
     )
     onnx: bool = option(False, "Write and check onnx/model.onnx (transformers.js), and push it too.")
     space: str | None = option(None, "Push a demo of the student too, as this Space (org/name).")
@@ -106,11 +106,11 @@ def demo(args: PushArguments, folder: Path) -> Publication:
     """A Space for the student of ``args``, written to ``folder``.
 
     Raises:
-        InputError: no ``run.json``, which tells where the training pictures lie, or no student.
+        InputError: no ``run.json``, which tells where the training images lie, or no student.
     """
     run = run_of(Path(args.model))
     if run is None:
-        raise InputError(f"--space: {args.model} has no run.json, which tells where its training pictures lie")
+        raise InputError(f"--space: {args.model} has no run.json, which tells where its training images lie")
     data = data_of(run)
     splits = load_images(data)
     write_space(
@@ -118,7 +118,7 @@ def demo(args: PushArguments, folder: Path) -> Publication:
     )
     held = min(NEIGHBOURS, len(splits.splits["train"]))
     logger.warning(
-        "%s will show small copies of %d training pictures, and some test pictures to try: publish only what you may",
+        "%s will show small copies of %d training images, and some test images to try: publish only what you may",
         args.space,
         held,
     )
@@ -149,9 +149,7 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     if args.dry_run:
         console.print("\n--dry_run: nothing was sent.")
     elif publications[0].kind == "student":
-        console.print(
-            f'\n    pipeline("image-classification", model="{args.repo_id}")("picture.png")', highlight=False
-        )
+        console.print(f'\n    pipeline("image-classification", model="{args.repo_id}")("image.png")', highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -87,7 +87,7 @@ def _has_dtype(feature: object, *prefixes: str) -> bool:
 
 
 def find_image_column(features: Features, wanted: str | None = None) -> str:
-    """Name the column that holds the pictures.
+    """Name the column that holds the images.
 
     Args:
         features: of the data set.
@@ -109,7 +109,7 @@ def find_image_column(features: Features, wanted: str | None = None) -> str:
         feature = features[wanted]
         if isinstance(feature, Image) or _is_record(feature) or _has_dtype(feature, "binary", "large_", "string"):
             return wanted
-        raise InputError(f"column {wanted!r} (--image_column) holds no pictures (columns: {_listed(features)})")
+        raise InputError(f"column {wanted!r} (--image_column) holds no images (columns: {_listed(features)})")
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
     candidates = candidates or [name for name, feature in features.items() if _is_record(feature)]
     if not candidates:
@@ -194,7 +194,7 @@ def _whole(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
 
 
 def as_image_column(dataset: Dataset, column: str) -> Dataset:
-    """Keep only the pictures, as a column ``image`` of undecoded ``{"bytes", "path"}`` records."""
+    """Keep only the images, as a column ``image`` of undecoded ``{"bytes", "path"}`` records."""
     dataset = dataset.with_format(None).select_columns([column])
     if column != "image":
         dataset = dataset.rename_column(column, "image")

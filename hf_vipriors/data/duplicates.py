@@ -1,4 +1,4 @@
-"""Find pictures that occur twice: the same pixels, or the same picture re-encoded, resized or lightly retouched."""
+"""Find images that occur twice: the same pixels, or the same image re-encoded, resized or lightly retouched."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEAR_LIMIT = 20_000
-"""Above this many different pictures only exact duplicates are looked for: near ones cost N^2 / 2 comparisons."""
+"""Above this many different images only exact duplicates are looked for: near ones cost N^2 / 2 comparisons."""
 
 _NEAR_DISTANCE = 6  # of 64 bits
-# A perceptual hash knows neither colour nor brightness and takes all flat pictures for one: what it proposes must also
-# look alike in small, at a mean difference of 2.5 levels. On the 8,000 pictures of Fashion-VIPriors the hash alone
+# A perceptual hash knows neither colour nor brightness and takes all flat images for one: what it proposes must also
+# look alike in small, at a mean difference of 2.5 levels. On the 8,000 images of Fashion-VIPriors the hash alone
 # proposes 11,217 pairs, among them any two pale trousers; 7 pass, which show the same garment or its back.
 _NEAR_DIFFERENCE = 2.5
 _THUMBNAIL = 8
 _BLOCK = 256  # rows compared with all later ones at once: 256 x 20,000 hashes are 40 MB
-_PROPOSALS = 64  # verified for each picture; more come only where thousands look alike, and those chain up anyway
+_PROPOSALS = 64  # verified for each image; more come only where thousands look alike, and those chain up anyway
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One picture as the search compares it.
+    """One image as the search compares it.
 
     Attributes:
         digest: 16 bytes that only equal pixels share.
-        phash: (64,) bool, perceptual hash (DCT of the grey picture at 32 x 32 pixels, sign about the median).
+        phash: (64,) bool, perceptual hash (DCT of the grey image at 32 x 32 pixels, sign about the median).
         thumbnail: (8, 8, 3) uint8.
     """
 
@@ -40,7 +40,7 @@ class Fingerprint:
 
 
 def fingerprint(image: Image.Image) -> Fingerprint:
-    """Take the fingerprint of a decoded picture of mode L or RGB.
+    """Take the fingerprint of a decoded image of mode L or RGB.
 
     Example:
         >>> taken = fingerprint(Image.new("L", (40, 30), 7))
@@ -55,11 +55,11 @@ def fingerprint(image: Image.Image) -> Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicateGroups:
-    """Which of N pictures are the same.
+    """Which of N images are the same.
 
     Attributes:
-        exact: (N,) int64; pictures of equal pixels share a number.
-        near: (N,) int64; pictures of equal pixels, and those that look the same, share a number. Equal to ``exact``
+        exact: (N,) int64; images of equal pixels share a number.
+        near: (N,) int64; images of equal pixels, and those that look the same, share a number. Equal to ``exact``
             where near duplicates were not searched.
         searched_near: whether they were.
     """
@@ -69,19 +69,19 @@ class DuplicateGroups:
     searched_near: bool
 
     def members(self) -> list[np.ndarray]:
-        """Positions of the pictures of each group of two or more, in order."""
+        """Positions of the images of each group of two or more, in order."""
         order = np.argsort(self.near, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(self.near[order])) + 1) if len(order) else []
         return sorted((group for group in groups if len(group) > 1), key=lambda group: int(group[0]))
 
 
 def _near_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-    """(P, 2) positions of pictures within ``_NEAR_DISTANCE`` bits that also look alike in small."""
+    """(P, 2) positions of images within ``_NEAR_DISTANCE`` bits that also look alike in small."""
     found = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(hashes), _BLOCK):
         block = hashes[start : start + _BLOCK]
         close = np.bitwise_count(block[:, None] ^ hashes[None, start:]) <= _NEAR_DISTANCE
-        close = np.triu(close, k=1)  # row r of the block is column r: only later pictures are left
+        close = np.triu(close, k=1)  # row r of the block is column r: only later images are left
         close &= np.cumsum(close, axis=1, dtype=np.int32) <= _PROPOSALS
         pairs = np.argwhere(close) + start
         for part in np.array_split(pairs, len(pairs) // 4096 + 1):
@@ -91,21 +91,21 @@ def _near_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
 
 
 def find_duplicates(prints: list[Fingerprint], *, near_limit: int = NEAR_LIMIT) -> DuplicateGroups:
-    """Group the pictures that are the same.
+    """Group the images that are the same.
 
-    Equal pixels are found by their digests. For near duplicates all pairs of different pictures are compared by the
+    Equal pixels are found by their digests. For near duplicates all pairs of different images are compared by the
     Hamming distance of their perceptual hashes (at most 6 of 64 bits), and the close ones by their thumbnails (mean
-    absolute difference at most 2.5 of 255). What is near by way of a third picture is in the same group. Mirrored,
+    absolute difference at most 2.5 of 255). What is near by way of a third image is in the same group. Mirrored,
     cropped and strongly relit copies are not found.
 
     Args:
-        prints: one a picture.
-        near_limit: above so many different pictures only equal pixels are looked for.
+        prints: one an image.
+        near_limit: above so many different images only equal pixels are looked for.
 
     Example:
         >>> ramp = Image.linear_gradient("L")
-        >>> pictures = [ramp, ramp.copy(), ramp.resize((100, 100)), ramp.rotate(90)]
-        >>> groups = find_duplicates([fingerprint(picture) for picture in pictures])
+        >>> images = [ramp, ramp.copy(), ramp.resize((100, 100)), ramp.rotate(90)]
+        >>> groups = find_duplicates([fingerprint(image) for image in images])
         >>> groups.exact.tolist(), groups.near.tolist()
         ([0, 0, 1, 2], [0, 0, 0, 1])
     """
@@ -125,7 +125,7 @@ def find_duplicates(prints: list[Fingerprint], *, near_limit: int = NEAR_LIMIT) 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many pictures of ``second`` occur in ``first`` too; within one split: how many are there once too often."""
+    """How many images of ``second`` occur in ``first`` too; within one split: how many are there once too often."""
 
     first: str
     second: str
@@ -137,8 +137,8 @@ def overlaps(groups: DuplicateGroups, split: np.ndarray, names: list[str]) -> li
     """Count duplicates within and between splits; pairs of splits without any are left out.
 
     Args:
-        groups: of all pictures.
-        split: (N,) position in ``names`` of the split that holds each picture.
+        groups: of all images.
+        split: (N,) position in ``names`` of the split that holds each image.
         names: of the splits; a pair is counted in the later one.
 
     Example:

@@ -1,4 +1,4 @@
-"""The same picture in two splits: a cheap look before each training; ``--advise`` looks for near copies too."""
+"""The same image in two splits: a cheap look before each training; ``--advise`` looks for near copies too."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from datasets import Dataset
 
-from .image_decoding import encoded, open_picture, read_pixels
+from .image_decoding import encoded, open_image, read_pixels
 from .image_records import Records, Unreadable, map_rows
 
-_SMALL = 256 * 256  # pixels; larger pictures are compared by their files, which is read 20 times as fast as decoded
+_SMALL = 256 * 256  # pixels; larger images are compared by their files, which is read 20 times as fast as decoded
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Pictures of ``second`` that ``first`` holds too.
+    """Images of ``second`` that ``first`` holds too.
 
     Attributes:
         first, second: names of the two splits.
-        count: pictures of ``second``.
+        count: images of ``second``.
         pairs: the first few, as (place in ``first``, place in ``second``).
     """
 
@@ -32,11 +32,11 @@ class Copies:
 
 
 def copies_between(first: Mapping[str, Dataset], second: Mapping[str, Dataset], *, named: int = 3) -> list[Copies]:
-    """Find pictures of some splits in others: of equal pixels, or where they are large, of equal files.
+    """Find images of some splits in others: of equal pixels, or where they are large, of equal files.
 
     Args:
         first: name -> split with an undecoded ``image`` column, such as what is trained on.
-        second: those that must hold other pictures, such as validation and test.
+        second: those that must hold other images, such as validation and test.
         named: pairs of places to tell.
 
     Example:
@@ -64,7 +64,7 @@ def copies_between(first: Mapping[str, Dataset], second: Mapping[str, Dataset], 
 
 
 def _digests(records: Records) -> dict[bytes, list[int]]:
-    """Digest -> the rows that have it, rising; unreadable pictures have none."""
+    """Digest -> the rows that have it, rising; unreadable images have none."""
     rows: dict[bytes, list[int]] = {}
     for row, digest in map_rows(records, range(len(records)), _digest, f"looking for copies in {records.name}"):
         if not isinstance(digest, Unreadable):
@@ -73,9 +73,9 @@ def _digests(records: Records) -> dict[bytes, list[int]]:
 
 
 def _digest(record: Mapping[str, Any]) -> bytes:
-    """Of the pixels of a small picture, of the file of a large one: pictures of equal pixels are of equal size."""
+    """Of the pixels of a small image, of the file of a large one: images of equal pixels are of equal size."""
     file = {"bytes": encoded(record), "path": None}
-    with open_picture(file) as image:
+    with open_image(file) as image:
         small = image.width * image.height <= _SMALL
     if not small:
         return hashlib.blake2b(file["bytes"], digest_size=16).digest()

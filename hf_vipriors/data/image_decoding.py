@@ -1,4 +1,4 @@
-"""From an encoded picture to 8-bit pixels of the wanted size."""
+"""From an encoded image to 8-bit pixels of the wanted size."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _FULL_SCALES = (255, 4095, 65535)
 
 @dataclass(frozen=True)
 class ResizeCrop:
-    """Resize the shorter side, then cut the centre: the picture part of timm's evaluation transform.
+    """Resize the shorter side, then cut the centre: the image part of timm's evaluation transform.
 
     Attributes:
         resize: length of the shorter side after resizing.
-        crop: side of the square cut from the centre; where the picture is smaller, black is added around it.
+        crop: side of the square cut from the centre; where the image is smaller, black is added around it.
         interpolation: ``"bicubic"``, ``"bilinear"``, ``"nearest"``, ``"lanczos"``, ``"box"`` or ``"hamming"``.
 
     Raises:
@@ -96,8 +96,8 @@ def encoded(record: Mapping[str, Any]) -> bytes:
     return Path(record["path"]).read_bytes() if record["bytes"] is None else record["bytes"]
 
 
-def open_picture(record: Mapping[str, Any] | None) -> AbstractContextManager[Image.Image]:
-    """Open the picture of a record; the pixels are not read yet. Raises whatever Pillow raises."""
+def open_image(record: Mapping[str, Any] | None) -> AbstractContextManager[Image.Image]:
+    """Open the image of a record; the pixels are not read yet. Raises whatever Pillow raises."""
     if record is None or (record["bytes"] is None and record["path"] is None):
         raise ValueError("the row holds no image")
     try:
@@ -110,7 +110,7 @@ def open_picture(record: Mapping[str, Any] | None) -> AbstractContextManager[Ima
 
 def read_header(record: Mapping[str, Any] | None) -> Header:
     """Read size and mode only; raises whatever Pillow raises."""
-    with open_picture(record) as image:
+    with open_image(record) as image:
         return Header(min(image.size), _is_gray(image.mode))
 
 
@@ -122,7 +122,7 @@ def read_pixels(record: Mapping[str, Any] | None, at_least: int | None = None) -
         at_least: pixels of the shorter side that are enough: a JPEG comes at 1/2, 1/4 or 1/8 of its size where that
             leaves so many, in half the time or less. None: all pixels.
     """
-    with open_picture(record) as image:
+    with open_image(record) as image:
         mode = image.mode
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
@@ -135,12 +135,12 @@ def read_pixels(record: Mapping[str, Any] | None, at_least: int | None = None) -
 def read_square(
     record: Mapping[str, Any] | None, geometry: ResizeCrop, channels: int, *, reduced: bool = False
 ) -> np.ndarray:
-    """One picture as a store keeps it: (channels, crop, crop) uint8. Raises whatever Pillow raises.
+    """One image as a store keeps it: (channels, crop, crop) uint8. Raises whatever Pillow raises.
 
     Args:
         record: as for :func:`decode`.
         geometry: the size.
-        channels: 1 for pictures that are all gray, else 3.
+        channels: 1 for images that are all gray, else 3.
         reduced: a large JPEG may be decoded at a fraction of its size, never below twice what is kept. Measured on
             3 megapixels for 256 pixels: 1.9 times as fast, 0.4 of 255 levels of mean difference (5 at most).
     """
@@ -153,20 +153,20 @@ def read_square(
 def why_unreadable(error: Exception) -> str:
     """Word Pillow's complaint in one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow knows"
+        return "not an image that Pillow knows"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return one_line(error).rstrip(".")
 
 
 def decode(record_image: Mapping[str, Any]) -> Image.Image:
-    """Decode one picture to 8 bits, upright.
+    """Decode one image to 8 bits, upright.
 
     Pixels are those of ``transformers.image_utils.load_image`` (EXIF orientation applied, converted to RGB, alpha
-    ignored), except that grey pictures come as mode L (the same grey, once) and that wide grey ones are scaled where
+    ignored), except that grey images come as mode L (the same grey, once) and that wide grey ones are scaled where
     ``load_image`` clips everything above 255 to white: values of the modes ``I;16``, ``I`` and ``F`` are multiplied by
-    255 / full scale and rounded. The full scale is the smallest of 255 (an 8-bit picture in a wide file: unchanged),
-    4095 (12 bits) and 65535 that the brightest pixel does not exceed; 1 for float pictures in 0..1; for negative or
+    255 / full scale and rounded. The full scale is the smallest of 255 (an 8-bit image in a wide file: unchanged),
+    4095 (12 bits) and 65535 that the brightest pixel does not exceed; 1 for float images in 0..1; for negative or
     larger values the darkest pixel becomes 0 and the brightest 255. Pixels that are no number count as 0.
 
     Args:
@@ -177,7 +177,7 @@ def decode(record_image: Mapping[str, Any]) -> Image.Image:
         An image of mode L or RGB.
 
     Raises:
-        InputError: the picture cannot be read, or is larger than Pillow's guard against decompression bombs allows.
+        InputError: the image cannot be read, or is larger than Pillow's guard against decompression bombs allows.
 
     Example:
         >>> buffer = io.BytesIO()

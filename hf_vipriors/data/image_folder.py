@@ -1,4 +1,4 @@
-"""List an image folder ourselves: every rule is in the open and no picture is opened yet."""
+"""List an image folder ourselves: every rule is in the open and no image is opened yet."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _folders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
 
 
-def _pictures(root: Path) -> Iterator[str]:
-    """Absolute paths of the pictures below ``root`` in sorted order; links to folders are followed, to each once."""
+def _images(root: Path) -> Iterator[str]:
+    """Absolute paths of the images below ``root`` in sorted order; links to folders are followed, to each once."""
     seen = set()
     for folder, subfolders, files in os.walk(os.path.abspath(root), followlinks=True):
         if (place := os.path.realpath(folder)) in seen:  # a link back to a folder above would never end
@@ -54,13 +54,13 @@ def _dataset(paths: list[str], labels: list[int] | None, class_names: list[str])
 
 
 def _labelled(root: Path, class_folders: list[Path]) -> Dataset:
-    """One class a folder, in the folders' sorted order; the pictures may lie in deeper folders.
+    """One class a folder, in the folders' sorted order; the images may lie in deeper folders.
 
     A name is the same however its accents are written: file systems differ in that, and so do two copies of a folder.
     """
     if not class_folders:
         raise InputError(
-            f"no class folders in {str(root)!r}: put the pictures into {root.name}/CLASS/, or name the folder "
+            f"no class folders in {str(root)!r}: put the images into {root.name}/CLASS/, or name the folder "
             "'unlabelled' when they have no classes"
         )
     paths, labels, empty = [], [], []
@@ -68,30 +68,30 @@ def _labelled(root: Path, class_folders: list[Path]) -> Dataset:
     names = sorted(set(named))
     number = {name: label for label, name in enumerate(names)}
     for name, folder in zip(named, class_folders, strict=True):
-        found = list(_pictures(folder))
+        found = list(_images(folder))
         if not found:
             empty.append(folder.name)
         paths += found
         labels += [number[name]] * len(found)
     if empty:
         raise InputError(
-            f"no picture in class folder {', '.join(map(repr, empty))} of {str(root)!r}: fill or remove it "
+            f"no image in class folder {', '.join(map(repr, empty))} of {str(root)!r}: fill or remove it "
             f"(known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
         )
     return _dataset(paths, labels, names)
 
 
 def _unlabelled(root: Path) -> Dataset:
-    paths = list(_pictures(root))
+    paths = list(_images(root))
     if not paths:
         raise InputError(
-            f"no picture in {str(root)!r}: fill or remove it (known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
+            f"no image in {str(root)!r}: fill or remove it (known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
         )
     return _dataset(paths, None, [])
 
 
 def list_image_folder(data_dir: str | Path) -> tuple[dict[str, Dataset], list[str]]:
-    """List the pictures of a folder that is laid out by split and class.
+    """List the images of a folder that is laid out by split and class.
 
     Either ``train/CLASS/...``, ``validation/CLASS/...`` (or ``val``, ``valid``), ``test/CLASS/...`` and
     ``unlabelled/...`` (or ``unlabeled``; flat or in any subfolders), each of them optional; or ``CLASS/...`` directly,

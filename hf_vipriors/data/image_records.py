@@ -1,4 +1,4 @@
-"""The encoded pictures of one or more data sets as one list, read in order and worked on in threads."""
+"""The encoded images of one or more data sets as one list, read in order and worked on in threads."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .image_decoding import why_unreadable
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 256  # rows read ahead of the decoding threads; bounds the memory that encoded pictures take
+_CHUNK = 256  # rows read ahead of the decoding threads; bounds the memory that encoded images take
 _BAD_IMAGES_LOGGED = 5
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What takes the place of a picture that could not be read."""
+    """What takes the place of an image that could not be read."""
 
     reason: str
 
 
 class Records:
-    """The encoded pictures and labels of one or more data sets, one after the other."""
+    """The encoded images and labels of one or more data sets, one after the other."""
 
     def __init__(self, parts: Dataset | Sequence[Dataset], name: str) -> None:
         parts = [parts] if isinstance(parts, Dataset) else list(parts)
@@ -56,7 +56,7 @@ class Records:
         return self.labels if len(rows) == len(self) else self.labels[torch.from_numpy(rows)]
 
     def read(self, rows: Sequence[int]) -> list[dict[str, Any] | None]:
-        """The encoded pictures of some row numbers."""
+        """The encoded images of some row numbers."""
         contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool((np.diff(rows) == 1).all())
         return self._rows[slice(rows[0], rows[-1] + 1) if contiguous else rows]["image"]
 
@@ -74,7 +74,7 @@ class Records:
         return place if record["path"] is None else f"{place} ({record['path']!r})"
 
     def complaint(self, row: int, reason: str) -> str:
-        """The beginning of an error or log line about an unreadable picture."""
+        """The beginning of an error or log line about an unreadable image."""
         return f"unreadable image {self.place(row)}: {reason}"
 
 
@@ -86,7 +86,7 @@ def decoding_threads() -> int:
 def map_rows(
     records: Records, rows: range | np.ndarray, work: Callable[[Any], Any], title: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield ``(row, work(picture))`` in order, or ``(row, Unreadable)``; the work runs in 2-8 threads.
+    """Yield ``(row, work(image))`` in order, or ``(row, Unreadable)``; the work runs in 2-8 threads.
 
     The rows are read in this thread: Arrow tables are shared safely so. Never more than a few hundred are in memory.
     """

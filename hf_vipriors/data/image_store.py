@@ -23,7 +23,7 @@ __all__ = ["ImageStore", "ResizeCrop", "StreamedStore", "build_store", "collate"
 
 logger = logging.getLogger(__name__)
 
-_TRAIN_CROP_SHARE = 0.875  # the usual share of the picture that the centre crop keeps
+_TRAIN_CROP_SHARE = 0.875  # the usual share of the image that the centre crop keeps
 _BAD_IMAGE_CHOICES = ("error", "skip")
 
 
@@ -133,7 +133,7 @@ def build_store(
             pixels that differ by 0.4 of 255 levels on average. For training; what a model is measured on is decoded
             as ``pipeline("image-classification")`` decodes it.
         every_process: promises that all processes of this launch make this call, in this order. Then one of each
-            machine looks at the pictures, and the others map the memory it filled.
+            machine looks at the images, and the others map the memory it filled.
 
     Returns:
         :class:`ImageStore`, or beyond the share :class:`StreamedStore`, which gives the same tensors.
@@ -160,15 +160,15 @@ def build_store(
         found, memory = prepare(records, geometry, allocate=_private_bytes, **options)
     if memory is None:
         store = StreamedStore(records, found.rows, geometry, found.channels, reduced=reduced)
-        fate = f"would take more than {found.budget / 2**20:.1f} MiB: streamed"
+        storage = f"would take more than {found.budget / 2**20:.1f} MiB: streamed"
     else:
         images = memory.view(-1, found.channels, geometry.crop, geometry.crop)[: len(found.rows)]
         store = ImageStore(images, records.labels_of(found.rows))
-        fate = "in memory" + ", once for all processes here" * shared
+        storage = "in memory" + ", once for all processes here" * shared
     if found.skipped:
         logger.warning("%s: %d of %d images are unreadable and were skipped", name, found.skipped, len(records))
     size = math.prod(store.shape) / 2**20
-    logger.info("%s: %d images, uint8 %s, %.1f MiB %s", name, len(store), store.shape, size, fate)
+    logger.info("%s: %d images, uint8 %s, %.1f MiB %s", name, len(store), store.shape, size, storage)
     return store
 
 

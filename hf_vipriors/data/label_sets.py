@@ -13,7 +13,7 @@ from .columns import Labels, some
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures of one split beside their labels as read."""
+    """Images of one split beside their labels as read."""
 
     images: Dataset
     labels: Labels
@@ -60,10 +60,10 @@ def unify_classes(
     dropped, so that the labels of K classes fill 0..K-1.
 
     Args:
-        parts: split -> pictures and labels.
+        parts: split -> images and labels.
 
     Returns:
-        ``(splits with a label column, pictures with hidden labels, class names, notes)``.
+        ``(splits with a label column, images with hidden labels, class names, notes)``.
 
     Raises:
         InputError: the splits declare different classes, or a class has images in another split but none in train.

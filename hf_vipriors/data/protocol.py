@@ -93,7 +93,7 @@ def _select(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
 def _train_split(
     train: Dataset, rows: list[np.ndarray], limits: TrainProtocol, class_names: list[str], seed: int
 ) -> tuple[Dataset, list[str]]:
-    """The chosen images, some of them perhaps with wrong labels; no picture is read."""
+    """The chosen images, some of them perhaps with wrong labels; no image is read."""
     labels = label_array(train)
     chosen = np.sort(np.concatenate(rows))
     labels[chosen], notes = limits.spoil(labels[chosen], class_names, seed)

@@ -180,7 +180,7 @@ def load_splits(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> ImageSplits:
-    """Load a data set, find its image and label columns and number its classes. No picture is decoded.
+    """Load a data set, find its image and label columns and number its classes. No image is decoded.
 
     Args:
         dataset_name: ``"fashion-vipriors"`` (embedded); ``"imagefolder"`` or ``"parquet"`` with ``data_dir``; a path

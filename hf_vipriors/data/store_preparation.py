@@ -1,4 +1,4 @@
-"""Look at every picture once before training: what can be read, whether all are gray, what fits into memory."""
+"""Look at every image once before training: what can be read, whether all are gray, what fits into memory."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def prepare(
     reduced: bool,
     allocate: Callable[[int], Tensor],
 ) -> tuple[Prepared, Tensor | None]:
-    """Read all headers, then decode all pictures into memory, or where they would not fit, to see that they can be.
+    """Read all headers, then decode all images into memory, or where they would not fit, to see that they can be.
 
     Args:
-        records: the pictures.
+        records: the images.
         geometry: the size to keep them in.
         on_bad_image: ``"error"`` or ``"skip"``.
         memory_share: of the available memory, for this store.
@@ -55,7 +55,7 @@ def prepare(
         What was found, and what ``allocate`` gave, filled from the front; None where the images would not fit.
 
     Raises:
-        InputError: a picture that cannot be read, or no picture that can be.
+        InputError: an image that cannot be read, or no image that can be.
     """
     bad = BadImages(records, on_bad_image)
     rows, channels = _readable_headers(records, bad)

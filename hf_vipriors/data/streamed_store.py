@@ -17,22 +17,22 @@ from .image_decoding import ResizeCrop, encoded, read_square, why_unreadable
 from .image_records import Records, decoding_threads
 
 Batch = dict[str, Tensor]
-_READ_AHEAD = 256  # encoded pictures held at once while they are summed
+_READ_AHEAD = 256  # encoded images held at once while they are summed
 
 
 class StreamedStore(torch.utils.data.Dataset):
     """The interface of :class:`ImageStore` for images that stay encoded; workers of a DataLoader decode them.
 
     What it holds per image is a label (and a row number, where some images were skipped); Arrow files are mapped and
-    not read as a whole. Every picture was decoded once when the store was built, so bad ones are known before
+    not read as a whole. Every image was decoded once when the store was built, so bad ones are known before
     training. One that breaks later (a file changed meanwhile) raises :class:`InputError` naming it: by then its index
     is taken.
 
     Args:
-        records: the encoded pictures.
+        records: the encoded images.
         rows: those of the store, rising.
         geometry: see :class:`ResizeCrop`.
-        channels: 1 for pictures that are all gray, else 3.
+        channels: 1 for images that are all gray, else 3.
         reduced: see :func:`hf_vipriors.data.build_store`.
     """
 
@@ -85,7 +85,7 @@ class StreamedStore(torch.utils.data.Dataset):
             ) from error
 
     def checksum(self) -> bytes:
-        """SHA-256 of geometry, encoded pictures and labels; every file is read once."""
+        """SHA-256 of geometry, encoded images and labels; every file is read once."""
         whole = hashlib.sha256(f"{self.shape} {self.geometry} {self._reduced}".encode())
         for start in range(0, len(self), _READ_AHEAD):
             for record in self._records.read([int(row) for row in self._rows[start : start + _READ_AHEAD]]):

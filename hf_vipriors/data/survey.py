@@ -1,4 +1,4 @@
-"""One look at every picture of a data set: size, colour, what cannot be read, what occurs twice."""
+"""One look at every image of a data set: size, colour, what cannot be read, what occurs twice."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from datasets import Dataset
 from PIL import ExifTags, Image, ImageOps
 
 from .duplicates import Fingerprint, fingerprint
-from .image_decoding import open_picture, read_pixels
+from .image_decoding import open_image, read_pixels
 from .image_records import Records, Unreadable, map_rows
 
 # A JPEG is decoded at the smallest fraction (1/2, 1/4, 1/8) that leaves this many pixels a side: a photograph of 12
 # megapixels in a quarter of the time. Two files of equal pixels are equal at a fraction too.
 _DRAFT_SIDE = 128
-_GRAY_SPREAD = 8  # levels between red, green and blue that JPEG may put into a gray picture
+_GRAY_SPREAD = 8  # levels between red, green and blue that JPEG may put into a gray image
 
 
 @dataclass(frozen=True)
 class ImageSurvey:
-    """The readable pictures of all splits, one after the other, and what one look at each told.
+    """The readable images of all splits, one after the other, and what one look at each told.
 
     Attributes:
         names: of the splits, in the order looked at.
@@ -32,8 +32,8 @@ class ImageSurvey:
         sizes: (N, 2) width and height, upright.
         gray: (N,) bool; a colour file without colours is gray.
         prints: N fingerprints, for :func:`hf_vipriors.data.duplicates.find_duplicates`.
-        unreadable: by split, a line for each picture that cannot be read.
-        records: by split, to name a picture.
+        unreadable: by split, a line for each image that cannot be read.
+        records: by split, to name an image.
     """
 
     names: list[str]
@@ -50,7 +50,7 @@ class ImageSurvey:
         return len(self.split)
 
     def place(self, i: int) -> str:
-        """Name picture ``i``: its path, or split and row."""
+        """Name image ``i``: its path, or split and row."""
         return self.records[self.names[self.split[i]]].place(int(self.row[i]))
 
 
@@ -63,7 +63,7 @@ class _Look:
 
 def _read(record: Mapping[str, Any]) -> tuple[tuple[int, int], Image.Image]:
     """(upright size, pixels), a large JPEG at a fraction of its size; raises whatever Pillow raises."""
-    with open_picture(record) as image:
+    with open_image(record) as image:
         full = image.size
         if image.format == "JPEG" and image.mode in ("L", "RGB"):
             image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
@@ -81,7 +81,7 @@ def _look(record: Mapping[str, Any]) -> _Look:
 
 
 def survey(splits: Mapping[str, Dataset]) -> ImageSurvey:
-    """Look at every picture once; unreadable ones are noted, not raised.
+    """Look at every image once; unreadable ones are noted, not raised.
 
     Args:
         splits: name -> Dataset with an undecoded ``image`` column and perhaps ``label``, as in

@@ -70,7 +70,7 @@ def reliability(probabilities: Array, labels: Array, bins: int = BINS) -> list[R
 
 
 def calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
-    r"""Expected calibration error of the top-1 answer, a fraction (0 to 1).
+    r"""Expected calibration error of the top-1 prediction, a fraction (0 to 1).
 
     .. math:: \sum_b \frac{n_b}{N} \, |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 

@@ -28,7 +28,7 @@ class ClassificationScore:
         confusion: (K, K) counts, row = true class, column = predicted class; None beyond 1,000 classes: nobody could
             read it, and it would take gigabytes.
         count: number of images.
-        calibration_error: expected calibration error (15 bins) of the top-1 answer; None where the rows scored are
+        calibration_error: expected calibration error (15 bins) of the top-1 prediction; None where the rows scored are
             not probabilities.
     """
 
@@ -79,14 +79,14 @@ def score(probabilities: Array, labels: Array, class_names: Sequence[str]) -> Cl
     from hf_vipriors.evaluation.metrics.vipriors_accuracy.vipriors_accuracy import accuracies
 
     measured = accuracies(scores, truth)
-    answers, confusion = scores.argmax(axis=1), None
+    predictions, confusion = scores.argmax(axis=1), None
     if classes <= _MOST_CLASSES:
-        counts = np.bincount(truth * classes + answers, minlength=classes**2)
+        counts = np.bincount(truth * classes + predictions, minlength=classes**2)
         confusion = counts.reshape(classes, classes).tolist()
     return ClassificationScore(
         top1=measured["top1"],
         top5=measured["top5"],
-        interval=wilson_interval(int((answers == truth).sum()), len(truth)),
+        interval=wilson_interval(int((predictions == truth).sum()), len(truth)),
         balanced_accuracy=measured["balanced_accuracy"],
         per_class=dict(zip(class_names, measured["per_class_accuracy"], strict=True)),
         confusion=confusion,

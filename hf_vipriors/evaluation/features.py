@@ -67,15 +67,15 @@ def probabilities(
     if ten_crop:
         crops = TenCrop(model.config.image_size, mean, std).to(device)
 
-        def answer(images: Tensor) -> Tensor:
+        def outputs(images: Tensor) -> Tensor:
             return torch.stack([model(crop).logits.float().softmax(dim=1) for crop in crops(images)]).mean(dim=0)
     else:
         view = EvaluationView(mean, std).to(device)
 
-        def answer(images: Tensor) -> Tensor:
+        def outputs(images: Tensor) -> Tensor:
             return model(resized(view(images), resize)).logits.float().softmax(dim=1)
 
-    return _run(model, store, answer, batch_size, device, accelerator, workers)
+    return _run(model, store, outputs, batch_size, device, accelerator, workers)
 
 
 def logits(
@@ -95,13 +95,13 @@ def logits(
 def _run(
     model: nn.Module,
     store: Dataset,
-    answer: Callable[[Tensor], Tensor],
+    outputs: Callable[[Tensor], Tensor],
     batch_size: int,
     device: torch.device | str,
     accelerator: Accelerator | None,
     workers: int,
 ) -> Outputs:
-    """Each process takes its share of the images; the answers come back whole, in the store's order, everywhere."""
+    """Each process takes its share of the images; all get all outputs, in the store's order."""
     loader = DataLoader(store, batch_size=batch_size, collate_fn=collate, num_workers=workers)
     if accelerator is not None:
         # The function and not the accelerator's method, which would remember every loader it ever prepared.
@@ -113,7 +113,7 @@ def _run(
     values, labels = [], []
     with torch.inference_mode():
         for batch in loader:
-            value, label = answer(batch["pixel_values"].to(device)).float(), batch["labels"].to(device)
+            value, label = outputs(batch["pixel_values"].to(device)).float(), batch["labels"].to(device)
             if accelerator is not None:
                 value, label = accelerator.gather_for_metrics((value, label))
             values.append(value.cpu())

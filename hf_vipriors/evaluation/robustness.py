@@ -1,4 +1,4 @@
-"""How much of a model's accuracy is left on corrupted pictures.
+"""How much of a model's accuracy is left on corrupted images.
 
 References:
     [0] Benchmarking Neural Network Robustness to Common Corruptions and Perturbations,

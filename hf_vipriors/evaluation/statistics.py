@@ -78,7 +78,7 @@ def difference_interval(successes_a: int, n_a: int, successes_b: int, n_b: int, 
     """Newcombe's interval of the difference ``a - b`` of two accuracies measured apart (his method 10).
 
     It combines the two Wilson intervals. For two models on the *same* images it is usually wider than need be, since
-    both stumble over the same hard ones: with the answers per image use :func:`paired_difference_interval`.
+    both stumble over the same hard ones: with the predictions per image use :func:`paired_difference_interval`.
 
     Raises:
         ValueError: as :func:`wilson_interval`.

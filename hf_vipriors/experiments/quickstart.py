@@ -7,7 +7,7 @@
 strongest recipe we know at this length (CutMix, mixup, EMA; --full trains three times as long), a self-supervised
 teacher (phase 1), fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation;
 fine-tuning from the teacher that ships with the package (a long phase 1), and FixMatch from it, which sees the images
-without labels too; then a table, a page with pictures and a student folder that `pipeline()` loads.
+without labels too; then a table, a page with images and a student folder that `pipeline()` loads.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Quickstart:
             f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: [bold]{paths['html']}[/]"
             f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
             f"    from transformers import pipeline\n"
-            f'    pipeline("image-classification", model="{student}")("picture.png")\n\n'
+            f'    pipeline("image-classification", model="{student}")("image.png")\n\n'
             "What a push to the Hub would send, without sending it:\n\n"
             f"    {command('push')} --model {student} --repo_id me/fashion --dry_run\n",
             highlight=False,

@@ -46,11 +46,11 @@ class Seed:
 def build_report(
     seeds: list[Seed], splits: ImageSplits, data: DataArguments, command: str, *, seconds: float
 ) -> Report:
-    """The report of one quickstart; pictures are those of the first seed."""
+    """The report of one quickstart; images are those of the first seed."""
     first = seeds[0]
     test = splits.splits["test"]
     config = first.student.model.config
-    store = evaluation_store(test, config, data, "test pictures")
+    store = evaluation_store(test, config, data, "test images")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
     return Report(
         title="Fashion-VIPriors quickstart",
@@ -64,7 +64,7 @@ def build_report(
         class_names=splits.class_names,
         confusion=first.student.metrics["test"]["confusion"],
         per_class=first.student.metrics["test"]["per_class"],
-        **teacher_pictures(first, splits, data),
+        **teacher_images(first, splits, data),
         mistakes=worst_mistakes(first.student.test_probabilities, first.labels, store),
         settings=settings(first),
         commands=[command],
@@ -82,7 +82,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     params = parameters(seeds[0].student.model)
 
     def row(
-        name: str, note: str, scores: list[dict], answers: list[Tensor], times: list[float], **more: Any
+        name: str, note: str, scores: list[dict], predictions: list[Tensor], times: list[float], **more: Any
     ) -> RunRow:
         return RunRow(
             name,
@@ -91,7 +91,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
             top5=[s["top5"] for s in scores] if scores[0]["top5"] is not None else None,
             test_images=test_images,
             seconds=times,
-            correct=[(a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(answers, seeds, strict=True)],
+            correct=[(a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(predictions, seeds, strict=True)],
             **({"params": params} | more),
         )
 
@@ -156,7 +156,7 @@ def curves(seed: Seed) -> list[list[Curve]]:
     ]
 
 
-def teacher_pictures(seed: Seed, splits: ImageSplits, data: DataArguments) -> dict[str, Any]:
+def teacher_images(seed: Seed, splits: ImageSplits, data: DataArguments) -> dict[str, Any]:
     """The 2-D map of the teacher's features and, for a few test images, their nearest training images."""
     model = seed.teacher.model
     device = next(model.parameters()).device

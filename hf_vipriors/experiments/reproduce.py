@@ -34,7 +34,7 @@ from .table_files import check_marks, draw, read_results, render, results_csv, r
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
 from .table_results import results
-from .table_runs import Reproduction, Wish
+from .table_runs import Reproduction, TableRequest
 from .tables import read_table
 
 RESULTS, PARTIAL = "results", "results-partial"
@@ -76,9 +76,9 @@ class ReproduceArguments:
         of = "" if self.dataset is None else f"-{Path(self.dataset).name}"
         return Path(self.output_dir or Path("outputs") / "tables" / f"{table}{of}")
 
-    def wish(self, table: str) -> Wish:
+    def request(self, table: str) -> TableRequest:
         folder, recipes = self.folder(table), Path(self.recipes)
-        return Wish(folder, recipes, self.seeds, self.length, self.dataset, self.trials)
+        return TableRequest(folder, recipes, self.seeds, self.length, self.dataset, self.trials)
 
 
 def is_part(args: ReproduceArguments, folder: Path) -> bool:
@@ -92,7 +92,7 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
     table = table.only(args.runs) if args.runs else table
     check_marks(table.name, args.draw)
-    reproduction = Reproduction(table, args.wish(table.name), console)
+    reproduction = Reproduction(table, args.request(table.name), console)
     folder, part = reproduction.folder, is_part(args, reproduction.folder)
     if args.draw and part:
         raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
@@ -101,7 +101,7 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     if args.dataset is not None:
         found["title"] += f", on {Path(args.dataset).name}"
     name = PARTIAL if part else RESULTS
-    # The numbers come first and the pictures last: should drawing fail after hours of training, they are on disk.
+    # The numbers come first and the images last: should drawing fail after hours of training, they are on disk.
     write_json(folder / f"{name}.json", found)
     write_drawn(found, folder, name, run_sections(table, found, args.seeds[0], reproduction.folder_of))
     console.print(
@@ -125,7 +125,7 @@ def redraw(args: ReproduceArguments) -> None:
         draw(found["table"], results_markdown(found), args.draw)
 
 
-def write_drawn(found: dict[str, Any], folder: Path, name: str, pictures: list[Section]) -> None:
+def write_drawn(found: dict[str, Any], folder: Path, name: str, images: list[Section]) -> None:
     """NAME.md, NAME.csv, the plots and report.html of what results.json holds."""
     write_file(folder / f"{name}.md", results_markdown(found, verdict=True))
     write_file(folder / f"{name}.csv", results_csv(found))
@@ -134,7 +134,7 @@ def write_drawn(found: dict[str, Any], folder: Path, name: str, pictures: list[S
     plots.mkdir(exist_ok=True)
     for plot, figure in all_figures(found).items():
         write_file(plots / f"{plot}.png", to_png(figure))
-    write_file(folder / f"report{part}.html", table_page(found, pictures))
+    write_file(folder / f"report{part}.html", table_page(found, images))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

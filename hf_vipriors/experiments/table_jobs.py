@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError, check_range
-from ..evaluation.answers import write_answers
 from ..evaluation.classification import ensemble, score
+from ..evaluation.predictions import write_predictions
 from ..files import write_json
 from ..hub.teachers import load_ours
 from ..methods import METHODS
@@ -41,7 +41,7 @@ class StudentsArguments:
     )
     ten_crop: bool = option(False, "Average ten crops of each image.")
     batch_size: int = option(128, "Images at once.")
-    output_dir: str = option("outputs/evaluation", "Where metrics.json and the answers go.")
+    output_dir: str = option("outputs/evaluation", "Where metrics.json and the predictions go.")
     overwrite_output_dir: bool = option(False, "Replace what --output_dir holds.")
     seed: int = option(0, "The seed that the students had; nothing here is random.")
 
@@ -56,7 +56,7 @@ class StudentsArguments:
 
 
 def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
-    """Score students on test, as an ensemble when there are several; figures and answers go to the output folder.
+    """Score students on test, as an ensemble when there are several; figures and predictions go to the output folder.
 
     Raises:
         InputError: one is no student of ours, or they know other classes than the data set.
@@ -65,13 +65,13 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
     splits = load_images(data)
-    answers, labels = [], torch.empty(0)
+    predictions, labels = [], torch.empty(0)
     for name in args.students:
         model = load_ours(name, "model").to(how.device)
         class_order(model, splits.class_names, name)
         ((_, values, labels),) = classify(model, splits, data, how).values()
-        answers.append(values)
-    mean = ensemble(answers) if len(answers) > 1 else answers[0]
+        predictions.append(values)
+    mean = ensemble(predictions) if len(predictions) > 1 else predictions[0]
     metrics = {
         "test": score(mean, labels, splits.class_names).to_dict(),
         "seconds": time.perf_counter() - start,
@@ -81,7 +81,7 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     made = {"command": "evaluate", "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
     write_json(folder / RUN_FILE, made)
-    write_answers(folder, mean, labels)
+    write_predictions(folder, mean, labels)
     write_json(folder / "metrics.json", metrics)
 
 

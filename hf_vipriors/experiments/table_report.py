@@ -1,4 +1,4 @@
-"""The page of a table: every group with its intervals, the plots, and pictures of the first seed's runs."""
+"""The page of a table: every group with its intervals, the plots, and images of the first seed's runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..errors import InputError, one_line
-from ..evaluation.answers import read_answers
+from ..evaluation.predictions import read_predictions
 from ..files import read_json
 from ..reports.model_figures import learning_curves, reliability_diagram
 from ..reports.page import Section, drawing, minus, sections_page
@@ -23,7 +23,7 @@ from .table_results import report
 from .tables import Table
 
 FolderOf = Callable[[int, str], Path]
-# More lines in one picture cannot be told apart, more diagrams not taken in.
+# More lines in one image cannot be told apart, more diagrams not taken in.
 LINES, DIAGRAMS = 8, 6
 HOW_RESULTS = (
     "The mark is the mean over the seeds, the bar its 95 % interval, the dashed line the baseline. A difference "
@@ -31,12 +31,12 @@ HOW_RESULTS = (
 )
 
 
-def table_page(found: dict[str, Any], pictures: list[Section] | None = None) -> str:
+def table_page(found: dict[str, Any], images: list[Section] | None = None) -> str:
     """A self-contained page, drawn from what results.json holds.
 
     Args:
         found: what results.json holds.
-        pictures: sections of :func:`run_sections`, where the runs' folders are at hand.
+        images: sections of :func:`run_sections`, where the runs' folders are at hand.
     """
     reports = [report(group["title"], group["rows"]) for group in found["groups"]]
     head, cells = table_cells(reports) if reports else ([], [])
@@ -47,7 +47,7 @@ def table_page(found: dict[str, Any], pictures: list[Section] | None = None) -> 
         results = html_table(head, rows) + _verdict(each)
         sections.append(Section(group["title"], _how(group, first=number == 0), [results, figure], wide=True))
     drawn = [drawing(figure, name, title) for name, (title, figure) in plot_figures(found).items()]
-    sections += [Section("Plots", "", drawn), *(pictures or [])]
+    sections += [Section("Plots", "", drawn), *(images or [])]
     versions = html_table(["package", "version"], list(found.get("versions", {}).items()))
     sections.append(Section("Made with", "Versions of what decides a number.", [versions]))
     seeds = found["seeds"]
@@ -77,7 +77,7 @@ def _how(group: dict[str, Any], *, first: bool) -> str:
 
 
 def run_sections(table: Table, found: dict[str, Any], seed: int, folder_of: FolderOf) -> list[Section]:
-    """Pictures of one seed's runs, by group: learning curves, reliability, confusions. What lacks data is left out.
+    """Images of one seed's runs, by group: learning curves, reliability, confusions. What lacks data is left out.
 
     Args:
         table: what was run.
@@ -134,17 +134,17 @@ def _scores(measured: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _reliability(folders: dict[str, Path], name: str) -> list[Markup]:
-    answers = {}
+    predictions = {}
     for run, folder in list(folders.items())[:DIAGRAMS]:
         try:
-            found = read_answers(folder)
+            found = read_predictions(folder)
         except ValueError as error:
             raise InputError(f"{one_line(error, None)}: remove {folder} to run it again") from None
         if found is not None:
-            answers[run] = (found.values.numpy(), found.labels.numpy())
-    if not answers:
+            predictions[run] = (found.values.numpy(), found.labels.numpy())
+    if not predictions:
         return []
-    return [drawing(reliability_diagram(answers), name, f"How sure and how right: {', '.join(answers)}")]
+    return [drawing(reliability_diagram(predictions), name, f"How sure and how right: {', '.join(predictions)}")]
 
 
 def _confusions(folders: dict[str, Path], name: str) -> list[Markup]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError, nearest, one_line
-from ..evaluation.answers import read_answers
 from ..evaluation.features import Outputs
+from ..evaluation.predictions import read_predictions
 from ..evaluation.statistics import mcnemar
 from ..files import read_json
 from ..reports.report_rows import Report, RunRow, summarise, verdict_lines
@@ -93,7 +93,7 @@ class _Reader:
     def __init__(self, table: Table, seeds: list[int], folder_of: FolderOf):
         self.table, self.seeds, self.folder_of = table, seeds, folder_of
         self._metrics: dict[Path, dict[str, Any]] = {}
-        self._answers: dict[Path, Outputs | None] = {}
+        self._predictions: dict[Path, Outputs | None] = {}
 
     def seeds_of(self, run: str) -> list[int]:
         """A run that is made once has one value."""
@@ -107,14 +107,14 @@ class _Reader:
             self._metrics[folder] = read_json(folder / "metrics.json")
         return self._metrics[folder]
 
-    def answers(self, seed: int, run: str) -> Outputs | None:
+    def predictions(self, seed: int, run: str) -> Outputs | None:
         folder = self.folder_of(seed, run)
-        if folder not in self._answers:
+        if folder not in self._predictions:
             try:
-                self._answers[folder] = read_answers(folder)
+                self._predictions[folder] = read_predictions(folder)
             except ValueError as error:
                 raise InputError(f"{one_line(error, None)}: remove {folder} to run it again") from None
-        return self._answers[folder]
+        return self._predictions[folder]
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         seeds = self.seeds_of(row["run"])
@@ -146,15 +146,15 @@ class _Reader:
         return None if None in found else sum(found)
 
     def p_values(self, row: dict[str, Any], baseline: dict[str, Any]) -> list[float] | None:
-        """McNemar's test against the baseline, one a seed; None where the answers of a run are not known.
+        """McNemar's test against the baseline, one a seed; None where the predictions of a run are not known.
 
-        It counts right answers, hence top-1, and says nothing of another metric.
+        It counts right predictions, hence top-1, and says nothing of another metric.
         """
         if {row["score"], baseline["score"]} != {"test"} or row["metric"] != "top1":
             return None
         values = []
         for seed in max(row["seeds"], baseline["seeds"], key=len):
-            mine, theirs = self.answers(seed, row["run"]), self.answers(seed, baseline["run"])
+            mine, theirs = self.predictions(seed, row["run"]), self.predictions(seed, baseline["run"])
             if mine is None or theirs is None or not torch.equal(mine.labels, theirs.labels):
                 return None
             right = [(found.values.argmax(dim=1) == found.labels).numpy() for found in (mine, theirs)]

@@ -34,7 +34,7 @@ ONCE = "once"
 
 
 @dataclass(frozen=True)
-class Wish:
+class TableRequest:
     """What the command line asks of a table.
 
     Attributes:
@@ -57,14 +57,14 @@ class Wish:
 class Reproduction:
     """The runs of one table: one folder a run and seed, or one folder a run that is made once."""
 
-    def __init__(self, table: Table, wish: Wish, console: Console):
-        self.table, self.wish, self.console = table, wish, console
-        self.folder = wish.folder
+    def __init__(self, table: Table, request: TableRequest, console: Console):
+        self.table, self.request, self.console = table, request, console
+        self.folder = request.folder
         self.once = {run.name for run in table.runs if run.once}
-        first = wish.seeds[0]
+        first = request.seeds[0]
         self.cells = [
             (self.seed_of(seed, run.name), run)
-            for seed in wish.seeds
+            for seed in request.seeds
             for run in table.runs
             if not run.once or seed == first
         ]
@@ -84,7 +84,7 @@ class Reproduction:
         folder = self.folder_of(seed, name)
         if all((folder / file).is_file() for file in ("metrics.json", RUN_FILE)):
             return read_run(folder).arguments["seed"]
-        return self.wish.seeds[0]
+        return self.request.seeds[0]
 
     def settings(self, seed: int, name: str) -> tuple[DataArguments, Settings]:
         """What a run is to be."""
@@ -98,7 +98,7 @@ class Reproduction:
         trains = issubclass(kind, RunArguments)
         parser = Parser([DataArguments, kind] if trains else [kind], "")
         where = f"{self.table.name}: {run.name}"
-        recipe = parser.recipe(self.wish.recipes / run.recipe) if run.recipe else {}
+        recipe = parser.recipe(self.request.recipes / run.recipe) if run.recipe else {}
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
         options = parser.checked(run.options_with(folders), where)
         options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
@@ -109,13 +109,13 @@ class Reproduction:
             raise InputError(f"{where}: {one_line(error, None)}") from None
         if not trains:
             return self._data_of_students(seed, run), settings
-        if self.wish.length != 1:
-            scale_epochs(settings, self.wish.length)
-        if self.wish.trials is not None and isinstance(settings, StudentArguments) and settings.trials:
-            settings.trials = self.wish.trials
+        if self.request.length != 1:
+            scale_epochs(settings, self.request.length)
+        if self.request.trials is not None and isinstance(settings, StudentArguments) and settings.trials:
+            settings.trials = self.request.trials
         if isinstance(settings, StudentArguments) and settings.trials:
             SearchSpace.read(settings.search_space)  # refused now, and not after hours of other runs
-        return on_dataset(data[0], self.wish.dataset), settings
+        return on_dataset(data[0], self.request.dataset), settings
 
     def _data_of_students(self, seed: int, run: TableRun) -> DataArguments:
         found = [self.settings(seed, name) for name in run.uses]
@@ -128,7 +128,7 @@ class Reproduction:
 
     def _check_scores(self) -> None:
         for row in (row for group in self.table.groups for row in group["rows"]):
-            _, settings = self.settings(self.wish.seeds[0], row["run"])
+            _, settings = self.settings(self.request.seeds[0], row["run"])
             known = scores_of(settings)
             where = f"table {self.table.name}: row {row['name']!r} has the score {row['score']!r}"
             if row["score"] not in known:
@@ -184,8 +184,8 @@ class Reproduction:
     def _defaults(self, data: DataArguments, settings: Settings) -> dict[str, Any]:
         """What options are when they are not given, in a run that is as long as the table's."""
         plain = _with_defaults(settings)
-        if self.wish.length != 1 and isinstance(plain, RunArguments):
-            scale_epochs(plain, self.wish.length)
+        if self.request.length != 1 and isinstance(plain, RunArguments):
+            scale_epochs(plain, self.request.length)
         return _plain(_with_defaults(data), plain)
 
     def _digests(self, seed: int, run: TableRun) -> dict[str, str]:

@@ -82,8 +82,8 @@ class CardFacts:
             can run it.
         licence: of the weights (a Hub licence id); repo_id: where it will be pushed, for the snippets.
         base_models: Hub ids of the models it came from.
-        examples: path in the repository -> title, of pictures that the widget offers.
-        curves: path in the repository of a picture of the training curves, or None.
+        examples: path in the repository -> title, of images that the widget offers.
+        curves: path in the repository of an image of the training curves, or None.
         emissions: grams of CO2 equivalent that CodeCarbon measured, or None.
         onnx: "float32" and "int8" -> ``top1`` (a fraction), ``size`` (bytes), ``milliseconds`` (of one image).
     """

@@ -45,7 +45,7 @@ class Layout:
         encoder: what stands before the ResNet's names.
         head: what stands before the projector's.
         left_out: names of what is knowingly left out: training state that a teacher does not need.
-        mean, std: what the program normalised pictures with; None: ImageNet's.
+        mean, std: what the program normalised images with; None: ImageNet's.
         image_size: what it trained on by default.
     """
 
@@ -59,7 +59,7 @@ class Layout:
 
 
 MOCO = Layout("MoCo", "encoder_q.", "encoder_q.fc.", r"encoder_k\..*|queue|queue_ptr")
-# Its pictures are only scaled to 0..1; 96 pixels is STL-10, its default.
+# Its images are only scaled to 0..1; 96 pixels is STL-10, its default.
 SIMCLR = Layout("SimCLR", "backbone.", "backbone.fc.", r"(?!)", (0.0,) * 3, (1.0,) * 3, 96)
 # The standard deviation of its red channel is written so in the program.
 SWAV = Layout("SwAV", "", "projection_head.", r"prototypes\..*", std=(0.228, 0.224, 0.225))
@@ -78,7 +78,7 @@ def import_checkpoint(path: str | os.PathLike, *, image_size: int | None = None)
 
     Args:
         path: the file.
-        image_size: side of the pictures it is to be used with; None (default): what its program trained on.
+        image_size: side of the images it is to be used with; None (default): what its program trained on.
 
     Returns:
         The model in eval mode, with the projector where the file has one.

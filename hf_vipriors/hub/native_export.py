@@ -128,8 +128,8 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
         >>> student = VipriorsForImageClassification(config).eval()
         >>> with tempfile.TemporaryDirectory() as outputs:
         ...     again = load_native(export_native(student, f"{outputs}/student"))
-        >>> picture = torch.rand(1, 3, 32, 32)
-        >>> torch.equal(again(picture).logits, student(picture).logits)
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> torch.equal(again(image).logits, student(image).logits)
         True
     """
     directory = Path(directory)
@@ -163,7 +163,7 @@ def _native_config(
     if model.backbone.in_chans != 3:
         raise InputError(
             f"cannot export {config.backbone!r} with {model.backbone.in_chans} input channels: "
-            "native checkpoints read pictures as RGB, train with three"
+            "native checkpoints read images as RGB, train with three"
         )
     kind, labels, classes = TimmWrapperModel, {}, 0
     if isinstance(model, VipriorsForImageClassification):
@@ -243,21 +243,21 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
 def _vipriors_config(native: dict[str, Any], directory: Path) -> VipriorsConfig:
     try:
-        picture = native["pretrained_cfg"]
-        channels, height, width = picture["input_size"]
+        image = native["pretrained_cfg"]
+        channels, height, width = image["input_size"]
         config = VipriorsConfig(
             backbone=native["architecture"],
             backbone_args={k: v for k, v in native["model_args"].items() if k not in ("img_size", "in_chans")} or None,
             image_size=height,
-            image_mean=picture["mean"],
-            image_std=picture["std"],
-            interpolation=picture["interpolation"],
-            crop_pct=picture["crop_pct"],
+            image_mean=image["mean"],
+            image_std=image["std"],
+            interpolation=image["interpolation"],
+            crop_pct=image["crop_pct"],
             **label_maps(native["label_names"]),
         )
-        ours = channels == 3 and height == width and picture["crop_mode"] == "center"
+        ours = channels == 3 and height == width and image["crop_mode"] == "center"
     except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
         raise InputError(f"{CONFIG_NAME} in {str(directory)!r} is damaged: {one_line(error, kind=True)}") from error
     if not ours:
-        raise InputError(f"{str(directory)!r} wants pictures that are not square RGB centre crops: not our export")
+        raise InputError(f"{str(directory)!r} wants images that are not square RGB centre crops: not our export")
     return config

@@ -10,7 +10,7 @@ and, after ``DIR`` was pushed to the Hub as ``USER/NAME``, gets that name and fi
 
     env.remotePathTemplate = "{model}/resolve/{revision}/onnx/";
 
-Both ways were seen to work with transformers.js 4.3 in Node, not in a browser. On pictures of the network's size it
+Both ways were seen to work with transformers.js 4.3 in Node, not in a browser. On images of the network's size it
 answers as torch does; others it resizes unlike Pillow.
 """
 
@@ -127,9 +127,9 @@ def quantize_onnx(directory: str | os.PathLike) -> Path:
             prepare = quantization.shape_inference.quant_pre_process
             prepare(source, shaped, skip_optimization=True, skip_symbolic_shape=True)
             quantization.quantize_dynamic(shaped, written, weight_type=quantization.QuantType.QUInt8)
-            sound = all(answers.isfinite().all() for answers in _answers(written, _pictures(config)))
+            sound = all(predictions.isfinite().all() for predictions in _predictions(written, _images(config)))
         if not sound:
-            raise InputError(f"{failure}: its answers are no numbers then, use {FLOAT_FILE}")
+            raise InputError(f"{failure}: its predictions are no numbers then, use {FLOAT_FILE}")
         os.replace(written, source.with_name(INT8_FILE))
     return source.with_name(INT8_FILE)
 
@@ -137,12 +137,12 @@ def quantize_onnx(directory: str | os.PathLike) -> Path:
 class OnnxClassifier(nn.Module):
     """A file of this module in the shape of our classifiers: what scores one (``probabilities``) scores the other.
 
-    Pictures run one by one on one thread, as on a page or a telephone. Dynamic quantisation scales activations by the
-    largest in the batch: in a larger one an int8 answer would hang on its neighbours.
+    Images run one by one on one thread, as on a page or a telephone. Dynamic quantisation scales activations by the
+    largest in the batch: in a larger one an int8 prediction would hang on its neighbours.
 
     Attributes:
         config: the student's, as ``load_native(DIR).config``.
-        milliseconds: what each picture took, in the order in which they came.
+        milliseconds: what each image took, in the order in which they came.
 
     Raises:
         InputError: the ``onnx`` extra is not installed, or onnxruntime cannot run the file.
@@ -158,9 +158,9 @@ class OnnxClassifier(nn.Module):
     def forward(self, pixel_values: Tensor) -> ImageClassifierOutput:
         """Normalised images (B, 3, S, S) to logits (B, K)."""
         logits = []
-        for picture in pixel_values.cpu().split(1):
+        for image in pixel_values.cpu().split(1):
             start = time.perf_counter()
-            logits.append(_run(self._session, picture))
+            logits.append(_run(self._session, image))
             self.milliseconds.append(1000 * (time.perf_counter() - start))
         return ImageClassifierOutput(logits=torch.cat(logits).to(pixel_values.device))
 
@@ -243,11 +243,11 @@ def _session(path: str | os.PathLike) -> Any:
     return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, pictures: Tensor) -> Tensor:
-    return torch.from_numpy(session.run([OUTPUT], {INPUT: pictures.numpy()})[0])
+def _run(session: Any, images: Tensor) -> Tensor:
+    return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
 
-def _pictures(config: VipriorsConfig) -> Tensor:
+def _images(config: VipriorsConfig) -> Tensor:
     """Photographs and noise (12, 3, S, S), normalised: what a network is for, and what it was never shown."""
     geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
     store = build_store(load_splits(FASHION_VIPRIORS).splits["test"].select(range(8)), geometry, name="photographs")
@@ -256,19 +256,19 @@ def _pictures(config: VipriorsConfig) -> Tensor:
     return torch.cat([photographs, noise])
 
 
-def _answers(path: Path, pictures: Tensor) -> list[Tensor]:
+def _predictions(path: Path, images: Tensor) -> list[Tensor]:
     """The file's logits, a tensor for each batch size."""
     _library("onnx").checker.check_model(path, full_check=True)
     session = _session(path)
-    return [_run(session, pictures[:count]) for count in (1, 3, len(pictures))]
+    return [_run(session, images[:count]) for count in (1, 3, len(images))]
 
 
 def _check(path: Path, model: VipriorsForImageClassification, failure: str) -> float:
-    pictures = _pictures(model.config)
+    images = _images(model.config)
     with torch.inference_mode():
-        wanted = model(pictures).logits
+        wanted = model(images).logits
     with as_input_error(failure):
-        differences = [answers - wanted[: len(answers)] for answers in _answers(path, pictures)]
+        differences = [predictions - wanted[: len(predictions)] for predictions in _predictions(path, images)]
     worst = torch.cat(differences).abs().max().item()
     if not worst <= MAX_DIFFERENCE:  # nor where it is not a number
         raise InputError(f"{failure}: its logits differ from torch's by up to {worst:.1g}, not {MAX_DIFFERENCE:g}")

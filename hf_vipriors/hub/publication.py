@@ -99,12 +99,12 @@ def model_publication(
     """Gather a trained student or teacher.
 
     The model is loaded first: a damaged one is not published. The card is rendered again with what is only known now
-    (the repository, pictures, curves); one that was edited by hand goes as it is.
+    (the repository, images, curves); one that was edited by hand goes as it is.
 
     Args:
         directory: the ``--output_dir`` of its training.
         repo_id: ``"org/name"``.
-        examples: title -> PNG of a picture that the widget offers; published with the model.
+        examples: title -> PNG of an image that the widget offers; published with the model.
         curves: PNG of the training curves.
         recipe: text of the recipe that trains it.
         onnx: folder that :func:`hf_vipriors.hub.onnx_export.export_onnx` wrote.
@@ -138,14 +138,14 @@ def model_publication(
         files |= remote_files() | _native(directory)
     files |= {METRICS: directory / METRICS} if (directory / METRICS).is_file() else {}
     files |= {f"onnx/{path.name}": path for path in sorted(onnx.iterdir())} if onnx is not None else {}
-    pictures = {f"{EXAMPLES}/{_slug(title)}.png": (title, png) for title, png in (examples or {}).items()}
-    files |= {path: png for path, (_, png) in pictures.items()}
+    images = {f"{EXAMPLES}/{_slug(title)}.png": (title, png) for title, png in (examples or {}).items()}
+    files |= {path: png for path, (_, png) in images.items()}
     files |= {CURVES: curves} if curves is not None else {}
     files |= {RECIPE: recipe.encode()} if recipe is not None else {}
     known = {
         "repo_id": repo_id,
         "model_name": repo_id.split("/")[1],
-        "examples": {path: title for path, (title, _) in pictures.items()},
+        "examples": {path: title for path, (title, _) in images.items()},
         "curves": CURVES if curves is not None else None,
     }
     card, notes = _card(directory, known | dict(changes or {}))

@@ -59,9 +59,9 @@ def check_free(publication: Publication, *, revision: str | None = None, api: Hf
         theirs = _their_identity(api, publication, files, revision)
     if theirs is not None and theirs != publication.identity:
         differing = [key for key, value in publication.identity.items() if theirs.get(key) != value]
-        told = ", ".join(f"{key} {theirs.get(key)!r}, not {publication.identity[key]!r}" for key in differing)
+        known = ", ".join(f"{key} {theirs.get(key)!r}, not {publication.identity[key]!r}" for key in differing)
         raise InputError(
-            f"{publication.repo_id} holds another model ({told}): choose another --repo_id, or another --revision"
+            f"{publication.repo_id} holds another model ({known}): choose another --repo_id, or another --revision"
         )
 
 

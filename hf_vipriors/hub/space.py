@@ -1,4 +1,4 @@
-"""Write a demo of a student as a Hugging Face Space: its answer, why, and the training pictures most like yours.
+"""Write a demo of a student as a Hugging Face Space: its answer, why, and the training images most like yours.
 
 The folder is complete and needs nothing of this package. ``app.py`` is ``templates/space_app.py`` as it stands; all
 that is particular to a student lies beside it in ``settings.json``, ``neighbours.safetensors`` and ``thumbnails.png``.
@@ -62,18 +62,18 @@ def write_space(
 ) -> Path:
     """Write a Space in which anyone can try the student of ``student_dir``.
 
-    The training pictures become part of it, as small thumbnails: publish only what you may. What the card beside the
+    The training images become part of it, as small thumbnails: publish only what you may. What the card beside the
     student (``README.md``) says of accuracy, data set and licence is said by the Space as well.
 
     Args:
         student_dir: folder of an exported student, see :func:`~hf_vipriors.hub.native_export.export_native`.
         directory: the new folder; :func:`~hf_vipriors.hub.publication.space_publication` gathers it for the Hub.
         repo_id: where the student itself is on the Hub, ``"someone/student"``.
-        data: what it was trained on. ``splits["train"]`` gives the neighbours; up to 6 pictures of ``"test"``, else
+        data: what it was trained on. ``splits["train"]`` gives the neighbours; up to 6 images of ``"test"``, else
             of ``"validation"``, are offered as examples.
-        title: of the page; None (default): the model's name and the number of training pictures.
+        title: of the page; None (default): the model's name and the number of training images.
         licence: of the Space, a Hub licence id; None (default): that of the student's card, if it names one.
-        neighbours: at most so many training pictures are compared with, spread evenly over the classes, so that a
+        neighbours: at most so many training images are compared with, spread evenly over the classes, so that a
             large data set does not make a large repository. Default 1000, some 18 MB of photographs; 5000 at most.
             The page says how many they are.
         on_bad_image: ``"error"`` or ``"skip"``, as in training.
@@ -83,7 +83,7 @@ def write_space(
 
     Raises:
         InputError: no student there or one that needs this package, a folder that is not empty, a repository id that
-            cannot be, no labelled training pictures, classes that are not the student's, an unreadable picture.
+            cannot be, no labelled training images, classes that are not the student's, an unreadable image.
 
     Example:
         >>> from hf_vipriors.data import load_splits
@@ -120,7 +120,7 @@ def write_space(
         (folder / "requirements.txt").write_text(_requirements(), encoding="utf-8")
         settings = {
             "model": repo_id,
-            "title": title or f"{repo_id.split('/')[-1]}, trained on {len(labels):,} pictures",
+            "title": title or f"{repo_id.split('/')[-1]}, trained on {len(labels):,} images",
             **_page_text(repo_id, labels, len(thumbnails), model, card),
             "tile": thumbnails.shape[-1],
             "examples": _write_examples(data, folder, on_bad_image),
@@ -154,10 +154,10 @@ def _train_labels(data: ImageSplits, model: VipriorsForImageClassification) -> n
         )
     train = data.splits.get("train")
     if train is None or not len(train) or "label" not in train.column_names:
-        raise InputError("no labelled training pictures: the Space shows those that are most like a visitor's")
+        raise InputError("no labelled training images: the Space shows those that are most like a visitor's")
     labels = label_array(train)
     if labels.min() < 0:
-        raise InputError(f"{(labels < 0).sum()} training pictures have no label: leave them out of the train split")
+        raise InputError(f"{(labels < 0).sum()} training images have no label: leave them out of the train split")
     return labels
 
 
@@ -172,7 +172,7 @@ def _student_card(student_dir: Path) -> ModelCardData:
 
 
 def _spread(labels: np.ndarray) -> np.ndarray:
-    """All positions, so ordered that any number of the first ones holds the classes as evenly as there are pictures.
+    """All positions, so ordered that any number of the first ones holds the classes as evenly as there are images.
 
     Example:
         >>> _spread(np.array([7, 7, 7, 8, 9, 9])).tolist()
@@ -209,16 +209,16 @@ def _neighbours(
 
 
 def _write_examples(data: ImageSplits, folder: Path, on_bad_image: str) -> list[str]:
-    """Save some pictures that were not trained on, of different classes; their places inside the folder."""
+    """Save some images that were not trained on, of different classes; their places inside the folder."""
     held_out = data.splits.get("test", data.splits.get("validation"))
     names: list[str] = []
     if held_out is None:
         return names
     (folder / "examples").mkdir()
-    for picture in _readable(held_out, on_bad_image):
-        picture.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
+    for image in _readable(held_out, on_bad_image):
+        image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
         names.append(f"examples/{len(names) + 1}.png")
-        picture.save(folder / names[-1])
+        image.save(folder / names[-1])
         if len(names) == EXAMPLES:
             break
     return names

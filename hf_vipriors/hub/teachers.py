@@ -175,20 +175,20 @@ def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] |
     """What ``timm.create_model`` gives, as one of our models; ``arguments`` are those its config holds for timm."""
     with as_input_error(f"timm cannot load {name} (--{flag})"):
         network = timm.create_model(source, pretrained=True)
-    picture = network.pretrained_cfg
-    channels, height, width = picture["input_size"]
+    image = network.pretrained_cfg
+    channels, height, width = image["input_size"]
     if channels != 3 or height != width:
         raise InputError(f"{name} (--{flag}) takes {channels} x {height} x {width} input: teachers see square RGB")
     config = VipriorsConfig.for_backbone(
-        picture["architecture"],
+        image["architecture"],
         image_size=height,
         backbone_args={k: v for k, v in (arguments or {}).items() if k not in ("img_size", "in_chans")} or None,
-        image_mean=picture["mean"],
-        image_std=picture["std"],
-        interpolation=picture["interpolation"],
-        crop_pct=picture["crop_pct"],
-        class_names=picture.get("label_names"),
-        **({} if picture.get("label_names") else {"num_labels": network.num_classes or 2}),
+        image_mean=image["mean"],
+        image_std=image["std"],
+        interpolation=image["interpolation"],
+        crop_pct=image["crop_pct"],
+        class_names=image.get("label_names"),
+        **({} if image.get("label_names") else {"num_labels": network.num_classes or 2}),
     )
     kind = VipriorsForImageClassification if network.num_classes else VipriorsModel
     with torch.device("meta"):  # its weights are already here
@@ -235,19 +235,19 @@ def _from_transformers(folder: Path, name: str, description: dict[str, Any], fla
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model_class, classifies = _model_class(config)
     if model_class is None or model_class.main_input_name != "pixel_values":
-        raise InputError(f"{name} (--{flag}) is a {kind!r} model, which does not read pictures alone: no vision model")
-    with as_input_error(f"{name} (--{flag}): its image processor, which says how it wants pictures, is of no use"):
+        raise InputError(f"{name} (--{flag}) is a {kind!r} model, which does not read images alone: no vision model")
+    with as_input_error(f"{name} (--{flag}): its image processor, which says how it wants images, is of no use"):
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-        picture = preprocessing(processor)
+        image = preprocessing(processor)
     check_shards(folder)
     with as_input_error(failure):
         network, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-        backbone = TransformersBackbone(network.eval(), picture["image_size"])
+        backbone = TransformersBackbone(network.eval(), image["image_size"])
     _check_complete(_in_use(report["missing_keys"], backbone), name, flag)
     names = {"id2label": config.id2label, "label2id": config.label2id} if classifies else {}
-    ours = VipriorsConfig(backbone=name, **picture, **copy.deepcopy(names))
+    ours = VipriorsConfig(backbone=name, **image, **copy.deepcopy(names))
     return ExternalForImageClassification(backbone, ours) if classifies else ExternalModel(backbone, ours)
 
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation: the teacher's softened answers as targets.
+"""Knowledge distillation: the teacher's softened predictions as targets.
 
 References:
     [0] Distilling the Knowledge in a Neural Network, https://arxiv.org/abs/1503.02531

@@ -53,12 +53,12 @@ def bn_margin(weight: Tensor, bias: Tensor) -> Tensor:
 
 @_checks.in_float32
 def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
-    r"""Squared distance of pre-activation maps, counted only where the ReLU that follows can tell the difference.
+    r"""Squared distance of pre-activation maps, active only where the ReLU that follows can tell the difference.
 
     Per element, with s student, t teacher, g the channel's margin:
 
     ====================  ==================  =====================================================
-    teacher               counted             why
+    teacher               active             why
     ====================  ==================  =====================================================
     ``t > 0``             ``(s - t)^2``       the teacher fires: match it
     ``g < t <= 0``        ``(s - t)^2``       only where ``s > t``: below is silent all the same
@@ -91,5 +91,5 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     _checks.finite(teacher, "teacher")
     student, teacher = student.float(), teacher.detach().float()
     target = torch.maximum(teacher, margin.detach().float()[None, :, None, None])
-    counted = (student > target) | (target > 0)
-    return ((student - target).square() * counted).sum()
+    active = (student > target) | (target > 0)
+    return ((student - target).square() * active).sum()

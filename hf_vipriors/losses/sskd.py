@@ -90,7 +90,7 @@ def sskd(
 
     Each comparison with the teacher is :math:`T^2 KL(teacher \| student)` of probabilities softened by its T, mean
     over its rows. Selected are all rotated rows on which the teacher is right, and of the others the share ``keep``
-    whose right answer (the label for TF, the own image for SS) ranks highest: a near miss still teaches something.
+    whose right class (the label for TF, the own image for SS) ranks highest: a near miss still teaches something.
 
     Args:
         student_logits: ``(4B, C)``, rows in fours; gradients flow here.

@@ -135,7 +135,7 @@ class Crd(KnowledgeDistillation):
         contrast = self._contrast(student, teacher, self._others(index))
         if self.training:
             self._remember(student.detach(), teacher.detach(), index)
-        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
+        loss, parts = self.ce_and_kd_loss(logits, targets, self.ensemble_logits(teacher_logits, images))
         return MethodOutput(
             loss=loss + self.contrast_weight * contrast, parts={**parts, "contrast": contrast.detach()}, logits=logits
         )

@@ -43,7 +43,7 @@ class FitNet(KnowledgeDistillation):
     """Cross-entropy, and the mean squared error between the middle stages after a regressor.
 
     The stages are compared behind their ReLU where they end in one, as [0] does. [0] trains the hint first and the
-    answers afterwards; trained together, as here, it is a row of the tables in [1], which take the second of three
+    predictions afterwards; trained together, as here, it is a row of the tables in [1], which take the second of three
     blocks. NOTE of the CIFAR networks the stem counts as a stage: the middle is their first block, ``hint_stage=3``
     the second.
 
@@ -96,5 +96,5 @@ class FitNet(KnowledgeDistillation):
             for maps, stage in zip((student_maps, teacher_maps), self.stages.pairs[self.hint], strict=True)
         ]
         hint = losses.fitnet(*same_size(self.regressor(maps[0]), maps[1]))
-        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
+        loss, parts = self.ce_and_kd_loss(logits, targets, self.ensemble_logits(teacher_logits, images))
         return MethodOutput(loss=loss + self.hint_weight * hint, parts={**parts, "hint": hint.detach()}, logits=logits)

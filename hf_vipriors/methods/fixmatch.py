@@ -62,15 +62,15 @@ class FixMatch(Supervised):
 
     .. math:: L = CE(\text{labelled}) + \lambda \, \frac{1}{B} \sum_x 1[\max p_x \ge \tau] \, CE(\arg\max p_x, s_x)
 
-    NOTE [0] takes p from the student itself; here the answers are the slower moving average's [1], which is what is
-    kept. While it trains, the average answers as mean teachers do [1]: its batch norms see the batch of weak views,
-    and its running statistics follow them. Lambda rises linearly over the first fifth of the training.
+    NOTE [0] takes p from the student itself; here it is the slower moving average's [1], which is what is kept. While
+    it trains, the average predicts as mean teachers do [1]: its batch norms see the batch of weak views, and its
+    running statistics follow them. Lambda rises linearly over the first fifth of the training.
 
     Args:
         student: the classifier.
         consistency_weight: lambda. Default 1 [0].
         confidence: tau, the least probability of the winning class that counts. Default 0.9 (NOTE 0.95 [0]).
-        ema_decay: of the average that answers, and that is kept; it must be > 0.
+        ema_decay: of the average that predicts, and that is kept; it must be > 0.
         options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
 
     Raises:
@@ -116,7 +116,7 @@ class FixMatch(Supervised):
     ):
         super().__init__(student, **options)
         if self.ema is None:
-            raise ValueError("FixMatch answers with the moving average of the weights: ema_decay must be > 0")
+            raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
         self.consistency_weight, self.confidence = consistency_weight, confidence
         # A tensor: a number that changes every step would be compiled anew every step.
         self.register_buffer("ramped", torch.zeros(()), persistent=False)
@@ -125,7 +125,7 @@ class FixMatch(Supervised):
         self.ramped.fill_(min(1.0, progress.share / self.ramp))
 
     @torch.no_grad()
-    def answers(self, images: Tensor) -> Tensor:
+    def predictions(self, images: Tensor) -> Tensor:
         """``(B, K)`` probabilities of the moving average."""
         return self.ema.module(images).logits.float().softmax(dim=1)
 
@@ -135,11 +135,11 @@ class FixMatch(Supervised):
         images, targets = self._mixed(weak[:count], labels)
         # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
         logits = self.student(torch.cat([images, strong[count:]])).logits
-        answered, unlabelled = logits[:count], logits[count:]
-        classification = self.classification_loss(answered, targets)
-        probability, answer = self.answers(weak[count:]).max(dim=1)
+        labelled, unlabelled = logits[:count], logits[count:]
+        classification = self.classification_loss(labelled, targets)
+        probability, prediction = self.predictions(weak[count:]).max(dim=1)
         confident = (probability >= self.confidence).float()
-        consistency = (confident * F.cross_entropy(unlabelled.float(), answer, reduction="none")).mean()
+        consistency = (confident * F.cross_entropy(unlabelled.float(), prediction, reduction="none")).mean()
         loss = classification + self.consistency_weight * self.ramped * consistency
         parts = {"classification": classification, "consistency": consistency, "confident": confident.mean()}
-        return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=answered)
+        return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)

@@ -37,11 +37,11 @@ class KnowledgeDistillationOptions(DistillationOptions, LabelOptions):
 
 
 class KnowledgeDistillation(Supervised):
-    r"""Cross-entropy, and the Kullback-Leibler divergence to the frozen teacher's softened answers [0].
+    r"""Cross-entropy, and the Kullback-Leibler divergence to the frozen teacher's softened predictions [0].
 
     .. math:: L = w_{CE} \, CE + w_{KD} \, T^2 \, KL(\sigma(t / T) \| \sigma(s / T))
 
-    Methods that distil features derive from it and add their own term; with ``kd_weight`` > 0 they distil answers too.
+    Methods that distil features derive from it and add their own term; with ``kd_weight`` > 0 predictions too.
     Images without a label (-1) may be in the batch: all but the cross-entropy holds for them too.
 
     Args:
@@ -51,11 +51,11 @@ class KnowledgeDistillation(Supervised):
         kd_weight: w_KD. Default 0.9 [1].
         kd_temperature: T. Default 4 [1].
         batch_statistics: the teacher's batch norms on the batch. Default False.
-        more_teachers: further classifiers; the answers are the mean of all teachers' probabilities. Default none.
+        more_teachers: further classifiers; the predictions are the mean of all teachers' probabilities. Default none.
         options: as in :class:`Supervised`.
 
     Raises:
-        ValueError: answers are to be distilled from a teacher that gives none for these classes.
+        ValueError: predictions are to be distilled from a teacher that gives none for these classes.
     """
 
     name, teacher_kind = "kd", "classifier"
@@ -112,7 +112,7 @@ class KnowledgeDistillation(Supervised):
         )
         self.more_teachers = nn.ModuleList(others)
         if others and not kd_weight:
-            raise ValueError("several teachers share their answers alone: kd_weight must be > 0")
+            raise ValueError("several teachers share their predictions alone: kd_weight must be > 0")
         for one in (self.teacher, *others) if kd_weight else ():
             if one.num_classes != self.num_classes:
                 raise ValueError(f"the teacher answers for {one.num_classes} classes, not {self.num_classes}")
@@ -120,27 +120,27 @@ class KnowledgeDistillation(Supervised):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         images, targets = self.mixed(views[0], labels, labelled)
         logits = self.student(images).logits
-        loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))
+        loss, parts = self.ce_and_kd_loss(logits, targets, self.teacher_predictions(images))
         return MethodOutput(loss=loss, parts=parts, logits=logits)
 
-    def teacher_answers(self, images: Tensor) -> Tensor | None:
-        """The teacher's logits, where answers are distilled."""
-        return self.with_more(self.teacher.logits(images), images) if self.kd_weight else None
+    def teacher_predictions(self, images: Tensor) -> Tensor | None:
+        """The teacher's logits, where predictions are distilled."""
+        return self.ensemble_logits(self.teacher.logits(images), images) if self.kd_weight else None
 
-    def with_more(self, logits: Tensor | None, images: Tensor) -> Tensor | None:
-        """The answers of all teachers: ``logits`` are the first one's.
+    def ensemble_logits(self, logits: Tensor | None, images: Tensor) -> Tensor | None:
+        """The predictions of all teachers: ``logits`` are the first one's.
 
         The mean of their probabilities, as logits: that of their logits would let the surest one decide alone.
         """
         if not self.more_teachers:
             return logits
-        answers = [logits, *(teacher.logits(images) for teacher in self.more_teachers)]
-        return torch.stack([each.float().softmax(dim=1) for each in answers]).mean(dim=0).clamp(min=1e-12).log()
+        predictions = [logits, *(teacher.logits(images) for teacher in self.more_teachers)]
+        return torch.stack([each.float().softmax(dim=1) for each in predictions]).mean(dim=0).clamp(min=1e-12).log()
 
-    def answers_loss(
+    def ce_and_kd_loss(
         self, logits: Tensor, targets: Tensor, teacher_logits: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of cross-entropy and, with ``kd_weight`` > 0, distilled answers; and its parts."""
+        """The weighted sum of cross-entropy and, with ``kd_weight`` > 0, distilled predictions; and its parts."""
         classification = self.classification_loss(logits, targets)
         loss, parts = self.classification_weight * classification, {"classification": classification.detach()}
         if self.kd_weight:

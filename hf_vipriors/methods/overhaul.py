@@ -37,7 +37,7 @@ class OverhaulOptions(KnowledgeDistillationOptions):
 
 
 class OverhaulDistillation(KnowledgeDistillation):
-    r"""Cross-entropy, and the student's stages held near the frozen teacher's.
+    r"""Cross-entropy, and the student's stages regularised towards the frozen teacher's.
 
     .. math:: L = CE + \lambda \sum_{i=0}^{L-1} 2^{-(L-1-i)} \frac{1}{B} d_i
 
@@ -95,11 +95,11 @@ class OverhaulDistillation(KnowledgeDistillation):
         images, targets = self.mixed(views[0], labels, labelled)
         if not self.distils:
             logits = self.student(images).logits
-            loss, parts = self.answers_loss(logits, targets, self.teacher_answers(images))
+            loss, parts = self.ce_and_kd_loss(logits, targets, self.teacher_predictions(images))
             return MethodOutput(loss=loss, parts=parts, logits=logits)
         student_maps, logits = self.stages.of_student(images)
         teacher_maps, teacher_logits = self.stages.of_teacher(images)
-        loss, parts = self.answers_loss(logits, targets, self.with_more(teacher_logits, images))
+        loss, parts = self.ce_and_kd_loss(logits, targets, self.ensemble_logits(teacher_logits, images))
         distillation = self._distillation(student_maps, teacher_maps) / len(images)
         loss = loss + self.feature_weight * distillation
         return MethodOutput(loss=loss, parts={**parts, "distillation": distillation.detach()}, logits=logits)

@@ -1,4 +1,4 @@
-"""SSKD: rotated images and a self-supervision head make the teacher tell more than its answers.
+"""SSKD: rotated images and a self-supervision head make the teacher tell more than its predictions.
 
 References:
     [0] Knowledge Distillation Meets Self-Supervision, https://arxiv.org/abs/2006.07114
@@ -91,7 +91,7 @@ class SskdOptions(SskdOwnOptions, DistillationOptions, ClassifierOptions):
 
 
 class Sskd(Supervised):
-    """Stage 2: answers on upright and on rotated images, and similarities between them, distilled with a selection.
+    """Stage 2: predictions on upright and rotated images, and similarities between them, distilled with a selection.
 
     Where the teacher is wrong, only the best-ranked share of its rows is transferred; the shares kept are logged.
 

@@ -1,4 +1,4 @@
-"""Configuration of our models: which timm network, for which pictures, with which projector."""
+"""Configuration of our models: which timm network, for which images, with which projector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VipriorsConfig(PreTrainedConfig):
         backbone_args: more arguments of its timm constructor; JSON values, tuples become lists.
         image_size: side of the square input in pixels.
         image_mean, image_std: per-channel statistics of pixels in 0..1; ImageNet's by default.
-        interpolation: filter that resizes a picture for evaluation.
+        interpolation: filter that resizes an image for evaluation.
         crop_pct: share of the resized shorter side that the centre crop of an evaluation keeps.
         projector_dim: width of the projection; None (default) builds no projector.
         projector_hidden_dim: width inside the projector; None (default) takes the feature width, as MoCo v2 does; 0
@@ -63,7 +63,7 @@ class VipriorsConfig(PreTrainedConfig):
         if self.projector_hidden_dim == 0 and self.projector_batch_norm:
             raise InputError("projector_hidden_dim 0 is a projector of one layer: there is no room for a batch norm")
         if not 0 < self.crop_pct <= 1:
-            raise InputError(f"crop_pct is a share of the picture, above 0 and at most 1, got {self.crop_pct}")
+            raise InputError(f"crop_pct is a share of the image, above 0 and at most 1, got {self.crop_pct}")
         super().__post_init__(**kwargs)
 
     @classmethod

@@ -71,25 +71,25 @@ class ExternalForImageClassification(_External, VipriorsForImageClassification):
 
 
 def preprocessing(processor: BaseImageProcessor) -> dict[str, Any]:
-    """What an image processor does to pictures, as fields of :class:`VipriorsConfig`.
+    """What an image processor does to images, as fields of :class:`VipriorsConfig`.
 
     Size and statistics are measured and not read, since every family writes them down differently: a black and a
-    white picture go in, and ``out = (value - mean) / std`` gives both numbers of each channel.
+    white image go in, and ``out = (value - mean) / std`` gives both numbers of each channel.
 
     Returns:
         ``image_size``, ``image_mean``, ``image_std``, ``interpolation`` and ``crop_pct``.
 
     Raises:
-        InputError: the processor does something else to a picture: it keeps the size that comes in, gives no square,
+        InputError: the processor does something else to an image: it keeps the size that comes in, gives no square,
             swaps or mixes channels.
     """
     black, white, red = (_processed(processor, side, rgb) for side, rgb in _FLAT)
     if black.shape != white.shape or black.ndim != 3 or black.shape[0] != 3 or black.shape[1] != black.shape[2]:
-        raise InputError("it does not bring pictures to one square size with three channels")
+        raise InputError("it does not bring images to one square size with three channels")
     low, high, coloured = (flat.flatten(1).median(1).values.double() for flat in (black, white, red))
     expected = torch.stack([high[0], low[1], low[2]])
     if not (high - low).abs().min() > 1e-6 or not torch.allclose(coloured, expected, atol=1e-3):
-        raise InputError("it swaps or mixes the colours of a picture")
+        raise InputError("it swaps or mixes the colours of an image")
     std = 1 / (high - low)
     image_size, settings = black.shape[-1], processor.to_dict()
     resized = settings.get("size") if settings.get("do_center_crop") else None
@@ -110,5 +110,5 @@ _FLAT = ((512, (0, 0, 0)), (448, (255, 255, 255)), (512, (255, 0, 0)))
 
 
 def _processed(processor: BaseImageProcessor, side: int, rgb: tuple[int, int, int]) -> torch.Tensor:
-    picture = Image.fromarray(np.full((side, side, 3), rgb, dtype=np.uint8))
-    return processor(picture, return_tensors="pt")["pixel_values"][0].float()
+    image = Image.fromarray(np.full((side, side, 3), rgb, dtype=np.uint8))
+    return processor(image, return_tensors="pt")["pixel_values"][0].float()

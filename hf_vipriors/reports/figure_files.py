@@ -33,7 +33,7 @@ def to_svg(figure: Figure, *, name: str, description: str) -> str:
     Args:
         figure: drawn in the placeholder colours, or in colours of its own.
         name: unique on the page; prefixes the ids inside, which would otherwise clash between figures.
-        description: read aloud instead of the picture.
+        description: read aloud instead of the image.
     """
     buffer = io.StringIO()
     # "none" keeps text as text: it takes the page's font, scales and can be searched.

@@ -1,4 +1,4 @@
-"""Pictures of models: learning curves and reliability.
+"""Images of models: learning curves and reliability.
 
 Like those of ``report_figures.py`` they are figures of their own in placeholder colours: ``figure_files.to_svg`` puts
 them on a page, ``figure_files.to_png`` into a file. Accuracies go in as fractions and are drawn in percent.
@@ -18,7 +18,7 @@ from ..evaluation.calibration import BINS, ReliabilityBin, calibration_error, re
 from ..evaluation.statistics import wilson_interval
 from .report_figures import FONT_SIZE, INK, MUTED, SERIES, label_axes, line_look, short, style
 
-Answers = tuple[np.ndarray, np.ndarray]
+Predictions = tuple[np.ndarray, np.ndarray]
 _LOG_RATIO = 20
 _LOSS = "training loss"
 
@@ -82,13 +82,13 @@ def learning_curves(
     return figure
 
 
-def reliability_diagram(answers: Mapping[str, Answers], *, bins: int = BINS) -> Figure:
+def reliability_diagram(predictions: Mapping[str, Predictions], *, bins: int = BINS) -> Figure:
     """Accuracy against confidence, several models beside each other.
 
     On the diagonal a model is as often right as it is sure; the whiskers are 95 % intervals of the accuracy [0].
 
     Args:
-        answers: name -> probabilities (N, K) and labels (N,).
+        predictions: name -> probabilities (N, K) and labels (N,).
         bins: equal widths of confidence. Default 15, as in the calibration error in the titles [0].
 
     Raises:
@@ -97,13 +97,13 @@ def reliability_diagram(answers: Mapping[str, Answers], *, bins: int = BINS) -> 
     References:
         [0] On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599
     """
-    across = min(3, len(answers))
-    down = math.ceil(len(answers) / across)
+    across = min(3, len(predictions))
+    down = math.ceil(len(predictions) / across)
     figure = Figure(figsize=(3.9 * across + 0.2, 4.3 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axes in panels[len(answers) :]:
+    for axes in panels[len(predictions) :]:
         axes.remove()
-    for axes, (name, (probabilities, labels)) in zip(panels, answers.items(), strict=False):
+    for axes, (name, (probabilities, labels)) in zip(panels, predictions.items(), strict=False):
         style(axes)
         found = [each for each in reliability(probabilities, labels, bins) if each.count]
         _reliability(axes, found, bins, largest=max(each.count for each in found))

@@ -23,7 +23,7 @@ class Section:
 
     Attributes:
         title: the heading.
-        how: one or two sentences for a reader who sees such a picture for the first time; may be empty.
+        how: one or two sentences for a reader who sees such an image for the first time; may be empty.
         cards: from :func:`drawing`, :func:`table`, or other safe HTML.
         wide: one card a row, over the whole width.
     """
@@ -63,7 +63,7 @@ def drawing(figure: Figure, name: str, description: str) -> Markup:
     Args:
         figure: from ``report_figures``, ``model_figures`` or ``table_plots``.
         name: unique on the page.
-        description: read aloud instead of the picture.
+        description: read aloud instead of the image.
     """
     width = figure.get_figwidth()
     # No larger than its letters want, and on a phone a wide one is scrolled, not shrunk until nothing can be read.

@@ -139,7 +139,7 @@ def table_cells(reports: Sequence[Report]) -> tuple[list[str], list[list[list[st
 
 
 def markdown(report: Report) -> str:
-    """The report as GitHub Markdown: verdict, table, classes, settings, commands, environment; no pictures."""
+    """The report as GitHub Markdown: verdict, table, classes, settings, commands, environment; no images."""
     parts = [f"# {report.title}", report.subtitle, "## Verdict", _bullets(all_verdicts(report))]
     parts += ["## Results", results_table(report), *caveats(report)]
     if report.per_class:
@@ -162,7 +162,7 @@ def markdown(report: Report) -> str:
 
 
 def to_dict(report: Report) -> dict:
-    """Every number of the report as plain JSON types (no pictures); a value that is not finite becomes None."""
+    """Every number of the report as plain JSON types (no images); a value that is not finite becomes None."""
     rows = []
     for row, summary in zip(report.rows, summarise(report), strict=True):
         measured = {key: value for key, value in vars(row).items() if key != "correct"}
@@ -202,7 +202,7 @@ def to_dict(report: Report) -> dict:
 def write_report(report: Report, directory: str | os.PathLike) -> dict[str, Path]:
     """Write report.json, report.md and report.html into ``directory`` (made if need be).
 
-    The numbers come first and the pictures last, and every file appears whole or not at all: should drawing fail
+    The numbers come first and the images last, and every file appears whole or not at all: should drawing fail
     after hours of training, the measurements are on disk.
 
     Returns:

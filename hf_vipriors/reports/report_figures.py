@@ -181,7 +181,7 @@ def line_look(number: int, *, single: bool = False) -> dict:
 
 
 def label_axes(axes: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "", grid: bool = True) -> None:
-    """Name the axes and the picture, and lay a grid behind what is drawn."""
+    """Name the axes and the image, and lay a grid behind what is drawn."""
     axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
     if title:

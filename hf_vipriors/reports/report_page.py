@@ -34,11 +34,11 @@ def html(report: Report, more: Sequence[Section] = (), overlays: Sequence[np.nda
 
     Args:
         report: what is known of every report.
-        more: further sections, shown after the pictures of the report.
-        overlays: the pictures of ``report.mistakes`` under their saliency, uint8 (H, W, 3), shown below each.
+        more: further sections, shown after the images of the report.
+        overlays: the images of ``report.mistakes`` under their saliency, uint8 (H, W, 3), shown below each.
 
     Raises:
-        ValueError: a picture that is not uint8 (H, W), (H, W, 1) or (H, W, 3), or not one overlay a mistake.
+        ValueError: an image that is not uint8 (H, W), (H, W, 1) or (H, W, 3), or not one overlay a mistake.
     """
     summaries = summarise(report)
     return render(
@@ -66,7 +66,7 @@ def html(report: Report, more: Sequence[Section] = (), overlays: Sequence[np.nda
 
 
 def data_uri(image: np.ndarray) -> str:
-    """A picture as a base64 PNG, made smaller where it is larger than a thumbnail.
+    """An image as a base64 PNG, made smaller where it is larger than a thumbnail.
 
     Args:
         image: uint8, (H, W), (H, W, 1) or (H, W, 3).
@@ -79,10 +79,10 @@ def data_uri(image: np.ndarray) -> str:
         array = array[:, :, 0]
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(f"expected a uint8 image (H, W), (H, W, 1) or (H, W, 3), got {array.dtype} {array.shape}")
-    picture = Image.fromarray(array)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    image = Image.fromarray(array)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -188,12 +188,12 @@ def _neighbours(report: Report) -> list[dict]:
     found = []
     for image, label, near in report.neighbours:
         query = label_name(label, names)
-        pictures = []
-        for picture, other, cosine in near:
+        images = []
+        for similar, other, cosine in near:
             name = label_name(other, names)
             mark = "note" if "unlabelled" in (name, query) else "right" if name == query else "wrong"
-            pictures.append({"src": data_uri(picture), "name": name, "cosine": f"{float(cosine):.2f}", "mark": mark})
-        found.append({"src": data_uri(image), "name": query, "near": pictures})
+            images.append({"src": data_uri(similar), "name": name, "cosine": f"{float(cosine):.2f}", "mark": mark})
+        found.append({"src": data_uri(image), "name": query, "near": images})
     return found
 
 

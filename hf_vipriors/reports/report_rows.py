@@ -66,9 +66,9 @@ class RunRow:
             )
         if self.test_images < 1:
             raise ValueError(f"{self.name}: test_images must be at least 1, got {self.test_images}")
-        shapes = [np.shape(answers) for answers in self.correct or []]
+        shapes = [np.shape(predictions) for predictions in self.correct or []]
         if self.correct is not None and shapes != [(self.test_images,)] * len(self.top1):
-            raise ValueError(f"{self.name}: `correct` needs {self.test_images} answers a seed, got {shapes}")
+            raise ValueError(f"{self.name}: `correct` needs {self.test_images} predictions a seed, got {shapes}")
 
 
 @dataclass
@@ -261,11 +261,11 @@ def _compare(row: RunRow, baseline: RunRow) -> dict:
     if len(differences) > 1:
         return found | {"difference_interval": mean_interval(differences), "comparison": "seeds"}
     if row.correct is not None and baseline.correct is not None and row.test_images == baseline.test_images:
-        answers = row.correct[0], baseline.correct[0]
+        predictions = row.correct[0], baseline.correct[0]
         return found | {
-            "difference_interval": paired_difference_interval(*answers),
+            "difference_interval": paired_difference_interval(*predictions),
             "comparison": "paired images",
-            "p_value": mcnemar(*answers),
+            "p_value": mcnemar(*predictions),
         }
     if row.metric != "top1":
         return found

@@ -1,4 +1,4 @@
-"""Which pixels an answer hangs on: input gradients of a class's logit, averaged over noisy copies of the picture.
+"""Which pixels an answer hangs on: input gradients of a class's logit, averaged over noisy copies of the image.
 
 References:
     [0] SmoothGrad: removing noise by adding noise, https://arxiv.org/abs/1706.03825
@@ -22,8 +22,8 @@ from .report_figures import FONT_SIZE, INK
 SAMPLES = 25
 NOISE = 0.15
 BLUR = 0.03
-_PICTURES_ACROSS = 6
-# Of the sorted gradients of one picture, this share is shown at full strength: one bright pixel must not dim the rest.
+_IMAGES_ACROSS = 6
+# Of the sorted gradients of one image, this share is shown at full strength: one bright pixel must not dim the rest.
 _FULL_STRENGTH = 0.99
 
 
@@ -47,11 +47,11 @@ def saliency(
     Any network that has a gradient will do: nothing is hooked, no layer is named.
 
     Args:
-        model: a classifier; it answers in eval mode and is left in the mode it had, without gradients of its own.
+        model: a classifier; it predicts in eval mode and is left in the mode it had, without gradients of its own.
         images: uint8 (B, C, S, S), cropped as the model's own preprocessing crops them.
-        classes: (B,) outputs of the model to explain; None (default): the class it predicts for the clean picture.
-        samples: noisy copies of each picture, n. Default 25: beyond 50 little changes [0].
-        noise: share of the picture's range. Default 0.15, within the 10 to 20 % that [0] recommends.
+        classes: (B,) outputs of the model to explain; None (default): the class it predicts for the clean image.
+        samples: noisy copies of each image, n. Default 25: beyond 50 little changes [0].
+        noise: share of the image's range. Default 0.15, within the 10 to 20 % that [0] recommends.
         blur: width of the Gaussian that evens out the map, as a share of the side. Default 0.03, ours: strided layers
             look at every second pixel more than at its neighbour, and their grid would be all one sees. 0: none.
         batch_size: copies at once.
@@ -59,7 +59,7 @@ def saliency(
         seed: of the noise; the same seed gives the same map, whatever the batch size.
 
     Returns:
-        (B, S, S) float32 within 0 and 1: each picture's own scale, its 99th percentile at 1; all zeros for a picture
+        (B, S, S) float32 within 0 and 1: each image's own scale, its 99th percentile at 1; all zeros for an image
         whose logit no pixel moves.
 
     Raises:
@@ -122,15 +122,15 @@ def _scaled(maps: Tensor) -> Tensor:
 
 
 def saliency_figure(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Pictures above, the same under their saliency below.
+    """Images above, the same under their saliency below.
 
     Args:
         images: uint8, (H, W), (H, W, 1) or (H, W, 3).
         maps: (H, W) each, within 0 and 1.
-        titles: one a picture.
+        titles: one an image.
     """
     count = len(images)
-    across = min(_PICTURES_ACROSS, count)
+    across = min(_IMAGES_ACROSS, count)
     down = math.ceil(count / across)
     figure = Figure(figsize=(1.75 * across, 3.75 * down), layout="constrained")
     panels = figure.subplots(2 * down, across, squeeze=False)
@@ -145,7 +145,7 @@ def saliency_figure(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], ti
 
 
 def overlaid(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """A picture in gray under its saliency in orange: uint8 (H, W, 3).
+    """An image in gray under its saliency in orange: uint8 (H, W, 3).
 
     Args:
         image: uint8, (H, W), (H, W, 1) or (H, W, 3).

@@ -119,7 +119,7 @@ def plot_figures(found: dict[str, Any]) -> dict[str, tuple[str, Figure]]:
 
 
 def all_figures(found: dict[str, Any]) -> dict[str, Figure]:
-    """Every picture of the table: name of the file -> figure; a group's own gives way to a plot of the same title."""
+    """Every image of the table: name of the file -> figure; a group's own gives way to a plot of the same title."""
     groups = {plot_name(group["title"]): group_figure(group) for group in found["groups"]}
     return groups | {name: figure for name, (_, figure) in plot_figures(found).items()}
 

@@ -44,7 +44,7 @@ from ..training.load_images import load_images
 from ..training.stores import evaluation_store, ten_crop_store
 from . import report as evaluation_report
 from . import shifted
-from .report import Measured
+from .report import Evaluated
 
 logger = logging.getLogger(__name__)
 Model = VipriorsModel | VipriorsForImageClassification
@@ -62,7 +62,7 @@ class EvaluationArguments:
     knn_neighbours: int = option(20, "Neighbours that vote.")
     batch_size: int = option(128, "Images at once.")
     output: str | None = option(None, "Write all figures to this JSON file.")
-    report: str | None = option(None, "Draw a page of pictures, report.html, into this new folder.")
+    report: str | None = option(None, "Draw a page of images, report.html, into this new folder.")
     corruptions: bool = option(False, "Score corrupted images too: 11 corruptions at 5 severities.")
     ood_dataset_name: str | None = option(
         None, "A second data set with the same classes (as --dataset_name): its test split, or all its images."
@@ -89,8 +89,8 @@ def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
     return measure(data, args).results
 
 
-def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
-    """All figures, and what pictures of them need: the models, the images and the answers."""
+def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
+    """All figures, and what images of them need: the models, the images and the predictions."""
     models = {name: load_ours(name, "model").to(args.device) for name in args.model}
     splits = load_images(data)
     if "train" not in splits.splits:
@@ -106,25 +106,28 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Measured:
     if (second is not None or args.corruptions) and not orders:
         raise InputError("a teacher has no classifier: leave --corruptions and --ood_dataset_name, --ood_data_dir out")
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
-    answers: dict[str, Outputs] = {}
+    predictions: dict[str, Outputs] = {}
     for name, model in models.items():
         if isinstance(model, VipriorsForImageClassification):
             ((kind, (found, values, labels)),) = classify(model, splits, data, args).items()
-            answers[name] = Outputs(values, labels)
+            predictions[name] = Outputs(values, labels)
             results[name][kind] = found
             if second is not None:
                 results[name][f"{kind} on {second.title}"] = shifted.second_score(
                     model, second, orders[name], splits.class_names, data, **how(args)
                 )
         results[name] |= frozen_scores(model, splits, data, args)
-    if len(answers) > 1:
-        mean, labels = ensemble([each.values for each in answers.values()]), answers[next(iter(answers))].labels
-        name = f"ensemble of {len(answers)}"
-        answers[name] = Outputs(mean, labels)
+    if len(predictions) > 1:
+        mean, labels = (
+            ensemble([each.values for each in predictions.values()]),
+            predictions[next(iter(predictions))].labels,
+        )
+        name = f"ensemble of {len(predictions)}"
+        predictions[name] = Outputs(mean, labels)
         results[name] = {measured(args): score(mean, labels, splits.class_names)}
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
-    return Measured(models, splits, args.split, results, answers, orders)
+    return Evaluated(models, splits, args.split, results, predictions, orders)
 
 
 def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
@@ -156,7 +159,7 @@ def classify(
     return {measured(args): (result, values, found.labels)}
 
 
-def corrupted(found: Measured, data: DataArguments, args: EvaluationArguments) -> dict[str, dict[str, Any]]:
+def corrupted(found: Evaluated, data: DataArguments, args: EvaluationArguments) -> dict[str, dict[str, Any]]:
     """What is left of every classifier on corrupted images, by model; nothing where it was not asked for."""
     if not args.corruptions:
         return {}
@@ -229,18 +232,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     def job() -> None:
         data, args = Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
         found = measure(data, args)
-        results, shaken = found.results, corrupted(found, data, args)
+        results, robust = found.results, corrupted(found, data, args)
         show(results, args.split)
-        for name, figures in shaken.items():
+        for name, figures in robust.items():
             Console().print(shifted.corruption_table(figures, found.label(name), args.split))
         if args.output is not None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-            content = {"split": args.split, "scores": figures} | ({"corrupted": shaken} if shaken else {})
+            content = {"split": args.split, "scores": figures} | ({"corrupted": robust} if robust else {})
             write_json(Path(args.output), content)
         if args.report is not None:
             words = shlex.join(sys.argv[1:] if argv is None else argv)
-            more = {found.label(name): figures for name, figures in shaken.items()}
+            more = {found.label(name): figures for name, figures in robust.items()}
             page = evaluation_report.write_report(
                 found,
                 data,
@@ -250,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 device=args.device,
                 more=[shifted.corruption_section(more, args.split)] if more else None,
             )
-            logger.info("page of pictures: %s", page)
+            logger.info("page of images: %s", page)
 
     process.run(job)
 

@@ -16,15 +16,15 @@ def image_array(store: Any, index: int) -> np.ndarray:
     return image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
 
 
-def worst_mistakes(answers: Tensor, labels: Tensor, store: Any) -> list[tuple]:
-    """The wrong answers given with most confidence: (picture, true class, predicted class, confidence)."""
-    confidence, predicted = answers.max(dim=1)
-    worst = worst_indices(answers, labels)
+def worst_mistakes(predictions: Tensor, labels: Tensor, store: Any) -> list[tuple]:
+    """The wrong predictions made with most confidence: (image, true class, predicted class, confidence)."""
+    confidence, predicted = predictions.max(dim=1)
+    worst = worst_indices(predictions, labels)
     return [(image_array(store, int(i)), int(labels[i]), int(predicted[i]), float(confidence[i])) for i in worst]
 
 
-def worst_indices(answers: Tensor, labels: Tensor) -> Tensor:
+def worst_indices(predictions: Tensor, labels: Tensor) -> Tensor:
     """Which images were wrong with most confidence, worst first."""
-    confidence, predicted = answers.max(dim=1)
+    confidence, predicted = predictions.max(dim=1)
     wrong = (predicted != labels).nonzero().squeeze(1)
     return wrong[confidence[wrong].argsort(descending=True)][:MISTAKES]

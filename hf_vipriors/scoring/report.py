@@ -1,8 +1,8 @@
-"""``scripts/evaluate.py --report DIR``: what models do on a split as one page, and its pictures as PNG files.
+"""``scripts/evaluate.py --report DIR``: what models do on a split as one page, and its images as PNG files.
 
 The page shows the scores, confusions, a map of the features, the worst mistakes with the pixels they hang on,
 reliability, corrupted images where those were scored, and the learning curves of models whose folder holds a
-``trainer_state.json``. Pictures of one model alone are those of the first classifier.
+``trainer_state.json``. Images of one model alone are those of the first classifier.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ PAGE, MAP_IMAGES = "report.html", 1000
 
 
 @dataclass
-class Measured:
-    """What one evaluation measured, and what pictures of it need.
+class Evaluated:
+    """What one evaluation measured, and what images of it need.
 
     Attributes:
         models: by the name that the user gave.
         splits: the data set; ``split`` is the one that was scored.
         results: model, or ensemble -> measurement -> score.
-        answers: classifier, or ensemble -> probabilities in the order of the data set's classes, and labels.
+        predictions: classifier, or ensemble -> probabilities in the order of the data set's classes, and labels.
         orders: classifier -> which of its outputs answers for each class of the data set.
     """
 
@@ -56,13 +56,13 @@ class Measured:
     splits: ImageSplits
     split: str
     results: dict[str, dict[str, ClassificationScore]] = field(default_factory=dict)
-    answers: dict[str, Outputs] = field(default_factory=dict)
+    predictions: dict[str, Outputs] = field(default_factory=dict)
     orders: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def first(self) -> str:
-        """The model whose pictures are shown: the first classifier, or the first model where there is none."""
-        return next(iter(self.answers), next(iter(self.models)))
+        """The model whose images are shown: the first classifier, or the first model where there is none."""
+        return next(iter(self.predictions), next(iter(self.models)))
 
     def label(self, name: str) -> str:
         """The last part of a folder's name, unless two models share it."""
@@ -72,7 +72,7 @@ class Measured:
 
 @dataclass
 class Mistakes:
-    """The worst ones of the first classifier: (picture, true, predicted, confidence) each, and their saliency."""
+    """The worst ones of the first classifier: (image, true, predicted, confidence) each, and their saliency."""
 
     shown: list[tuple] = field(default_factory=list)
     maps: list[np.ndarray] = field(default_factory=list)
@@ -90,7 +90,7 @@ def check_folder(directory: str) -> None:
 
 
 def write_report(
-    measured: Measured,
+    measured: Evaluated,
     data: DataArguments,
     directory: str,
     command: str,
@@ -99,14 +99,14 @@ def write_report(
     device: str = "cpu",
     more: list[Section] | None = None,
 ) -> Path:
-    """Draw ``report.html`` and one PNG file a picture into a folder.
+    """Draw ``report.html`` and one PNG file an image into a folder.
 
     Args:
-        measured: scores, answers and models.
+        measured: scores, predictions and models.
         data: how the data set was read.
         directory: made if need be.
         command: that makes the page again.
-        batch_size, device: of the passes that pictures need.
+        batch_size, device: of the passes that images need.
         more: further sections of the page, such as corrupted images.
 
     Returns:
@@ -115,7 +115,7 @@ def write_report(
     folder, names = Path(directory), measured.splits.class_names
     model = measured.models[measured.first]
     dataset = measured.splits.splits[measured.split]
-    store = evaluation_store(dataset, model.config, data, f"{measured.split} pictures")
+    store = evaluation_store(dataset, model.config, data, f"{measured.split} images")
     positions = feature_map(model, store, batch_size=batch_size, device=device)
     mistakes = find_mistakes(measured, store, batch_size=batch_size, device=device)
     curves, diagram = training_curves(measured), reliability_of(measured)
@@ -149,22 +149,22 @@ def feature_map(model: Model, store: Any, *, batch_size: int, device: str) -> tu
     return feature_map_2d(found.values), found.labels.tolist()
 
 
-def find_mistakes(measured: Measured, store: Any, *, batch_size: int, device: str) -> Mistakes:
-    """The wrong answers given with most confidence, and the pixels that they hang on."""
-    if measured.first not in measured.answers:
+def find_mistakes(measured: Evaluated, store: Any, *, batch_size: int, device: str) -> Mistakes:
+    """The wrong predictions made with most confidence, and the pixels that they hang on."""
+    if measured.first not in measured.predictions:
         return Mistakes()
-    answers, model = measured.answers[measured.first], measured.models[measured.first]
-    worst = worst_indices(answers.values, answers.labels)
+    predictions, model = measured.predictions[measured.first], measured.models[measured.first]
+    worst = worst_indices(predictions.values, predictions.labels)
     if not len(worst):
         return Mistakes()
-    predicted = answers.values[worst].argmax(dim=1)
+    predicted = predictions.values[worst].argmax(dim=1)
     outputs = torch.tensor(measured.orders[measured.first])[predicted]
     images = torch.stack([store[int(index)]["pixel_values"] for index in worst])
     maps = saliency(model, images, outputs, batch_size=batch_size, device=device)
-    return Mistakes(worst_mistakes(answers.values, answers.labels, store), list(maps))
+    return Mistakes(worst_mistakes(predictions.values, predictions.labels, store), list(maps))
 
 
-def training_curves(measured: Measured) -> Figure | None:
+def training_curves(measured: Evaluated) -> Figure | None:
     """Of every model whose folder tells how it was trained."""
     histories, chance = {}, {}
     for name in measured.models:
@@ -176,21 +176,21 @@ def training_curves(measured: Measured) -> Figure | None:
     return learning_curves(histories, chance=chance, classes=len(measured.splits.class_names))
 
 
-def reliability_of(measured: Measured) -> Figure | None:
+def reliability_of(measured: Evaluated) -> Figure | None:
     """Of every classifier, and of their ensemble."""
     pairs = {
-        measured.label(name): (each.values.numpy(), each.labels.numpy()) for name, each in measured.answers.items()
+        measured.label(name): (each.values.numpy(), each.labels.numpy()) for name, each in measured.predictions.items()
     }
     return reliability_diagram(pairs) if pairs else None
 
 
 def report_of(
-    measured: Measured, command: str, positions: tuple[np.ndarray, list[int]] | None, mistakes: Mistakes
+    measured: Evaluated, command: str, positions: tuple[np.ndarray, list[int]] | None, mistakes: Mistakes
 ) -> Report:
     """What every report shows."""
     first, count = measured.first, len(measured.splits.splits[measured.split])
-    several = f"; pictures of one model alone: {measured.label(first)}" if len(measured.models) > 1 else ""
-    score = next(iter(measured.results[first].values())) if first in measured.answers else None
+    several = f"; images of one model alone: {measured.label(first)}" if len(measured.models) > 1 else ""
+    score = next(iter(measured.results[first].values())) if first in measured.predictions else None
     return Report(
         title=f"{', '.join(measured.label(name) for name in measured.models)} on {measured.split}",
         subtitle=f"{count} {measured.split} images, {len(measured.splits.class_names)} classes{several}",
@@ -207,29 +207,29 @@ def report_of(
     )
 
 
-def rows(measured: Measured) -> list[RunRow]:
+def rows(measured: Evaluated) -> list[RunRow]:
     """Classifiers against the first of them, on the same images; of teachers alone, what their features know."""
     found = []
     # An ensemble is all its members.
     everything = sum(parameters(measured.models[name]) for name in measured.orders)
     for name, kinds in measured.results.items():
-        answers = measured.answers.get(name)
+        predictions = measured.predictions.get(name)
         params = parameters(measured.models[name]) if name in measured.models else everything
-        shown = kinds if not measured.answers else {} if answers is None else dict(list(kinds.items())[:1])
+        shown = kinds if not measured.predictions else {} if predictions is None else dict(list(kinds.items())[:1])
         for kind, score in shown.items():
-            right = None if answers is None else [(answers.values.argmax(dim=1) == answers.labels).numpy()]
+            right = None if predictions is None else [(predictions.values.argmax(dim=1) == predictions.labels).numpy()]
             top5 = None if score.top5 is None else [score.top5]
-            title = measured.label(name) + ("" if measured.answers else f", {kind}")
-            note = kind if measured.answers else ""
+            title = measured.label(name) + ("" if measured.predictions else f", {kind}")
+            note = kind if measured.predictions else ""
             found.append(RunRow(title, note, [score.top1], top5, score.count, [], params, correct=right))
-    if measured.answers and len(found) > 1:
+    if measured.predictions and len(found) > 1:
         found[0].baseline = True
     return found
 
 
-def verdict(measured: Measured) -> list[str]:
+def verdict(measured: Evaluated) -> list[str]:
     """The first classifier in one sentence."""
-    if measured.first not in measured.answers:
+    if measured.first not in measured.predictions:
         return []
     score = next(iter(measured.results[measured.first].values()))
     share, worst = min((value, name) for name, value in score.per_class.items() if value is not None)
@@ -253,7 +253,7 @@ def titles(mistakes: Mistakes, class_names: list[str]) -> list[str]:
 
 
 def sections_of(
-    measured: Measured, curves: Figure | None, diagram: Figure | None, more: list[Section]
+    measured: Evaluated, curves: Figure | None, diagram: Figure | None, more: list[Section]
 ) -> list[Section]:
     """What only this page shows."""
     sure = Section("Is it right as often as it is sure?", wide=True)
@@ -265,30 +265,30 @@ def sections_of(
             "temperature was fitted."
         )
         sure.cards = [
-            drawing(diagram, "reliability", "Reliability of " + ", ".join(map(measured.label, measured.answers)))
+            drawing(diagram, "reliability", "Reliability of " + ", ".join(map(measured.label, measured.predictions)))
         ]
     training = Section("How it was trained", wide=True)
     if curves is not None:
         training.how = "From the run's own log. A dashed line is what guessing would give."
         training.cards = [drawing(curves, "learning", "Training loss and validation accuracy over the epochs")]
-    if (told := run_table(measured)) is not None:
-        training.cards.append(told)
+    if (runs := run_table(measured)) is not None:
+        training.cards.append(runs)
     scores = Section("Every measurement", cards=[measurements(measured)], wide=True)
     return [sure, *more, training, scores]
 
 
-def run_table(measured: Measured) -> Any:
+def run_table(measured: Evaluated) -> Any:
     """Fingerprints and warnings of the models whose folder tells how they were trained; None where none does."""
     body = []
     for name in measured.models:
         file = Path(name) / "metrics.json"
         found = read_json(file) if file.is_file() else {}
-        told = [fingerprint_line(found["fingerprint"])] if found.get("fingerprint") else []
-        body += [[measured.label(name), line] for line in told + warning_lines(found)]
+        lines = [fingerprint_line(found["fingerprint"])] if found.get("fingerprint") else []
+        body += [[measured.label(name), line] for line in lines + warning_lines(found)]
     return table(["model", "fingerprint, and what was warned of while it trained"], body) if body else None
 
 
-def measurements(measured: Measured) -> Any:
+def measurements(measured: Evaluated) -> Any:
     """The table of all scores."""
     head = ["model, measured by", "top-1 %", "95 % interval", "top-5 %", "balanced %", "ECE %", "images"]
     body = [

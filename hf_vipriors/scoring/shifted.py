@@ -1,4 +1,4 @@
-"""``scripts/evaluate.py`` on pictures unlike the training ones: corrupted, or from a second data set."""
+"""``scripts/evaluate.py`` on images unlike the training ones: corrupted, or from a second data set."""
 
 from __future__ import annotations
 
@@ -136,6 +136,6 @@ def corruption_section(found: dict[str, dict[str, Any]], split: str) -> Section:
         cards.append(drawing(figure, f"corruptions{number}", f"Top-1 of {model} by corruption and severity"))
     how = (
         f"Top-1 in percent on {split} images as bad cameras, weather and codecs would make them; the model never met "
-        "such pictures unless its augmentation made similar ones."
+        "such images unless its augmentation made similar ones."
     )
     return Section("Corrupted images", how, cards)

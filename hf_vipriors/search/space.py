@@ -119,7 +119,7 @@ class SearchSpace:
     def of(cls, options: dict[str, Any], source: str = "space") -> SearchSpace:
         """The space that a mapping describes; ``source`` is named in errors."""
         check_searchable(list(options), source)
-        return cls(tuple(_dimension(name, wish, f"{source}: {name}") for name, wish in options.items()))
+        return cls(tuple(_dimension(name, given, f"{source}: {name}") for name, given in options.items()))
 
     @property
     def names(self) -> list[str]:
@@ -193,24 +193,24 @@ def tuned_arguments(given: StudentArguments, settings: dict[str, Any]) -> Studen
         raise InputError(one_line(error, None)) from None
 
 
-def _dimension(name: str, wish: Any, where: str) -> Dimension:
+def _dimension(name: str, given: Any, where: str) -> Dimension:
     hint = searchable()[name]
-    if isinstance(wish, list):
-        choices = tuple(_value(choice, hint, where) for choice in wish)
+    if isinstance(given, list):
+        choices = tuple(_value(choice, hint, where) for choice in given)
         if not choices or len({json.dumps(choice) for choice in choices}) < len(choices):
-            raise InputError(f"{where}: {wish} must be choices that differ")
+            raise InputError(f"{where}: {given} must be choices that differ")
         return Dimension(name, choices)
-    if not isinstance(wish, dict):
-        raise InputError(f"{where}: {wish!r} is neither [choices] nor {{low: , high: , log: }}")
-    if not {"low", "high"} <= wish.keys() <= BOUNDS or not isinstance(wish.get("log", False), bool):
-        raise InputError(f"{where}: a range has low and high, and log: true or false; got {wish}")
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: {given!r} is neither [choices] nor {{low: , high: , log: }}")
+    if not {"low", "high"} <= given.keys() <= BOUNDS or not isinstance(given.get("log", False), bool):
+        raise InputError(f"{where}: a range has low and high, and log: true or false; got {given}")
     kind = _kind(hint)
     if kind not in (int, float):
         raise InputError(f"{where}: no number, so it has no range: give [choices]")
-    low, high = (_value(wish[end], kind, where) for end in ("low", "high"))
+    low, high = (_value(given[end], kind, where) for end in ("low", "high"))
     if not low < high:
         raise InputError(f"{where}: the range from {low:g} to {high:g} is empty")
-    log = wish.get("log", False)
+    log = given.get("log", False)
     if log and low <= 0:
         raise InputError(f"{where}: with log the range must start above 0, got {low:g}")
     return Dimension(name, low=low, high=high, log=log, whole=kind is int)

@@ -107,7 +107,7 @@ class Guards(TrainerCallback):
             )
 
     def check_teacher_accuracy(self, top1: float) -> None:
-        """A teacher whose answers are distilled, measured on validation."""
+        """A teacher whose predictions are distilled, measured on validation."""
         if top1 <= self._guessing():
             self.say(
                 "teacher_at_chance",

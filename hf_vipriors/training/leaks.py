@@ -1,4 +1,4 @@
-"""Before a training: does it see pictures that it will be measured on?"""
+"""Before a training: does it see images that it will be measured on?"""
 
 from __future__ import annotations
 

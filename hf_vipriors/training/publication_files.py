@@ -1,4 +1,4 @@
-"""What goes to the Hub beside a model: its recipe, its curves, pictures to try, the baseline it is compared with."""
+"""What goes to the Hub beside a model: its recipe, its curves, images to try, the baseline it is compared with."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import yaml
 from ..data import FASHION_VIPRIORS, decode
 from ..data.columns import label_array
 from ..errors import InputError
-from ..evaluation.answers import read_answers
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
+from ..evaluation.predictions import read_predictions
 from ..evaluation.statistics import mcnemar, paired_difference_interval
 from ..files import read_json
 from ..hub.card_facts import ScoreRow, read_facts
@@ -77,7 +77,7 @@ def gather(
     return model_publication(
         directory,
         repo_id,
-        examples=example_pictures(data_of(run), count) if count else {},
+        examples=example_images(data_of(run), count) if count else {},
         curves=curves_png(directory, len(facts.class_names) if facts is not None else 0),
         recipe=recipe_text(run) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
@@ -103,8 +103,8 @@ def recipe_text(run: dict[str, Any]) -> str | None:
         given = settings.get(name)
         if any(_is_local(each) for each in (given if isinstance(given, list) else [given]) if each):
             names = settings.pop(name)
-            told = ", ".join(teacher_name(each) for each in (names if isinstance(names, list) else [names]))
-            comments.append(f"--{name}: {told}, a folder of a training before this one")
+            teachers = ", ".join(teacher_name(each) for each in (names if isinstance(names, list) else [names]))
+            comments.append(f"--{name}: {teachers}, a folder of a training before this one")
     if "search" in run:
         comments.append("these settings were chosen on validation by a search")
     head = "".join(f"# {line}\n" for line in comments)
@@ -132,7 +132,7 @@ def _is_local(name: str) -> bool:
 
 
 def curves_png(directory: Path, classes: int) -> bytes | None:
-    """The training curves as a picture; None where nothing was logged."""
+    """The training curves as an image; None where nothing was logged."""
     state, metrics = directory / "trainer_state.json", directory / METRICS_FILE
     if not state.is_file():
         return None
@@ -142,8 +142,8 @@ def curves_png(directory: Path, classes: int) -> bytes | None:
     return None if figure is None else to_png(figure)
 
 
-def example_pictures(data: DataArguments, count: int) -> dict[str, bytes]:
-    """``count`` pictures that were not trained on, of as many classes as there are: class name -> PNG.
+def example_images(data: DataArguments, count: int) -> dict[str, bytes]:
+    """``count`` images that were not trained on, of as many classes as there are: class name -> PNG.
 
     Raises:
         InputError: the data set is not there.
@@ -177,8 +177,8 @@ def onnx_figures(directory: Path, run: dict[str, Any] | None) -> dict[str, dict[
     store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
 
     def top1(classifier: OnnxClassifier) -> float:
-        answers = probabilities(classifier, store, batch_size=128, device="cpu")
-        return score(answers.values, answers.labels, splits.class_names).top1
+        predictions = probabilities(classifier, store, batch_size=128, device="cpu")
+        return score(predictions.values, predictions.labels, splits.class_names).top1
 
     found = onnx_accuracy(directory, top1)
     for name, each in found.items():
@@ -210,10 +210,12 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     """
     rows = {}
     for place, flag in ((directory, "model"), (baseline, "baseline")):
-        answers, metrics = read_answers(place), place / METRICS_FILE
-        if answers is None or not metrics.is_file():
-            raise InputError(f"{place} (--{flag}) has no answers to compare: give the folder of a finished student")
-        rows[flag] = answers
+        predictions, metrics = read_predictions(place), place / METRICS_FILE
+        if predictions is None or not metrics.is_file():
+            raise InputError(
+                f"{place} (--{flag}) has no predictions to compare: give the folder of a finished student"
+            )
+        rows[flag] = predictions
     ours, theirs = rows["model"], rows["baseline"]
     if len(ours.labels) != len(theirs.labels) or not bool((ours.labels == theirs.labels).all()):
         raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.answers import ANSWERS_FILE
+from ..evaluation.predictions import PREDICTIONS_FILE
 from ..files import read_json, write_json
 from ..hub.card_facts import FACTS_FILE
 from .arguments import DataArguments, RunArguments
@@ -26,7 +26,7 @@ RUN_FILES = (
     FACTS_FILE,
     METRICS_FILE,
     "trainer_state.json",
-    ANSWERS_FILE,
+    PREDICTIONS_FILE,
     SEARCH_FILE,
 )
 # What runs of an earlier version filled by the data, or for methods that do not read it.

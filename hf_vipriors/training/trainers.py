@@ -31,9 +31,9 @@ class TeacherTrainer(MethodTrainer):
         >>> import tempfile
         >>> from datasets import Dataset, Image
         >>> from hf_vipriors import TeacherArguments, TeacherTrainer, VipriorsModel
-        >>> from PIL import Image as Picture
+        >>> from PIL import Image as Image
         >>> colours = [(value, 90, 255 - value) for value in range(0, 256, 16)]
-        >>> photos = Dataset.from_dict({"image": [Picture.new("RGB", (32, 32), colour) for colour in colours]})
+        >>> photos = Dataset.from_dict({"image": [Image.new("RGB", (32, 32), colour) for colour in colours]})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     args = TeacherArguments(folder, method="simclr", image_size=32, max_steps=1, use_cpu=True,
         ...                             projector_dim=8, disable_tqdm=True, report_to="none", save_strategy="no")

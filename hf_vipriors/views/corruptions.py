@@ -1,7 +1,7 @@
-"""Pictures as bad cameras, weather and codecs make them: test images out of distribution without a download.
+"""Images as bad cameras, weather and codecs make them: test images out of distribution without a download.
 
 Four families in five severities, after ImageNet-C [0], with numbers of our own: [0] was made for 224 pixels, so blurs
-and shifts are shares of the side here, and noise is weaker, as small pictures have fewer pixels to average it over.
+and shifts are shares of the side here, and noise is weaker, as small images have fewer pixels to average it over.
 
 References:
     [0] Benchmarking Neural Network Robustness to Common Corruptions and Perturbations,
@@ -48,7 +48,7 @@ def impulse_noise(images: Tensor, severity: int, generator: torch.Generator) -> 
 
 
 def gaussian_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Out of focus: standard deviations as shares of the side, on small pictures from 0.4 to 0.8 pixels."""
+    """Out of focus: standard deviations as shares of the side, on small images from 0.4 to 0.8 pixels."""
     side = images.shape[-1]
     sigma = max((0.01, 0.015, 0.02, 0.03, 0.04)[severity - 1] * side, 0.3 + 0.1 * severity)
     kernel = _kernel(6 * sigma, side)
@@ -58,7 +58,7 @@ def gaussian_blur(images: Tensor, severity: int, generator: torch.Generator) -> 
 def motion_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Camera shake: streaks of these shares of the side, in a direction of each image's own."""
     length = (0.05, 0.08, 0.12, 0.16, 0.22)[severity - 1] * images.shape[-1]
-    # On small pictures the shares would fall together: each severity has at least its own odd kernel, 3 to 11.
+    # On small images the shares would fall together: each severity has at least its own odd kernel, 3 to 11.
     kernel = _kernel(max(length, 2 * severity + 1), images.shape[-1])
     angle = uniform(len(images), 0, 180, generator).to(images.device)
     return kornia_motion_blur(images, kernel, angle, torch.zeros_like(angle), mode="bilinear")
@@ -78,7 +78,7 @@ def brightness(images: Tensor, severity: int, generator: torch.Generator) -> Ten
 
 
 def contrast(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Flat: this factor times the distance from the picture's mean."""
+    """Flat: this factor times the distance from the image's mean."""
     return adjust_contrast_with_mean_subtraction(images, (0.6, 0.45, 0.3, 0.2, 0.1)[severity - 1])
 
 

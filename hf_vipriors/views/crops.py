@@ -28,7 +28,7 @@ class EvaluationView(nn.Module):
 
 
 class TenCrop(nn.Module):
-    """Four corners and the centre, each also flipped; a model's ten answers are averaged.
+    """Four corners and the centre, each also flipped; a model's ten predictions are averaged.
 
     Args:
         size: side of a crop in pixels; the images given must be larger (usually size / 0.875).

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# How views are sampled; evaluation resizes likewise, or the network meets pictures of another sharpness than it learnt
-# (small pictures enlarged bicubically cost 0.7 points of top-1).
+# How views are sampled; evaluation resizes likewise, or the network meets images of another sharpness than it learnt
+# (small images enlarged bicubically cost 0.7 points of top-1).
 VIEW_INTERPOLATION = "bilinear"
 
 

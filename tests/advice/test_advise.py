@@ -28,7 +28,7 @@ def messy(photos, tmp_path):
     shutil.copy(folder / "train" / "red" / "0.png", folder / "test" / "red" / "leak.png")
     Image.open(folder / "train" / "red" / "1.png").save(folder / "train" / "blue" / "wrong.bmp")
     shutil.copy(folder / "unlabelled" / "0.png", folder / "unlabelled" / "copy.png")
-    (folder / "train" / "green" / "2.png").write_bytes(b"no picture")
+    (folder / "train" / "green" / "2.png").write_bytes(b"no image")
     return folder
 
 
@@ -41,7 +41,7 @@ def test_a_clean_folder(photos, tmp_path, capsys):
     assert [step["seconds"] for step in found["steps"]] == [None] * 3
     shown = capsys.readouterr().out
     assert "Do I have enough images?" in shown and "hf-vipriors teacher" in shown
-    assert "The same picture twice" not in shown and "unreadable" not in shown
+    assert "The same image twice" not in shown and "unreadable" not in shown
 
 
 def test_what_is_wrong_is_found_and_named(messy, tmp_path, capsys):

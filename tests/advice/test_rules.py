@@ -43,7 +43,7 @@ def test_enough(per_class, begins):
     assert advise_rules.enough(Facts({"many": 500, "rare": 4}, 0, 64, False)).startswith("Not yet: 'rare' has 4")
 
 
-def test_image_side_enlarges_nothing_but_tiny_pictures_and_spares_a_cpu():
+def test_image_side_enlarges_nothing_but_tiny_images_and_spares_a_cpu():
     assert image_side(facts(side=28)) == 48
     assert image_side(facts(side=63)) == 48
     assert image_side(facts(side=100, accelerator=True)) == 96

@@ -89,7 +89,7 @@ def test_pooled_features_without_a_classifier(family):
     torch.testing.assert_close(pooled, pooled_by_hand(family, model, x))
     assert pooled.shape == (2, feature_dim(network)) and network.num_features == feature_dim(network)
     assert torch.equal(network(x), pooled) and network.in_chans == 3
-    assert pooled[0].ne(pooled[1]).any(), "the features must tell pictures apart"
+    assert pooled[0].ne(pooled[1]).any(), "the features must tell images apart"
 
 
 @pytest.mark.parametrize("family", [name for name in CONFIGS if name != "DINOv3ViT"])
@@ -195,12 +195,12 @@ def test_training_mode_is_as_it_was():
         (t.ViTMAEConfig(intermediate_size=32, **VIT), "differently each time"),
     ],
 )
-def test_what_is_no_picture_teacher(config, words):
+def test_what_is_no_image_teacher(config, words):
     with pytest.raises(InputError, match=words):
         TransformersBackbone(t.AutoModel.from_config(config), 32)
 
 
 def test_a_size_that_the_network_cannot_take():
-    with pytest.raises(InputError, match="cannot read 40 px pictures") as error:
+    with pytest.raises(InputError, match="cannot read 40 px images") as error:
         TransformersBackbone(plain("ViT"), 40)
     assert "\n" not in error.value.on_command_line

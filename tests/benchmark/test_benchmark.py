@@ -108,7 +108,8 @@ def test_benchmarks_are_added_or_replaced_but_never_lost(tmp_path, capsys, monke
     machine = {"device": "CPU", "cpu": "Chip", "cores": 2, "versions": {"torch": "2.15.0"}}
     rest = {"machine": machine, "settings": {"processes": 1, "torch_compile": False}, "scaling": [], "estimate": []}
     monkeypatch.setattr(
-        "hf_vipriors.benchmark.benchmark.benchmark", lambda wish, argv: {"title": wish.method, "cases": [case], **rest}
+        "hf_vipriors.benchmark.benchmark.benchmark",
+        lambda request, argv: {"title": request.method, "cases": [case], **rest},
     )
     first = measured(tmp_path)
     with pytest.raises(SystemExit):

@@ -7,7 +7,7 @@ import torch
 
 from hf_vipriors.benchmark import runs as benchmark_runs
 from hf_vipriors.benchmark.arguments import BenchmarkArguments
-from hf_vipriors.benchmark.rivals import PREFETCH, Pictures, Recipe, WorkerFed
+from hf_vipriors.benchmark.rivals import PREFETCH, Images, Recipe, WorkerFed
 from hf_vipriors.benchmark.runs import PARTS, Ceiling, Plan, Rounds, Stopwatch, end_to_end, split
 from hf_vipriors.benchmark.setup import batches, build_case, synthetic_store
 from hf_vipriors.run import build_trainer
@@ -17,7 +17,7 @@ TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 CPU = torch.device("cpu")
 
 
-def wish(method="moco", **options):
+def request(method="moco", **options):
     common = {"backbone": "resnet18", "backbone_args": TINY, "image_sizes": [16], "batch": 8, "images": 32}
     return BenchmarkArguments(method=method, use_cpu=True, **common, **options)
 
@@ -49,7 +49,7 @@ class RecordingStudentTrainer(_Recorder, StudentTrainer):
     [("moco", {"encoder_momentum": 0.5}), ("overhaul", {"ema_decay": 0.5, "feature_weight": 0.1}), ("dogo", {})],
 )
 def test_the_ceiling_computes_what_the_training_computes(method, options):
-    plan, asked = Plan(1, 1, 5), wish(method, options=options)
+    plan, asked = Plan(1, 1, 5), request(method, options=options)
     real = build_case(asked, 16, steps=plan.total)
     trainer = build_trainer(real.setup, RecordingTeacherTrainer, RecordingStudentTrainer)
     trainer.train()
@@ -63,14 +63,14 @@ def test_the_ceiling_computes_what_the_training_computes(method, options):
 
 
 def test_the_ceiling_is_fed_with_what_the_views_make():
-    case = build_case(wish(), 16, steps=3)
+    case = build_case(request(), 16, steps=3)
     found = batches(build_trainer(case.setup), 3, seed=0)
     assert len(found) == 3 and all([v.shape for v in one["views"]] == [(8, 3, 16, 16)] * 2 for one in found)
     assert len(torch.cat([one["index"] for one in found]).unique()) == 24, "other images in each"
 
 
 def test_a_case_is_the_same_each_time_it_is_built():
-    first, second = (build_case(wish("kd"), 16, steps=3) for _ in range(2))
+    first, second = (build_case(request("kd"), 16, steps=3) for _ in range(2))
     for ours, theirs in ((first.method, second.method), (first.teacher, second.teacher)):
         for (name, our), their in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
             assert torch.equal(our, their), name
@@ -135,7 +135,7 @@ def test_the_stopwatch_counts_nothing_twice(clock):
 def test_training_takes_every_round_and_pauses_after_it():
     pauses = []
     plan = Plan(rounds=3, warmup=1, steps=2)
-    case = build_case(wish(), 16, steps=plan.total)
+    case = build_case(request(), 16, steps=plan.total)
     seconds = end_to_end(case, plan, pauses.append)
     assert seconds == pauses and len(seconds) == 3 and all(s > 0 for s in seconds)
     assert torch.equal(case.method.queue.index >= 0, torch.ones(16, dtype=torch.bool)), "it really trained"
@@ -143,7 +143,7 @@ def test_training_takes_every_round_and_pauses_after_it():
 
 def test_the_parts_of_a_step_add_up_to_its_time(monkeypatch):
     plan = Plan(1, 1, 4)
-    case = build_case(wish("supervised"), 16, steps=plan.total)
+    case = build_case(request("supervised"), 16, steps=plan.total)
     slow = case.method.end_step
 
     def end_step(progress):
@@ -157,7 +157,7 @@ def test_the_parts_of_a_step_add_up_to_its_time(monkeypatch):
 
 
 class Mean(Recipe):
-    transform = staticmethod(lambda picture: torch.tensor([float(picture.size[0])]))
+    transform = staticmethod(lambda image: torch.tensor([float(image.size[0])]))
 
     def __init__(self):
         super().__init__()
@@ -172,7 +172,7 @@ class Mean(Recipe):
 
 
 def test_a_rival_uses_up_what_its_workers_made_ahead():
-    case = build_case(wish(), 16, steps=3)
+    case = build_case(request(), 16, steps=3)
     recipe = Mean()
     rival = WorkerFed(recipe, case, Plan(2, 1, 3), workers=2)
     for number in (1, 2):
@@ -183,7 +183,7 @@ def test_a_rival_uses_up_what_its_workers_made_ahead():
     assert next(rival._batches, None) is None, "its workers have ended"
 
 
-def test_gray_pictures_have_three_channels():
-    pictures = Pictures(synthetic_store(4, 1, 16, 0), lambda picture: picture)
-    picture, label = pictures[3]
-    assert picture.mode == "RGB" and picture.size == (18, 18) and label == 3
+def test_gray_images_have_three_channels():
+    images = Images(synthetic_store(4, 1, 16, 0), lambda image: image)
+    image, label = images[3]
+    assert image.mode == "RGB" and image.size == (18, 18) and label == 3

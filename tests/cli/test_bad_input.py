@@ -224,7 +224,7 @@ def test_teacher_that_does_not_give_the_answers(refused, student_options, teache
 
 
 @pytest.mark.parametrize("main", [train_student.main, pretrain_student.main])
-def test_teacher_of_gray_pictures(refused, common, tmp_path, main):
+def test_teacher_of_gray_images(refused, common, tmp_path, main):
     config = VipriorsConfig.for_backbone(
         "test_resnet", image_size=32, backbone_args={"in_chans": 1}, image_mean=[0.5], image_std=[0.5]
     )
@@ -338,7 +338,7 @@ def test_skipped_images_count_as_missing(refused, teacher_options, photos, tmp_p
     shutil.copytree(photos, tmp_path / "photos")
     for name in ("red", "green", "blue"):
         for path in sorted((tmp_path / "photos" / "train" / name).iterdir())[:8]:
-            path.write_bytes(b"no picture")
+            path.write_bytes(b"no image")
     options = [*teacher_options, "--data_dir", str(tmp_path / "photos"), "--unlabelled", "none"]
     options += ["--on_bad_image", "skip", "--per_device_train_batch_size", "24"]
     assert "12 images" in refused(train_teacher.main, options)

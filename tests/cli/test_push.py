@@ -53,7 +53,7 @@ def test_dry_run_sends_nothing(hub_here, classifier_folder, capsys):
         "nothing was",
     ):
         assert word in shown, word
-    assert "examples/" not in shown, "a person's own pictures are not published unasked"
+    assert "examples/" not in shown, "a person's own images are not published unasked"
     assert not hub_here.log, "not a single request"
 
 
@@ -143,7 +143,7 @@ def test_beside_a_baseline(logged_in, classifier_folder, tmp_path, capsys):
     shutil.copytree(classifier_folder, other)
     (other / "answers.safetensors").unlink()
     line = refused(capsys, main, "--model", classifier_folder, "--repo_id", NAME, "--baseline", other)
-    assert "no answers to compare" in line
+    assert "no predictions to compare" in line
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_with_onnx_and_a_demo(logged_in, classifier_folder, tmp_path, capsys):
     demo = logged_in.repository("owner/demo", "space")
     assert {"app.py", "settings.json", "neighbours.safetensors", "thumbnails.png"} <= set(demo.files())
     assert json.loads(demo.files()["settings.json"])["model"] == NAME and demo.sdk == "gradio"
-    assert "small copies of 36 training pictures" in " ".join(capsys.readouterr().err.split())
+    assert "small copies of 36 training images" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_cannot_be_pushed(hub_here, tmp_path, capsys):

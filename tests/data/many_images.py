@@ -14,7 +14,7 @@ PIECE = 5_000
 
 
 def pieces(count: int):
-    """Tables of ``image`` and ``label``; sixteen pictures take turns."""
+    """Tables of ``image`` and ``label``; sixteen images take turns."""
     payload = []
     for shade in range(16):
         buffer = io.BytesIO()

@@ -35,7 +35,7 @@ def groups_of(images, **options):
     ],
     ids=["jpeg", "smaller", "larger", "brighter"],
 )
-def test_the_same_picture_edited_is_near_but_not_exact(edit):
+def test_the_same_image_edited_is_near_but_not_exact(edit):
     images = [photograph(0), photograph(1), edit(photograph(1)), photograph(2)]
     groups = groups_of(images)
     assert groups.near.tolist() == [0, 1, 1, 2]
@@ -57,7 +57,7 @@ def test_one_pixel_is_no_longer_exact():
     assert groups.exact.tolist() == [0, 1] and groups.near.tolist() == [0, 0]
 
 
-def test_flat_pictures_have_one_hash_but_are_not_the_same():
+def test_flat_images_have_one_hash_but_are_not_the_same():
     flat = [Image.new("RGB", (32, 32), colour) for colour in ((250, 0, 0), (0, 250, 0), (90, 90, 90), (91, 91, 91))]
     prints = [fingerprint(image) for image in flat]
     assert all((each.phash == prints[0].phash).all() for each in prints), "the hash alone would call them all one"

@@ -50,9 +50,9 @@ def test_test_images_come_from_the_original_test_file_and_no_others(loaded):
 
 def test_images_are_28_px_grey_photographs(loaded):
     for dataset in loaded.splits.values():
-        picture = Image.open(io.BytesIO(dataset[0]["image"]["bytes"]))
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (28, 28))
-        assert np.asarray(picture).std() > 20
+        image = Image.open(io.BytesIO(dataset[0]["image"]["bytes"]))
+        assert (image.format, image.mode, image.size) == ("PNG", "L", (28, 28))
+        assert np.asarray(image).std() > 20
 
 
 def test_datasets_loads_the_files_with_their_features(tmp_path):

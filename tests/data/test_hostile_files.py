@@ -52,14 +52,14 @@ def write_unreadable(folder):
     whole = (folder / "plain.jpg").read_bytes()
     (folder / "bomb.png").write_bytes(bomb())
     (folder / "empty.png").write_bytes(b"")
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "spoilt.png").write_bytes((folder / "a png called.jpg").read_bytes()[:60] + bytes(2000))
 
 
 @pytest.fixture
 def hostile(tmp_path):
-    """``hostile(broken)``: the image folder, with the pictures that cannot be read or without them."""
+    """``hostile(broken)``: the image folder, with the images that cannot be read or without them."""
 
     def make(broken):
         folder = tmp_path / "train" / "a class"
@@ -86,7 +86,7 @@ def test_broken_pictures_are_skipped_counted_and_said(hostile, caplog):
     for file, why in (
         ("bomb.png", "178956970 pixels"),
         ("empty.png", "the file is empty"),
-        ("text.jpg", "not a picture that pillow knows"),
+        ("text.jpg", "not an image that pillow knows"),
         ("cut.jpg", "truncated"),
         ("spoilt.png", "broken data stream|broken png"),
     ):

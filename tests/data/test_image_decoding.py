@@ -44,7 +44,7 @@ def test_pixels_are_those_of_transformers_pipelines(case, tmp_path):
     if image.mode in ("LA", "RGBA"):  # an alpha channel that would show if it were blended in
         image.putalpha(Image.fromarray(np.random.default_rng(2).integers(0, 256, (23, 37), dtype=np.uint8)))
     encoded = record(image, file_format)
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(encoded["bytes"])
     expected = np.asarray(load_image(str(path)))
     for source in (encoded, {"bytes": None, "path": str(path)}):
@@ -89,7 +89,7 @@ def grey(values, dtype):
         ([-5, -5, -5, -5], "int32", "TIFF", [0, 0, 0, 0]),
     ],
 )
-def test_wide_grey_pictures_are_scaled_to_8_bits(values, dtype, file_format, expected):
+def test_wide_grey_images_are_scaled_to_8_bits(values, dtype, file_format, expected):
     pixels = grey(values, dtype)
     image = Image.frombytes("I;16B", (4, 2), pixels.tobytes()) if dtype == ">u2" else Image.fromarray(pixels)
     encoded = record(image, file_format)
@@ -99,7 +99,7 @@ def test_wide_grey_pictures_are_scaled_to_8_bits(values, dtype, file_format, exp
     assert np.asarray(decoded).tolist() == [expected, expected]
 
 
-def test_16_bit_pictures_would_be_clipped_by_plain_conversion():
+def test_16_bit_images_would_be_clipped_by_plain_conversion():
     """The reason for the scaling; when Pillow learns it, the scaling can go."""
     image = Image.fromarray(grey([0, 257, 32896, 65535], "uint16"))
     assert np.asarray(image.convert("RGB"))[0, :, 0].tolist() == [0, 255, 255, 255]
@@ -117,7 +117,7 @@ def test_geometry_is_that_of_timms_evaluation(size, interpolation, mode):
     assert np.array_equal(np.asarray(ours.convert("RGB")), np.asarray(expected))
 
 
-def test_a_crop_larger_than_the_picture_is_padded_with_black():
+def test_a_crop_larger_than_the_image_is_padded_with_black():
     image = ResizeCrop(resize=8, crop=10)(Image.new("L", (8, 8), 200))
     assert np.asarray(image)[0].tolist() == [0] * 10
     assert np.asarray(image)[5].tolist() == [0, *[200] * 8, 0]
@@ -126,14 +126,14 @@ def test_a_crop_larger_than_the_picture_is_padded_with_black():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no picture at all", "not a picture that Pillow knows"),
+        (b"no image at all", "not an image that Pillow knows"),
         (b"", "the file is empty"),
-        (b"no picture", "not a picture that Pillow knows"),
+        (b"no image", "not an image that Pillow knows"),
         (record(photo("RGB"), "JPEG")["bytes"][:-200], "truncated"),
         (record(photo("RGB"), "PNG")["bytes"][:60], "unreadable image"),
     ],
 )
-def test_an_unreadable_picture_is_named_in_one_line(content, reason, tmp_path):
+def test_an_unreadable_image_is_named_in_one_line(content, reason, tmp_path):
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
     with pytest.raises(InputError, match=reason) as raised:
@@ -142,7 +142,7 @@ def test_an_unreadable_picture_is_named_in_one_line(content, reason, tmp_path):
 
 
 @pytest.mark.parametrize("missing", [None, {"bytes": None, "path": None}, {"bytes": None, "path": "nowhere.png"}])
-def test_a_missing_picture_is_an_input_error(missing):
+def test_a_missing_image_is_an_input_error(missing):
     with pytest.raises(InputError, match="holds no image|no such file"):
         decode(missing)
 
@@ -179,23 +179,23 @@ def scenery(size, orientation=1):
     ("kept", "fraction"), [(91, 2), (90, 4), (46, 4), (45, 8), (20, 8), (181, 1)], ids=lambda value: str(value)
 )
 def test_a_large_jpeg_is_decoded_at_a_fraction_that_leaves_twice_what_is_kept(kept, fraction, orientation):
-    picture = scenery((960, 720), orientation)
+    image = scenery((960, 720), orientation)
     size = (960 // fraction, 720 // fraction)
-    assert read_pixels(picture, 2 * kept).size == (size if orientation == 1 else size[::-1])
-    assert read_pixels(picture).size == decode(picture).size == ((960, 720) if orientation == 1 else (720, 960))
+    assert read_pixels(image, 2 * kept).size == (size if orientation == 1 else size[::-1])
+    assert read_pixels(image).size == decode(image).size == ((960, 720) if orientation == 1 else (720, 960))
 
 
 def test_pixels_of_a_fraction_differ_little_and_only_where_asked_for():
-    picture, geometry = scenery((960, 720)), ResizeCrop(80, 64)
-    whole, fraction = (read_square(picture, geometry, 3, reduced=reduced).astype(int) for reduced in (False, True))
-    assert np.array_equal(whole.transpose(1, 2, 0), np.asarray(geometry(decode(picture))))
+    image, geometry = scenery((960, 720)), ResizeCrop(80, 64)
+    whole, fraction = (read_square(image, geometry, 3, reduced=reduced).astype(int) for reduced in (False, True))
+    assert np.array_equal(whole.transpose(1, 2, 0), np.asarray(geometry(decode(image))))
     difference = np.abs(whole - fraction)
     assert 0 < difference.mean() < 1 and difference.max() <= 12
 
 
 def test_a_small_jpeg_and_a_png_are_decoded_whole():
-    for picture in (scenery((150, 140)), record(photo("RGB", (960, 720)))):
-        whole, asked = (read_square(picture, ResizeCrop(80, 64), 3, reduced=reduced) for reduced in (False, True))
+    for image in (scenery((150, 140)), record(photo("RGB", (960, 720)))):
+        whole, asked = (read_square(image, ResizeCrop(80, 64), 3, reduced=reduced) for reduced in (False, True))
         assert np.array_equal(whole, asked)
 
 

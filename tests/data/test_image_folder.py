@@ -10,7 +10,7 @@ from hf_vipriors.errors import InputError
 
 
 def put(root, *paths):
-    """Write a picture, whatever the suffix says, at each path below root."""
+    """Write an image, whatever the suffix says, at each path below root."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(root / path, format="PNG")
@@ -48,7 +48,7 @@ def test_class_folders_directly_are_all_train(tmp_path):
     assert any("its class folders are the train split" in note for note in loaded.notes)
 
 
-def test_only_unlabelled_pictures(tmp_path):
+def test_only_unlabelled_images(tmp_path):
     put(tmp_path, "unlabelled/1.png", "unlabelled/2.png")
     loaded = load(tmp_path)
     assert counts(loaded) == {"unlabelled": 2} and loaded.class_names == []
@@ -65,7 +65,7 @@ def test_suffixes_in_any_case_and_hidden_files(tmp_path):
         "train/b/6.bmp",
     )
     put(tmp_path, "train/a/.7.png", "train/a/.cache/8.png", "train/a/__MACOSX/9.png", ".git/10.png", "train/.c/11.png")
-    (tmp_path / "train" / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
     loaded = load(tmp_path)
     assert names(loaded, "train") == ["1.JPG", "2.jpeg", "3.Png", "4.tiff", "5.webp", "6.bmp"]
     assert loaded.class_names == ["a", "b"]
@@ -79,7 +79,7 @@ def test_linked_folders_are_followed(tmp_path):
     assert label_array(loaded.splits["train"]).tolist() == [0, 0, 1]
 
 
-def test_no_picture_is_opened(tmp_path):
+def test_no_image_is_opened(tmp_path):
     put(tmp_path, "train/a/1.png", "train/b/1.png")
     (tmp_path / "train" / "a" / "1.png").write_bytes(b"broken")
     loaded = load(tmp_path)
@@ -99,7 +99,7 @@ def test_empty_class_folders_are_named(tmp_path):
     (tmp_path / "train" / "b").mkdir()
     (tmp_path / "train" / "c").mkdir()
     (tmp_path / "train" / "c" / "readme.txt").write_text("none")
-    with pytest.raises(InputError, match="no picture in class folder 'b', 'c' of"):
+    with pytest.raises(InputError, match="no image in class folder 'b', 'c' of"):
         load(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_classes_that_differ_between_splits_are_named(tmp_path):
         (["1.png"], "no class folders in"),
         (["train/1.png"], "no class folders in .*train'"),
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "holds both 'val' and 'valid'"),
-        (["train/a/1.png", "unlabelled/a.txt"], "no picture in .*unlabelled'"),
+        (["train/a/1.png", "unlabelled/a.txt"], "no image in .*unlabelled'"),
     ],
 )
 def test_layout_mistakes_are_one_line(paths, message, tmp_path):

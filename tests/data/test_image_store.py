@@ -1,4 +1,4 @@
-"""The stores: right pixels, right labels, right index, the same from memory and streamed, bad pictures named."""
+"""The stores: right pixels, right labels, right index, the same from memory and streamed, bad images named."""
 
 import io
 import logging
@@ -24,13 +24,13 @@ def png(mode="RGB", size=(14, 11), seed=0):
     return buffer.getvalue()
 
 
-def dataset(pictures, labels=None, **more):
+def dataset(images, labels=None, **more):
     """A data set from bytes or paths."""
     features = Features({"image": Image(decode=False)})
     columns = {
         "image": [
-            {"bytes": picture, "path": None} if isinstance(picture, bytes) else {"bytes": None, "path": str(picture)}
-            for picture in pictures
+            {"bytes": image, "path": None} if isinstance(image, bytes) else {"bytes": None, "path": str(image)}
+            for image in images
         ],
         **more,
     }
@@ -113,10 +113,10 @@ def test_one_channel_only_when_every_image_is_grey(options):
 
 def test_more_images_than_are_read_ahead_stay_in_order(monkeypatch):
     monkeypatch.setattr("hf_vipriors.data.image_records._CHUNK", 4)
-    pictures = photos(11)
-    store = build_store(dataset(pictures, list(range(11))), GEOMETRY)
+    images = photos(11)
+    store = build_store(dataset(images, list(range(11))), GEOMETRY)
     for row in (0, 3, 4, 10):
-        alone = build_store(dataset([pictures[row]]), GEOMETRY)
+        alone = build_store(dataset([images[row]]), GEOMETRY)
         assert torch.equal(store.images[row], alone.images[0]) and store.labels[row] == row
 
 
@@ -149,14 +149,14 @@ def test_images_beyond_their_share_of_the_memory_are_streamed(processes, kind, m
     assert ("streamed" in line) == (kind is StreamedStore) and "MiB" in line
 
 
-# --- bad pictures -------------------------------------------------------------------------------------------------
+# --- bad images -------------------------------------------------------------------------------------------------
 
 TRUNCATED = png(size=(60, 60))[:-4000]  # a whole header: only decoding finds out
-NO_PICTURE = b"no picture"
+NO_IMAGE = b"no image"
 EMPTY = b""
 
 
-@pytest.mark.parametrize("bad", [TRUNCATED, NO_PICTURE, EMPTY], ids=["truncated", "no picture", "empty"])
+@pytest.mark.parametrize("bad", [TRUNCATED, NO_IMAGE, EMPTY], ids=["truncated", "no image", "empty"])
 def test_an_unreadable_image_is_named_by_path_or_by_row(bad, tmp_path):
     path = tmp_path / "broken.jpg"
     path.write_bytes(bad)
@@ -178,9 +178,9 @@ def test_an_unreadable_image_is_named_by_path_or_by_row(bad, tmp_path):
 
 
 def test_skipped_images_are_counted_and_labels_stay_aligned(caplog):
-    pictures = photos(6)
-    pictures[1], pictures[4] = NO_PICTURE, TRUNCATED
-    store = build_store(dataset(pictures, [0, 1, 2, 3, 4, 5]), GEOMETRY, on_bad_image="skip")
+    images = photos(6)
+    images[1], images[4] = NO_IMAGE, TRUNCATED
+    store = build_store(dataset(images, [0, 1, 2, 3, 4, 5]), GEOMETRY, on_bad_image="skip")
     whole = build_store(dataset(photos(6)), GEOMETRY)
     assert store.labels.tolist() == [0, 2, 3, 5] and everything(store)["index"].tolist() == [0, 1, 2, 3]
     assert torch.equal(store.images, whole.images[[0, 2, 3, 5]])
@@ -190,15 +190,15 @@ def test_skipped_images_are_counted_and_labels_stay_aligned(caplog):
 
 
 def test_only_the_first_few_skipped_images_are_logged(caplog):
-    build_store(dataset([*photos(2), *[NO_PICTURE] * 9]), GEOMETRY, on_bad_image="skip")
+    build_store(dataset([*photos(2), *[NO_IMAGE] * 9]), GEOMETRY, on_bad_image="skip")
     assert sum("unreadable image" in record.getMessage() for record in caplog.records) == 5
     assert "train: 9 of 11 images are unreadable and were skipped" in caplog.messages
 
 
-def test_a_streamed_store_finds_bad_pictures_before_training(tmp_path):
-    pictures = photos(6)
-    pictures[1], pictures[4] = NO_PICTURE, TRUNCATED
-    store = build_store(dataset(pictures, [0, 1, 2, 3, 4, 5]), GEOMETRY, on_bad_image="skip", **STREAM)
+def test_a_streamed_store_finds_bad_images_before_training(tmp_path):
+    images = photos(6)
+    images[1], images[4] = NO_IMAGE, TRUNCATED
+    store = build_store(dataset(images, [0, 1, 2, 3, 4, 5]), GEOMETRY, on_bad_image="skip", **STREAM)
     assert store.labels.tolist() == [0, 2, 3, 5]
     assert store.__getitems__([0, 1, 3])["labels"].tolist() == [0, 2, 5]
     with pytest.raises(InputError, match="unreadable image train row 4: "):
@@ -241,7 +241,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_image(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, STREAM], ids=["memory", "streamed"])
-@pytest.mark.parametrize("bad", [[], [NO_PICTURE] * 2])
+@pytest.mark.parametrize("bad", [[], [NO_IMAGE] * 2])
 def test_no_image_at_all_is_refused(bad, options):
     with pytest.raises(InputError, match="no test images|none of the 2 test images can be read"):
         build_store(dataset(bad), GEOMETRY, on_bad_image="skip", name="test", **options)
@@ -274,7 +274,7 @@ def test_a_store_refuses_tensors_that_do_not_fit():
 @pytest.mark.parametrize(
     ("sizes", "size", "side"),
     [
-        ([(30, 20), (28, 28)], 224, 28),  # small pictures are kept as they are
+        ([(30, 20), (28, 28)], 224, 28),  # small images are kept as they are
         ([(30, 20), (28, 28)], 21, 24),  # floor(21 / 0.875)
         ([(300, 20), (500, 19)], 32, 20),  # the shorter side counts
     ],
@@ -285,5 +285,5 @@ def test_train_geometry_never_invents_pixels(sizes, size, side):
 
 
 def test_train_geometry_looks_at_every_part_and_passes_over_bad_images():
-    parts = [dataset([png(size=(9, 9)), NO_PICTURE]), dataset([png(size=(15, 16))])]
+    parts = [dataset([png(size=(9, 9)), NO_IMAGE]), dataset([png(size=(15, 16))])]
     assert train_geometry(parts, 64) == ResizeCrop(15, 15)

@@ -1,9 +1,9 @@
-"""Which rows the protocol chooses; its pictures do not exist, so reading one would fail."""
+"""Which rows the protocol chooses; its images do not exist, so reading one would fail."""
 
 from collections import Counter
 
 import pytest
-from missing_pictures import dataset
+from missing_images import dataset
 
 from hf_vipriors.data import ImageSplits, TrainProtocol, apply_protocol
 from hf_vipriors.errors import InputError

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from missing_pictures import dataset
+from missing_images import dataset
 
 from hf_vipriors.data import ImageSplits, TrainProtocol, apply_protocol
 from hf_vipriors.data.imbalance import long_tail_sizes
@@ -35,7 +35,7 @@ def rows(data):
 
 
 def content(splits):
-    """Every split's pictures, with their labels where there are any."""
+    """Every split's images, with their labels where there are any."""
     return {
         name: list(zip(rows(data), data["label"] if "label" in data.column_names else rows(data), strict=True))
         for name, data in splits.splits.items()
@@ -63,11 +63,11 @@ def test_exact_numbers_disjoint_splits_true_labels_same_seed_same_choice(whole, 
     # Labels are those of the data set, and nothing is invented.
     true = {pair for name, pairs in content(whole).items() if name != "unlabelled" for pair in pairs}
     assert all(pair in true for name, pairs in found.items() if name != "unlabelled" for pair in pairs)
-    # No picture twice, and none in two splits, but for the test split that does not exist.
+    # No image twice, and none in two splits, but for the test split that does not exist.
     apart = [name for name in found if name != "test" or "test" in whole.splits]
-    pictures = [picture for name in apart for picture, _ in found[name]]
-    assert len(pictures) == len(set(pictures))
-    assert all(picture.startswith(("train", "unlabelled")) for picture in rows(chosen.splits["train"]))
+    images = [image for name in apart for image, _ in found[name]]
+    assert len(images) == len(set(images))
+    assert all(image.startswith(("train", "unlabelled")) for image in rows(chosen.splits["train"]))
     classes = range(len(whole.class_names))
     per_class = Counter(chosen.splits["train"]["label"])
     carved = Counter(chosen.splits["validation"]["label"]) if "validation" not in whole.splits else Counter()
@@ -78,8 +78,8 @@ def test_exact_numbers_disjoint_splits_true_labels_same_seed_same_choice(whole, 
     if pool == "none":
         assert "unlabelled" not in found
     elif pool == "rest":
-        everything = {picture for name in ("train", "unlabelled") for picture, _ in content(whole).get(name, [])}
-        assert everything == {picture for picture in pictures if not picture.startswith(("validation", "test"))}
+        everything = {image for name in ("train", "unlabelled") for image, _ in content(whole).get(name, [])}
+        assert everything == {image for image in images if not image.startswith(("validation", "test"))}
 
 
 @given(
@@ -100,9 +100,9 @@ def test_limits_touch_the_train_split_alone(whole, seed, fraction, imbalance, no
         return
     assert all(found[name] == plain[name] for name in plain if name not in ("train", "unlabelled"))
     true = dict(plain["train"])
-    assert {picture for picture, _ in found["train"]} <= set(true), "chosen among what would have been chosen"
-    sizes, wrong = Counter(true[picture] for picture, _ in found["train"]), Counter()
-    wrong.update(true[picture] for picture, label in found["train"] if label != true[picture])
+    assert {image for image, _ in found["train"]} <= set(true), "chosen among what would have been chosen"
+    sizes, wrong = Counter(true[image] for image, _ in found["train"]), Counter()
+    wrong.update(true[image] for image, label in found["train"] if label != true[image])
     assert all(wrong[label] == round(noise * size) for label, size in sizes.items())
     assert {label for _, label in found["train"]} <= set(range(len(whole.class_names)))
 

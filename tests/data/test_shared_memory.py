@@ -26,13 +26,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory without 
 GEOMETRY = ResizeCrop(resize=10, crop=8)
 
 
-def pictures(bad=(2, 5)):
+def image_set(bad=(2, 5)):
     found = []
     for seed in range(9):
         buffer = io.BytesIO()
         pixels = np.random.default_rng(seed).integers(0, 256, (12, 15, 3), dtype=np.uint8)
         PILImage.fromarray(pixels).save(buffer, "PNG")
-        found.append(b"no picture" if seed in bad else buffer.getvalue())
+        found.append(b"no image" if seed in bad else buffer.getvalue())
     rows = [{"bytes": each, "path": None} for each in found]
     features = Features({"image": Image(decode=False), "label": Value("int64")})
     return Dataset.from_dict({"image": rows, "label": list(range(9))}, features=features)
@@ -76,14 +76,14 @@ def counted(function, calls):
 
 
 def build_all(rank, folder):
-    """Save what each process holds, how many pictures it decoded, and whether it sees what the first one writes."""
+    """Save what each process holds, how many images it decoded, and whether it sees what the first one writes."""
     calls = []
     image_decoding.read_pixels = counted(image_decoding.read_pixels, calls)
     store_preparation.read_pixels = image_decoding.read_pixels
     for case, options in {"memory": {}, "streamed": {"memory_share": 0.0}, "alone": {"every_process": False}}.items():
         calls.clear()
         options = {"on_bad_image": "skip", "every_process": True} | options
-        store = build_store(pictures(), GEOMETRY, **options)
+        store = build_store(image_set(), GEOMETRY, **options)
         decoded = len(calls)
         batch = store.__getitems__(list(range(len(store))))
         seen = torch.zeros(1)
@@ -100,7 +100,7 @@ def build_all(rank, folder):
 def test_two_processes_hold_the_images_once(tmp_path):
     codes, errors = launch(tmp_path, build_all)
     assert codes == [0, 0], errors
-    expected = build_store(pictures(), GEOMETRY, on_bad_image="skip")
+    expected = build_store(image_set(), GEOMETRY, on_bad_image="skip")
     expected = expected.__getitems__(list(range(len(expected))))
     assert expected["labels"].tolist() == [0, 1, 3, 4, 6, 7, 8]
     decoded, seen = {}, {}
@@ -110,7 +110,7 @@ def test_two_processes_hold_the_images_once(tmp_path):
             decoded[case, rank], seen[case, rank] = int(found.pop("decoded")), bool(found.pop("seen"))
             for name, values in expected.items():
                 assert torch.equal(found[name], values), (case, rank, name)
-    # Seven pictures have a header that can be read. Only the first process decodes them, once.
+    # Seven images have a header that can be read. Only the first process decodes them, once.
     assert [decoded["memory", 0], decoded["memory", 1]] == [7, 0]
     assert [decoded["streamed", 0], decoded["streamed", 1]] == [7, 0]
     assert [decoded["alone", 0], decoded["alone", 1]] == [7, 7]
@@ -120,10 +120,10 @@ def test_two_processes_hold_the_images_once(tmp_path):
 
 def build_bad(rank, folder):
     command_process.MAIN_SPEAKS_FIRST = 0.0  # there is no launcher here that would end the other process meanwhile
-    command_process.run(lambda: build_store(pictures(), GEOMETRY, every_process=True))
+    command_process.run(lambda: build_store(image_set(), GEOMETRY, every_process=True))
 
 
-def test_a_bad_picture_ends_all_processes_with_one_line(tmp_path):
+def test_a_bad_image_ends_all_processes_with_one_line(tmp_path):
     codes, errors = launch(tmp_path, build_bad)
     assert codes == [2, 2], errors
     whole, other = (text.strip() for text in errors)
@@ -136,7 +136,7 @@ def build_and_fail(rank, folder):
         raise MemoryError("nothing left")
 
     store_preparation.read_square = fail
-    build_store(pictures(), GEOMETRY, on_bad_image="skip", every_process=True)
+    build_store(image_set(), GEOMETRY, on_bad_image="skip", every_process=True)
 
 
 def test_what_is_no_mistake_of_the_user_ends_all_processes_too(tmp_path):
@@ -150,7 +150,7 @@ def build_and_die(rank, folder):
         os.kill(os.getpid(), signal.SIGKILL)
 
     store_preparation.read_square = die
-    build_store(pictures(), GEOMETRY, on_bad_image="skip", every_process=True)
+    build_store(image_set(), GEOMETRY, on_bad_image="skip", every_process=True)
 
 
 def test_a_process_killed_while_it_decodes_leaves_nobody_waiting(tmp_path):

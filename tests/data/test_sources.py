@@ -22,7 +22,7 @@ def picture():
 
 
 def table(labels, *, image="image", label="label", names=None, kind="int64"):
-    """A data set with one picture a label; labels None for none."""
+    """A data set with one image a label; labels None for none."""
     features = {image: Image()}
     columns = {image: [picture() for _ in range(labels if isinstance(labels, int) else len(labels))]}
     if not isinstance(labels, int):
@@ -239,7 +239,7 @@ def test_an_explicit_image_column_may_hold_bytes_or_paths(kind, tmp_path):
     [
         ({"image_column": "imge"}, r"no column 'imge' \(image_column\): did you mean 'image'"),
         ({"label_column": "lable"}, r"no column 'lable' \(label_column\): did you mean 'label'"),
-        ({"image_column": "label"}, "holds no pictures"),
+        ({"image_column": "label"}, "holds no images"),
         ({"label_column": "image"}, "is no class label, text or number"),
         ({"label_column": "score"}, "holds numbers that are no integers"),
     ],

@@ -22,8 +22,8 @@ def noise(seed, size=(60, 40), mode="RGB"):
     return Pillow.fromarray(values).resize((width, height)).convert(mode)
 
 
-def dataset(pictures, labels=None):
-    columns = {"image": [{"bytes": each, "path": None} for each in pictures]}
+def dataset(images, labels=None):
+    columns = {"image": [{"bytes": each, "path": None} for each in images]}
     features = Features({"image": Image(decode=False)})
     if labels is not None:
         columns["label"] = labels
@@ -31,10 +31,10 @@ def dataset(pictures, labels=None):
     return Dataset.from_dict(columns, features=features)
 
 
-def test_unreadable_pictures_are_noted_and_the_others_stay_aligned():
+def test_unreadable_images_are_noted_and_the_others_stay_aligned():
     good, half = encoded(noise(0)), encoded(noise(1), "JPEG")[:300]
     found = survey(
-        {"train": dataset([good, b"no picture", half, encoded(noise(2))], [4, 5, 6, 7]), "test": dataset([good])}
+        {"train": dataset([good, b"no image", half, encoded(noise(2))], [4, 5, 6, 7]), "test": dataset([good])}
     )
     assert found.names == ["train", "test"] and found.split.tolist() == [0, 0, 1]
     assert found.labels.tolist() == [4, 7, -1] and found.row.tolist() == [0, 3, 0]
@@ -61,8 +61,8 @@ def test_a_large_jpeg_has_the_fingerprint_of_its_copies():
 
 
 def test_gray_is_seen_in_colour_files_too():
-    pictures = [noise(0, mode="L"), noise(0, mode="L").convert("RGB"), noise(0)]
-    files = [*map(encoded, pictures), encoded(pictures[1], "JPEG"), encoded(pictures[0].convert("I;16"))]
+    images = [noise(0, mode="L"), noise(0, mode="L").convert("RGB"), noise(0)]
+    files = [*map(encoded, images), encoded(images[1], "JPEG"), encoded(images[0].convert("I;16"))]
     assert survey({"train": dataset(files)}).gray.tolist() == [True, True, False, True, True]
 
 

@@ -1,4 +1,4 @@
-"""Corrupted stores hand out the same pictures however they are read; the figures are counted right."""
+"""Corrupted stores hand out the same images however they are read; the figures are counted right."""
 
 import pytest
 import torch
@@ -57,13 +57,13 @@ def test_figures_are_counted_right(store, monkeypatch):
     """A made-up model: right about all clean images, about half of those under noise, about none under blur."""
     shares = {"gaussian_noise": 0.5, "gaussian_blur": 0.0}
 
-    def answers(model, images, **options):
+    def predictions(model, images, **options):
         share = shares[images.name] if isinstance(images, CorruptedStore) else 1.0
         right = torch.arange(70) < share * 70
         rows = torch.nn.functional.one_hot(torch.where(right, store.labels, (store.labels + 1) % 4), 4)
         return Outputs(rows.float()[:, [3, 2, 1, 0]], store.labels)
 
-    monkeypatch.setattr(module, "probabilities", answers)
+    monkeypatch.setattr(module, "probabilities", predictions)
     found = robustness(None, store, order=[3, 2, 1, 0], corruptions=list(shares))
     assert found == {
         "clean": 1.0,
@@ -78,8 +78,8 @@ def test_a_real_model_through_all_corruptions(store, tiny_config, ten_crop, name
     torch.manual_seed(0)
     model = VipriorsForImageClassification(tiny_config(image_size=12 if ten_crop else 16))
     found = robustness(model, store, corruptions=names, ten_crop=ten_crop)
-    answers = probabilities(model, store, ten_crop=ten_crop)
-    assert found["clean"] == (answers.values.argmax(dim=1) == answers.labels).double().mean().item()
+    predictions = probabilities(model, store, ten_crop=ten_crop)
+    assert found["clean"] == (predictions.values.argmax(dim=1) == predictions.labels).double().mean().item()
     assert list(found["per_corruption"]) == list(names)
     assert all(len(values) == 5 for values in found["per_corruption"].values()) and found["count"] == 70
 

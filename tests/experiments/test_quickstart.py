@@ -54,10 +54,10 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     assert page.count("data:image/png") > 12
     card = (folder / "student" / "README.md").read_text()
     assert "from scratch" in card and f"{100 * baseline['top1'][0]:.1f}" in card
-    assert len(pipeline("image-classification", model=str(folder / "student"))(str(picture(tmp_path)))) == 5
+    assert len(pipeline("image-classification", model=str(folder / "student"))(str(image(tmp_path)))) == 5
 
 
-def picture(folder):
+def image(folder):
     from PIL import Image
 
     Image.new("L", (40, 30), 120).save(folder / "gray.png")

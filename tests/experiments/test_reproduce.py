@@ -10,7 +10,7 @@ import torch
 import yaml
 from earlier_runs import as_earlier
 
-from hf_vipriors.evaluation.answers import read_answers
+from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.evaluation.statistics import mcnemar
 from hf_vipriors.experiments import reproduce
 from hf_vipriors.experiments.reproduce import main
@@ -411,7 +411,9 @@ def test_a_real_ensemble_of_a_matrix(ensemble):
     main(ensemble.options(seeds=("0", "1")))
     out = ensemble.folder
     assert sorted(path.name for path in (out / "once").iterdir()) == ["teacher"]
-    both, first, second = (read_answers(out / "seed1" / name) for name in ("both", "tuned-flip0.0", "tuned-flip0.5"))
+    both, first, second = (
+        read_predictions(out / "seed1" / name) for name in ("both", "tuned-flip0.0", "tuned-flip0.5")
+    )
     assert torch.equal(both.labels, first.labels) and not torch.equal(first.values, second.values)
     # Ten crops and not one, but of the same two networks.
     assert torch.allclose(both.values, (first.values + second.values) / 2, atol=0.2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.evaluation.answers import write_answers
+from hf_vipriors.evaluation.predictions import write_predictions
 from hf_vipriors.experiments.table_files import results_markdown
 from hf_vipriors.experiments.table_results import own_seconds, results
 from hf_vipriors.experiments.tables import Table, TableRun
@@ -113,7 +113,7 @@ def test_the_time_of_a_search_counts_once(folder_of):
 def test_mcnemar_is_of_top1_alone(table, folder_of):
     labels = torch.tensor([0] * 6 + [1] * 6)
     for run, right in (("plain", 6), ("better", 12)):
-        write_answers(folder_of(0, run), torch.eye(2)[torch.where(torch.arange(12) < right, labels, 0)], labels)
+        write_predictions(folder_of(0, run), torch.eye(2)[torch.where(torch.arange(12) < right, labels, 0)], labels)
         path = folder_of(0, run) / "metrics.json"
         metrics = json.loads(path.read_text())
         metrics["test"]["balanced_accuracy"] = 0.5

@@ -1,4 +1,4 @@
-"""The exported folder, loaded by people who do not have this package: same pictures, same logits."""
+"""The exported folder, loaded by people who do not have this package: same images, same logits."""
 
 import json
 import os
@@ -26,7 +26,7 @@ STUDENTS = {
 }
 FILES = ["config.json", "model.safetensors", "preprocessor_config.json"]
 
-# A process that cannot import hf_vipriors, should anything try. Arguments: exports, pictures, the file to write.
+# A process that cannot import hf_vipriors, should anything try. Arguments: exports, images, the file to write.
 STRANGER = """
 import json, sys
 from pathlib import Path
@@ -36,25 +36,25 @@ import timm, torch
 from PIL import Image, ImageOps
 from transformers import pipeline
 
-exports, pictures, result = map(Path, sys.argv[1:])
+exports, images, result = map(Path, sys.argv[1:])
 found = {}
 for folder in sorted(exports.iterdir()):
     classify = pipeline("image-classification", model=str(folder), function_to_apply="none", top_k=99)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    for picture in sorted(pictures.iterdir()):
-        scores = {entry["label"]: entry["score"] for entry in classify(str(picture))}
-        with Image.open(picture) as image, torch.no_grad():
+    for path in sorted(images.iterdir()):
+        scores = {entry["label"]: entry["score"] for entry in classify(str(path))}
+        with Image.open(path) as image, torch.no_grad():
             logits = model(transform(ImageOps.exif_transpose(image).convert("RGB")).unsqueeze(0))[0].tolist()
         kind = type(classify.model).__name__
-        found[f"{folder.name}/{picture.name}"] = {"pipeline": scores, "timm": logits, "type": kind}
+        found[f"{folder.name}/{path.name}"] = {"pipeline": scores, "timm": logits, "type": kind}
 assert [name for name in sys.modules if name.startswith("hf_vipriors")] == ["hf_vipriors"]
 result.write_text(json.dumps(found))
 """
 
 
 def student(name: str = "resnet18", **changes) -> VipriorsForImageClassification:
-    """A classifier whose logits tell pictures and classes apart."""
+    """A classifier whose logits tell images and classes apart."""
     config = VipriorsConfig.for_backbone(name, class_names=CLASSES, **{**STUDENTS[name], **changes})
     torch.manual_seed(0)
     model = VipriorsForImageClassification(config)
@@ -68,7 +68,7 @@ def student(name: str = "resnet18", **changes) -> VipriorsForImageClassification
 
 
 def pictures(folder: Path) -> list[Path]:
-    """One picture of each mode, none square, none of the network's size, and one that a camera turned."""
+    """One image of each mode, none square, none of the network's size, and one that a camera turned."""
     generator = np.random.default_rng(0)
     smooth = generator.integers(0, 256, (9, 7, 4), dtype=np.uint8)
     drawn = {
@@ -104,12 +104,12 @@ def our_logits(model: VipriorsForImageClassification, picture: Path) -> torch.Te
 
 
 def test_strangers_get_our_logits(tmp_path):
-    drawn = pictures(tmp_path / "pictures")
+    drawn = pictures(tmp_path / "images")
     students = {name: student(name) for name in STUDENTS}
     for name, model in students.items():
         export_native(model, tmp_path / "exports" / name)
     result = tmp_path / "result.json"
-    command = [sys.executable, "-I", "-c", STRANGER, tmp_path / "exports", tmp_path / "pictures", result]
+    command = [sys.executable, "-I", "-c", STRANGER, tmp_path / "exports", tmp_path / "images", result]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -117,7 +117,7 @@ def test_strangers_get_our_logits(tmp_path):
     assert len(found) == len(students) * len(drawn)
     for name, model in students.items():
         logits = {picture.name: our_logits(model, picture) for picture in drawn}
-        assert torch.stack(list(logits.values())).std(0).min() > 1e-3, "the pictures must make a difference"
+        assert torch.stack(list(logits.values())).std(0).min() > 1e-3, "the images must make a difference"
         for file, ours in logits.items():
             theirs = found[f"{name}/{file}"]
             assert theirs["type"] == "TimmWrapperForImageClassification"

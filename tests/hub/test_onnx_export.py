@@ -42,7 +42,7 @@ FILES = ["config.json", "model.onnx", "model_quantized.onnx", "preprocessor_conf
 
 
 def student(name: str) -> VipriorsForImageClassification:
-    """A classifier whose logits tell pictures and classes apart."""
+    """A classifier whose logits tell images and classes apart."""
     torch.manual_seed(0)
     config = VipriorsConfig.for_backbone(name, class_names=CLASSES, **NETWORKS[name])
     model = VipriorsForImageClassification(config)
@@ -91,8 +91,8 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options)
 
 
-def logits(path: Path, pictures: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(session(path).run(["logits"], {"pixel_values": pictures.numpy()})[0])
+def logits(path: Path, images: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(session(path).run(["logits"], {"pixel_values": images.numpy()})[0])
 
 
 def change_a_weight(network: onnx.ModelProto, value: float = 1.0) -> onnx.ModelProto:
@@ -116,12 +116,12 @@ def quick(exports, monkeypatch):
 def test_strangers_get_our_logits(name, exports):
     model, path = load_native(exports / name), exports / name / "onnx" / "model.onnx"
     side = model.config.image_size
-    pictures = torch.cat([photographs(model.config), torch.randn(6, 3, side, side)])
+    images = torch.cat([photographs(model.config), torch.randn(6, 3, side, side)])
     with torch.no_grad():
-        ours = model(pictures).logits
-    assert ours.std(0).min() > 1e-2, "the pictures must make a difference"
+        ours = model(images).logits
+    assert ours.std(0).min() > 1e-2, "the images must make a difference"
     for batch in (1, 2, 7, 70):
-        assert (logits(path, pictures[-batch:]) - ours[-batch:]).abs().max() <= 1e-4
+        assert (logits(path, images[-batch:]) - ours[-batch:]).abs().max() <= 1e-4
     assert check_onnx(exports / name) <= 1e-4
 
 
@@ -146,17 +146,17 @@ def test_the_folder(name, exports):
 def test_transformers_js_finds_the_preprocessing_of_timm(name, exports):
     folder, config = exports / name / "onnx", load_native(exports / name).config
     classes = json.loads((folder / "config.json").read_text())
-    picture = json.loads((folder / "preprocessor_config.json").read_text())
+    image = json.loads((folder / "preprocessor_config.json").read_text())
     assert [classes["id2label"][str(i)] for i in range(10)] == CLASSES
     network = timm.create_model(f"local-dir:{exports / name}", pretrained=True)
     chain = timm.data.create_transform(**timm.data.resolve_model_data_config(network)).transforms
     resize, crop, _, normalise = chain
-    assert picture["size"] == {"shortest_edge": resize.size}
-    assert Resampling(picture["resample"]).name.lower() == resize.interpolation.value
-    assert (picture["crop_size"]["height"], picture["crop_size"]["width"]) == tuple(crop.size)
-    assert picture["image_mean"] == pytest.approx(normalise.mean.tolist())
-    assert picture["image_std"] == pytest.approx(normalise.std.tolist())
-    assert all(picture[f"do_{step}"] is True for step in ("resize", "center_crop", "rescale", "normalize"))
+    assert image["size"] == {"shortest_edge": resize.size}
+    assert Resampling(image["resample"]).name.lower() == resize.interpolation.value
+    assert (image["crop_size"]["height"], image["crop_size"]["width"]) == tuple(crop.size)
+    assert image["image_mean"] == pytest.approx(normalise.mean.tolist())
+    assert image["image_std"] == pytest.approx(normalise.std.tolist())
+    assert all(image[f"do_{step}"] is True for step in ("resize", "center_crop", "rescale", "normalize"))
     assert (config.crop_pct == 1) == (resize.size == config.image_size)
     with pytest.raises(ValueError, match="mobilenet_v4"):  # and Python does not take the inner folder for a student
         AutoConfig.from_pretrained(folder)
@@ -289,19 +289,19 @@ def test_int8_answers_almost_as_float(name, exports):
     assert "ConvInteger" in kinds or "MatMulInteger" in kinds
     assert not any(each.data_type == onnx.TensorProto.INT8 for each in network.graph.initializer)
     assert (folder / "model_quantized.onnx").stat().st_size < 0.5 * (folder / "model.onnx").stat().st_size
-    pictures = photographs(model.config)
-    found = OnnxClassifier(folder / "model_quantized.onnx", model.config)(pictures).logits
+    images = photographs(model.config)
+    found = OnnxClassifier(folder / "model_quantized.onnx", model.config)(images).logits
     with torch.no_grad():
-        wanted = model(pictures).logits
+        wanted = model(images).logits
     assert 1e-4 < (found - wanted).norm() / wanted.norm() < 0.15
 
 
 def test_an_int8_answer_does_not_hang_on_its_neighbours(exports):
     config, path = load_native(exports / "resnet18").config, exports / "resnet18" / "onnx" / "model_quantized.onnx"
-    pictures = photographs(config, 8)
-    assert (logits(path, pictures)[:1] - logits(path, pictures[:1])).abs().max() > 1e-4  # that is why
+    images = photographs(config, 8)
+    assert (logits(path, images)[:1] - logits(path, images[:1])).abs().max() > 1e-4  # that is why
     classifier = OnnxClassifier(path, config)
-    assert torch.equal(classifier(pictures).logits[:1], classifier(pictures[:1]).logits)
+    assert torch.equal(classifier(images).logits[:1], classifier(images[:1]).logits)
     assert len(classifier.milliseconds) == 9 and min(classifier.milliseconds) > 0
 
 
@@ -341,6 +341,6 @@ def test_a_network_that_cannot_be_quantised(folder, monkeypatch):
     with pytest.raises(InputError, match="cannot be quantised to int8: ValueError: unknown type"):
         quantize_onnx(folder)
     monkeypatch.setattr(quantization, "quantize_dynamic", breaks)
-    with pytest.raises(InputError, match="its answers are no numbers"):
+    with pytest.raises(InputError, match="its predictions are no numbers"):
         quantize_onnx(folder)
     assert contents(folder) == before and not list(folder.glob(".*"))

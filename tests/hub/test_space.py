@@ -1,4 +1,4 @@
-"""The demo: a whole Space without this package, whose answers, neighbours and pixels are those of this package."""
+"""The demo: a whole Space without this package, whose predictions, neighbours and pixels are those of this package."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset
+from datasets import Image as ImageFeature
 from huggingface_hub import SpaceCard
-from PIL import ExifTags
-from PIL import Image as Picture
+from PIL import ExifTags, Image
 from safetensors.torch import load_file
 from transformers import pipeline
 
@@ -34,9 +34,9 @@ CLASSES = ["T-shirt/top", "cat & <dog>", "boot"]
 FILES = ["README.md", "app.py", "neighbours.safetensors", "requirements.txt", "settings.json", "thumbnails.png"]
 
 
-def smooth(seed: int, size: tuple[int, int] = (70, 50), channels: int = 3) -> Picture.Image:
+def smooth(seed: int, size: tuple[int, int] = (70, 50), channels: int = 3) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (5, 7, channels), dtype=np.uint8)
-    return Picture.fromarray(values.squeeze()).resize(size, Picture.Resampling.BICUBIC)
+    return Image.fromarray(values.squeeze()).resize(size, Image.Resampling.BICUBIC)
 
 
 def images(labels: list[int], seed: int, content: bytes | None = None) -> Dataset:
@@ -45,7 +45,7 @@ def images(labels: list[int], seed: int, content: bytes | None = None) -> Datase
         file = io.BytesIO()
         smooth(seed + number).save(file, "PNG")
         records.append({"bytes": content or file.getvalue(), "path": None})
-    return Dataset.from_dict({"image": records, "label": labels}).cast_column("image", Image(decode=False))
+    return Dataset.from_dict({"image": records, "label": labels}).cast_column("image", ImageFeature(decode=False))
 
 
 def splits(**changes) -> ImageSplits:
@@ -105,10 +105,10 @@ def test_the_folder_is_a_whole_space(space):
     assert card.data.python_version == "3.11" and card.data.models == ["someone/student"]
     assert card.data.license is None and card.data.datasets is None
     assert {card.data.colorFrom, card.data.colorTo} <= set("red yellow green blue indigo purple pink gray".split())
-    assert card.data.title == "student, trained on 11 pictures" and card.data.emoji
+    assert card.data.title == "student, trained on 11 images" and card.data.emoji
     text = json.loads((space / "settings.json").read_text("utf-8"))
-    assert "3 classes from 11 labelled pictures**, 2 to 6 of each" in text["description"]
-    assert "Measured" not in text["description"] and "all 11 training pictures" in text["how_to_read"]
+    assert "3 classes from 11 labelled images**, 2 to 6 of each" in text["description"]
+    assert "Measured" not in text["description"] and "all 11 training images" in text["how_to_read"]
     assert len(text["examples"]) == 6 and all((space / name).is_file() for name in text["examples"])
 
 
@@ -134,7 +134,7 @@ def test_what_was_measured_is_said_and_nothing_else(student, tmp_path):
     written = write_space(folder, tmp_path / "space", repo_id="a/b", data=splits(), title="Is it a boot?")
     card = SpaceCard.load(written / "README.md")
     assert (card.data.license, card.data.datasets, card.data.title) == ("mit", ["a/pets"], "Is it a boot?")
-    assert "Measured on the test pictures of Pets (few), **80.7&nbsp;%** of its first answers" in card.text
+    assert "Measured on the test images of Pets (few), **80.7&nbsp;%** of its first predictions" in card.text
     (folder / "README.md").write_text("---\n: [\n---\n")
     with pytest.raises(InputError, match="damaged"):
         write_space(folder, tmp_path / "other", repo_id="a/b", data=splits())
@@ -146,7 +146,7 @@ def test_a_large_data_set_gives_a_small_space_with_every_class(student, tmp_path
     assert bank["features"].dtype == torch.float16 and bank["features"].shape == (7, 16)
     assert torch.bincount(bank["labels"]).tolist() == [3, 2, 2]
     settings = json.loads((written / "settings.json").read_text("utf-8"))
-    assert "7 of the 11 training pictures" in settings["how_to_read"] and settings["examples"] == []
+    assert "7 of the 11 training images" in settings["how_to_read"] and settings["examples"] == []
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_a_large_data_set_gives_a_small_space_with_every_class(student, tmp_path
         ({"neighbours": 0}, "neighbours"),
         ({"neighbours": 5001}, "neighbours"),
         ({"data": splits(train=None)}, "no labelled"),
-        ({"data": splits(train=images([0, -1, 1], 0))}, "1 training pictures have no label"),
+        ({"data": splits(train=images([0, -1, 1], 0))}, "1 training images have no label"),
         ({"data": ImageSplits(splits().splits, CLASSES[::-1])}, "same order"),
-        ({"data": splits(train=images([0, 1], 0, b"no picture"))}, "unreadable"),
-        ({"data": splits(test=images([0, 1], 0, b"no picture"))}, "unreadable"),
+        ({"data": splits(train=images([0, 1], 0, b"no image"))}, "unreadable"),
+        ({"data": splits(test=images([0, 1], 0, b"no image"))}, "unreadable"),
     ],
 )
 def test_what_cannot_be_a_space_is_refused_and_leaves_nothing(changes, words, student, tmp_path):
@@ -187,8 +187,8 @@ def test_students_and_folders_that_will_not_do(student, space, tmp_path):
 # --- the functions of app.py ----------------------------------------------------------------------------------------
 
 
-def odd_pictures(folder: Path) -> dict[str, Path]:
-    turned = Picture.Exif()
+def odd_images(folder: Path) -> dict[str, Path]:
+    turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6
     drawn = {
         "rgb.png": smooth(1),
@@ -201,20 +201,20 @@ def odd_pictures(folder: Path) -> dict[str, Path]:
         "one pixel.png": smooth(8, (1, 1)),
         "huge.jpg": smooth(9, (5000, 4000)),
     }
-    for name, picture in drawn.items():
-        picture.save(folder / name)
+    for name, image in drawn.items():
+        image.save(folder / name)
     smooth(10).save(folder / "turned.jpg", exif=turned)
     return {path.name: path for path in folder.iterdir()}
 
 
-def test_odd_pictures_get_the_answers_of_the_pipeline(app, demo, student, tmp_path):
+def test_odd_images_get_the_answers_of_the_pipeline(app, demo, student, tmp_path):
     classify = pipeline("image-classification", model=str(student), top_k=99)
-    answers = []
-    for name, path in odd_pictures(tmp_path).items():
+    predictions = []
+    for name, path in odd_images(tmp_path).items():
         expected = {entry["label"]: entry["score"] for entry in classify(str(path))}
         assert demo.probabilities(app.read(str(path))) == pytest.approx(expected, abs=1e-6), name
-        answers.append([expected[label] for label in CLASSES])
-    assert np.std(answers, axis=0).max() > 1e-3, "the pictures must make a difference"
+        predictions.append([expected[label] for label in CLASSES])
+    assert np.std(predictions, axis=0).max() > 1e-3, "the images must make a difference"
 
 
 @pytest.mark.parametrize(
@@ -228,20 +228,20 @@ def test_odd_pictures_get_the_answers_of_the_pipeline(app, demo, student, tmp_pa
     ],
     ids=["16 bit", "12 bit", "negative", "float", "even"],
 )
-def test_wide_gray_pictures_are_read_as_in_training(app, values, tmp_path):
+def test_wide_gray_images_are_read_as_in_training(app, values, tmp_path):
     path = str(tmp_path / "wide.tif")
-    Picture.fromarray(values).save(path)
+    Image.fromarray(values).save(path)
     expected = decode({"bytes": None, "path": path}).convert("RGB")
     assert np.array_equal(np.asarray(app.read(path)), np.asarray(expected))
 
 
-def test_what_is_no_picture_gets_one_friendly_line(app, tmp_path, monkeypatch):
+def test_what_is_no_image_gets_one_friendly_line(app, tmp_path, monkeypatch):
     files = {name: str(tmp_path / name) for name in ("text.png", "cut.png", "strip.png", "large.png")}
-    Path(files["text.png"]).write_text("no picture")
+    Path(files["text.png"]).write_text("no image")
     smooth(0, (400, 300)).save(files["large.png"])
     Path(files["cut.png"]).write_bytes(Path(files["large.png"]).read_bytes()[:300])
     smooth(0, (2000, 3)).save(files["strip.png"])
-    words = {"text.png": "no picture", "cut.png": "no picture", "strip.png": "strip of 2000 x 3"}
+    words = {"text.png": "no image", "cut.png": "no image", "strip.png": "strip of 2000 x 3"}
     for name, expected in words.items():
         with pytest.raises(app.Refused, match=expected) as error:
             app.read(files[name])
@@ -251,15 +251,15 @@ def test_what_is_no_picture_gets_one_friendly_line(app, tmp_path, monkeypatch):
         app.read(files["large.png"])
 
 
-def test_a_training_picture_is_its_own_nearest_neighbour(demo, space):
+def test_a_training_image_is_its_own_nearest_neighbour(demo, space):
     train = splits().splits["train"]
     for number, row in enumerate(train):
-        picture = decode(row["image"]).convert("RGB")
-        found = demo.neighbours(picture)
+        image = decode(row["image"]).convert("RGB")
+        found = demo.neighbours(image)
         assert found[0][0] == number and found[0][1] == pytest.approx(1, abs=1e-3) and len(found) == 8
         assert found[1][1] < 0.9999 and [cosine for _, cosine in found] == sorted((c for _, c in found), reverse=True)
         # What is shown is what the network saw of it.
-        expected = np.asarray(ResizeCrop(45, 40, "bilinear")(picture), dtype=int)
+        expected = np.asarray(ResizeCrop(45, 40, "bilinear")(image), dtype=int)
         assert np.abs(np.asarray(demo.thumbnail(number), dtype=int) - expected).max() <= 1
         assert demo.labels[number] == row["label"]
     assert "cat &amp; &lt;dog&gt;" in demo.gallery(decode(train[7]["image"]).convert("RGB"))
@@ -270,22 +270,22 @@ def test_the_pixels_are_those_of_our_saliency(size, name, tmp_path):
     student = export(tmp_path / "student", size, name)
     written = write_space(student, tmp_path / "space", repo_id="a/b", data=splits())
     app = load_app(written)
-    demo, model, picture = app.Classifier(written, str(student)), load_native(student), smooth(3, (90, 61))
-    square = ResizeCrop(int(size / 0.875), size, "bilinear")(picture)
+    demo, model, image = app.Classifier(written, str(student)), load_native(student), smooth(3, (90, 61))
+    square = ResizeCrop(int(size / 0.875), size, "bilinear")(image)
     pixels = torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())[None]
     for number, label in enumerate(CLASSES):
         expected = saliency(model, pixels, torch.tensor([number]))[0]
-        found = demo.saliency(picture, label)
+        found = demo.saliency(image, label)
         assert found.dtype == np.float32 and found == pytest.approx(expected, abs=2e-3), label
-    assert demo.overlay(picture, CLASSES[0]).size == (app.MAP_SIDE, app.MAP_SIDE)
+    assert demo.overlay(image, CLASSES[0]).size == (app.MAP_SIDE, app.MAP_SIDE)
 
 
 def test_only_what_the_network_sees_lies_under_the_map(demo):
     """Of 80 x 160 pixels it sees the square of 40 / 45 of the width in the middle: everything else is painted red."""
-    picture = Picture.new("RGB", (80, 160), "red")
-    picture.paste("blue", (4, 44, 76, 116))
-    assert np.asarray(demo.seen(picture))[8:-8, 8:-8, 0].max() == 0  # 71 x 71 of them: the edge is half a pixel off
-    assert np.asarray(demo.seen(Picture.new("RGB", (1, 1), "red"))).shape == (448, 448, 3)
+    image = Image.new("RGB", (80, 160), "red")
+    image.paste("blue", (4, 44, 76, 116))
+    assert np.asarray(demo.seen(image))[8:-8, 8:-8, 0].max() == 0  # 71 x 71 of them: the edge is half a pixel off
+    assert np.asarray(demo.seen(Image.new("RGB", (1, 1), "red"))).shape == (448, 448, 3)
 
 
 def test_other_weights_than_those_of_the_features_are_refused(app, space, tmp_path):

@@ -77,41 +77,41 @@ def space(data, student, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def picture(data, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "boot.png"
+def image(data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "boot.png"
     decode(data.splits["test"][7]["image"]).save(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def expected(student, picture) -> dict[str, float]:
+def expected(student, image) -> dict[str, float]:
     classify = pipeline("image-classification", model=str(student), top_k=99)
-    return {entry["label"]: entry["score"] for entry in classify(str(picture))}
+    return {entry["label"]: entry["score"] for entry in classify(str(image))}
 
 
 def confidences(answer: dict) -> dict[str, float]:
     return {each["label"]: each["confidence"] for each in answer["confidences"]}
 
 
-def test_the_page_answers_or_says_in_one_line_why_not(space, student, picture, expected, tmp_path):
+def test_the_page_answers_or_says_in_one_line_why_not(space, student, image, expected, tmp_path):
     spec = importlib.util.spec_from_file_location("space_app", space / "app.py")
     app = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(app)
     page = app.build_page(app.Classifier(space, str(student)))
     functions = {each.api_name: each.fn for each in page.fns.values()}
     answer, explain = functions["answer"], functions["explain"]
-    note, classes, cards = answer(str(picture))
+    note, classes, cards = answer(str(image))
     assert not note.visible and classes == pytest.approx(expected, abs=1e-6) and cards.count("<figure>") == 8
-    assert explain(str(picture)).label.endswith(f"“{max(expected, key=expected.get)}”")
-    assert explain(str(picture), "Bag").label.endswith("“Bag”")
+    assert explain(str(image)).label.endswith(f"“{max(expected, key=expected.get)}”")
+    assert explain(str(image), "Bag").label.endswith("“Bag”")
     note, classes, cards = answer(None)
     assert (note.visible, classes, cards, explain(None).value) == (False, {}, "", None)
     file = tmp_path / "letter.png"
-    file.write_text("no picture")
+    file.write_text("no image")
     note, classes, cards = answer(str(file))
-    assert note.visible and "no picture" in note.value and (classes, cards, explain(str(file)).value) == ({}, "", None)
+    assert note.visible and "no image" in note.value and (classes, cards, explain(str(file)).value) == ({}, "", None)
     # gradio opens a file before the page's own function sees it: that may not end in an error of its own.
-    (field,) = [each for each in page.blocks.values() if each.elem_id == "picture"]
+    (field,) = [each for each in page.blocks.values() if each.elem_id == "image"]
     payload = gradio.data_classes.ImageData(path=str(file), orig_name="letter.png")
     assert field.preprocess(payload) == str(file) and field.preprocess(None) is None
 
@@ -143,26 +143,26 @@ def address(space, student, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_client_gets_the_answers_of_the_pipeline(address, picture, expected, tmp_path):
+def test_a_client_gets_the_answers_of_the_pipeline(address, image, expected, tmp_path):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, httpx_kwargs={"timeout": httpx.Timeout(PATIENCE)})
-    _, classes, cards = client.predict(handle_file(str(picture)), api_name="/answer")
+    _, classes, cards = client.predict(handle_file(str(image)), api_name="/answer")
     found = confidences(classes)
     assert found == pytest.approx({label: expected[label] for label in found}, abs=1e-6) and len(found) == 5
     assert cards.count("<figure>") == 8
-    drawn = client.predict(handle_file(str(picture)), api_name="/explain")
+    drawn = client.predict(handle_file(str(image)), api_name="/explain")
     drawn = drawn["value"] if isinstance(drawn, dict) else drawn
     with Image.open(drawn) as overlay:
         assert overlay.size == (448, 448)
     letter = tmp_path / "letter.png"
-    letter.write_text("no picture")
+    letter.write_text("no image")
     note, classes, cards = client.predict(handle_file(str(letter)), api_name="/answer")
-    assert "no picture" in str(note) and not cards
+    assert "no image" in str(note) and not cards
 
 
 async def look(address: str, width: int, height: int, folder: Path) -> tuple[dict, bytes]:
-    """What is on the page once it has answered, and a picture of it, through Chromium's own debugging protocol."""
+    """What is on the page once it has answered, and an image of it, through Chromium's own debugging protocol."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--hide-scrollbars"]
     browser = subprocess.Popen(
         [CHROMIUM, *options, f"--user-data-dir={folder}", "about:blank"], stderr=subprocess.DEVNULL
@@ -194,8 +194,8 @@ async def look(address: str, width: int, height: int, folder: Path) -> tuple[dic
                     assert time.monotonic() < end, "the page did not answer"
                     await asyncio.sleep(0.5)
                 await asyncio.sleep(3)  # until what has arrived is drawn
-                picture = await call("Page.captureScreenshot", captureBeyondViewport=True)
-                return (await value(SEEN))["value"], base64.b64decode(picture["data"])
+                image = await call("Page.captureScreenshot", captureBeyondViewport=True)
+                return (await value(SEEN))["value"], base64.b64decode(image["data"])
     finally:
         browser.terminate()
         browser.wait()
@@ -205,17 +205,17 @@ async def look(address: str, width: int, height: int, folder: Path) -> tuple[dic
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: install it to look at the page")
 @pytest.mark.parametrize(("width", "height"), [(1280, 1100), (390, 2400)], ids=["desktop", "phone"])
 def test_a_browser_shows_an_answer_at_once(width, height, address, space, student, data, tmp_path):
-    seen, picture = asyncio.run(look(address, width, height, tmp_path / "profile"))
+    seen, image = asyncio.run(look(address, width, height, tmp_path / "profile"))
     classify = pipeline("image-classification", model=str(student))
     first = classify(str(space / "examples" / "1.png"))[0]["label"]
-    assert seen["title"] == "student, trained on 500 pictures" and first in seen["answer"] and "%" in seen["answer"]
+    assert seen["title"] == "student, trained on 500 images" and first in seen["answer"] and "%" in seen["answer"]
     assert seen["pixels"] == 448 and f"“{first}”" in seen["label"]
     names, cosines = zip(*(caption.split("\n") for caption in seen["captions"]), strict=True)
     assert len(names) == 8 and seen["drawn"] and set(names) <= set(data.class_names)
     assert [float(cosine) for cosine in cosines] == sorted((float(cosine) for cosine in cosines), reverse=True)
     assert seen["width"] <= width, "the page is wider than the screen"
     assert seen["elsewhere"] == [], "something is fetched from another place"
-    with Image.open(io.BytesIO(picture)) as drawn:
+    with Image.open(io.BytesIO(image)) as drawn:
         pixels = np.asarray(drawn.convert("RGB"), dtype=int)
     orange = (pixels[..., 0] > 200) & (abs(pixels[..., 1] - 140) < 30) & (pixels[..., 2] < 60)
     assert orange.sum() > 100, "no saliency is to be seen"

@@ -59,10 +59,10 @@ def test_another_process(hub, tmp_path, monkeypatch):
 @torch.no_grad()
 def test_transformers_and_timm(hub_here, student, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_here.read_token)
-    picture = torch.rand(1, 3, 32, 32)
-    expected = student(picture).logits
-    torch.testing.assert_close(AutoModelForImageClassification.from_pretrained(NAME)(picture).logits, expected)
-    torch.testing.assert_close(timm.create_model(f"hf-hub:{NAME}", pretrained=True).eval()(picture), expected)
+    image = torch.rand(1, 3, 32, 32)
+    expected = student(image).logits
+    torch.testing.assert_close(AutoModelForImageClassification.from_pretrained(NAME)(image).logits, expected)
+    torch.testing.assert_close(timm.create_model(f"hf-hub:{NAME}", pretrained=True).eval()(image), expected)
     assert pipeline("image-classification", model=NAME).model.config.num_labels == 4
     assert len(hub_here.requests("GET", "^/cdn/")) == 1
     unknown = [access.path for access in hub_here.log if access.status == 404 and "/resolve/" not in access.path]

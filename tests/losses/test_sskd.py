@@ -54,8 +54,8 @@ def slow_transfer(student, teacher, temperature):
     return total / len(student) if student else 0.0
 
 
-def slow_selection(teacher, answers, share):
-    ranks = [sorted(row, reverse=True).index(row[answer]) for row, answer in zip(teacher, answers, strict=True)]
+def slow_selection(teacher, predictions, share):
+    ranks = [sorted(row, reverse=True).index(row[answer]) for row, answer in zip(teacher, predictions, strict=True)]
     right = [number for number, rank in enumerate(ranks) if rank == 0]
     wrong = sorted((number for number, rank in enumerate(ranks) if rank > 0), key=lambda number: ranks[number])
     return sorted(right + wrong[: int(len(wrong) * share)])
@@ -66,9 +66,9 @@ def slow_loop(student_logits, student_projection, teacher_logits, teacher_projec
     upright = [row for row in student_logits[::4].tolist()], [row for row in teacher_logits[::4].tolist()]
     turned = rotated(student_logits.tolist()), rotated(teacher_logits.tolist())
     alike = cosines(student_projection), cosines(teacher_projection)
-    answers = [label for label in labels for _ in range(3)], [i for i in range(len(labels)) for _ in range(3)]
-    kept_tf = slow_selection(turned[1], answers[0], keep[0])
-    kept_ss = slow_selection(alike[1], answers[1], keep[1])
+    predictions = [label for label in labels for _ in range(3)], [i for i in range(len(labels)) for _ in range(3)]
+    kept_tf = slow_selection(turned[1], predictions[0], keep[0])
+    kept_ss = slow_selection(alike[1], predictions[1], keep[1])
     ce = -sum(math.log(softened(row, 1)[label]) for row, label in zip(upright[0], labels, strict=True)) / len(labels)
     return (
         ce,
@@ -115,7 +115,7 @@ def test_pretext_agrees_with_a_slow_loop(batch, width):
 def test_wrong_rows_are_kept_by_rank_and_in_order():
     labels = torch.tensor([0, 1])
     right, second, third = [9.0, 5.0, 1.0], [5.0, 9.0, 1.0], [1.0, 9.0, 5.0]
-    # Answers of image 0 (class 0) by rank of the label: 2, 1, 0; of image 1 (class 1): 1, 1, 0.
+    # Predictions of image 0 (class 0) by rank of the label: 2, 1, 0; of image 1 (class 1): 1, 1, 0.
     rows = [right, third, second, right, right, right, right, second]
     named = inputs(2, classes=3) | {"teacher_logits": torch.tensor(rows), "labels": labels}
     kept = {share: sskd.sskd(**named, keep=(share, 1.0)).kept_tf.tolist() for share in (0.0, 0.25, 0.5, 0.99, 1.0)}

@@ -180,8 +180,8 @@ def evaluate() -> dict[str, torch.Tensor]:
     found = {}
     for count in (13, 3):
         store = ImageStore(images[:count], torch.arange(count))
-        answers = features(model, store, batch_size=4, accelerator=accelerator)
-        found |= {f"values{count}": answers.values, f"labels{count}": answers.labels}
+        predictions = features(model, store, batch_size=4, accelerator=accelerator)
+        found |= {f"values{count}": predictions.values, f"labels{count}": predictions.labels}
     return found
 
 

@@ -14,7 +14,7 @@ def batch(labels=(0, 1, -1, -1, -1), size=32):
 def make(classifiers, **options):
     student, other = classifiers()
     method = FixMatch(student, **({"ema_decay": 0.9, "label_smoothing": 0.0} | options))
-    # The average answers otherwise than the student: whose answers are taken must show.
+    # The average predicts otherwise than the student: whose predictions are taken must show.
     method.ema.module.load_state_dict(other.state_dict())
     other.eval()
     method.begin_step(Progress(step=50, epoch=1.0, share=0.5))
@@ -39,14 +39,14 @@ def by_hand(student, teacher, inputs, confidence):
 def test_the_loss_is_the_formula(classifiers, confidence):
     method, student, other = make(classifiers, confidence=confidence, consistency_weight=0.7)
     inputs = batch()
-    answers = other(inputs["views"][0][2:]).logits.softmax(1).amax(1)
+    predictions = other(inputs["views"][0][2:]).logits.softmax(1).amax(1)
     if confidence:
-        method.confidence = confidence = answers.sort().values[:2].mean().item()  # one of three falls below
+        method.confidence = confidence = predictions.sort().values[:2].mean().item()  # one of three falls below
     supervised, consistency = by_hand(student, other, inputs, confidence)
     output = method(**inputs)
     torch.testing.assert_close(output.loss, supervised + 0.7 * consistency)
     torch.testing.assert_close(output.parts["consistency"], consistency.detach())
-    assert output.parts["confident"] == pytest.approx((answers >= confidence).float().mean().item())
+    assert output.parts["confident"] == pytest.approx((predictions >= confidence).float().mean().item())
 
 
 def test_the_answers_get_no_gradient_and_the_student_does(classifiers):
@@ -66,7 +66,7 @@ def test_while_it_trains_the_average_normalises_by_the_batch_as_mean_teachers_do
     other(unlabelled)  # its running statistics follow
     for (name, ours), theirs in zip(method.ema.module.named_buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
-    torch.testing.assert_close(method.answers(unlabelled), other(unlabelled).logits.softmax(1))
+    torch.testing.assert_close(method.predictions(unlabelled), other(unlabelled).logits.softmax(1))
 
 
 def test_answers_count_more_and_more(classifiers):

@@ -60,7 +60,7 @@ def test_the_student_moves_and_the_teacher_does_not(classifiers, assert_trained,
 
 
 def test_answers_alone_teach_every_parameter(classifiers, assert_trained, snapshot, steps):
-    """The teacher's answers reach the whole student, without any label."""
+    """The teacher's predictions reach the whole student, without any label."""
     method = KnowledgeDistillation(*classifiers(), classification_weight=0.0)
     before = snapshot(method)
     steps(method.train(), batch(), torch.optim.SGD(method.parameters(), lr=0.1))

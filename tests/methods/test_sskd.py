@@ -66,16 +66,16 @@ def test_similarities_alone_reach_the_whole_backbone(build):
 
 
 def answering(method, labels, right):
-    """Make the teacher's answers a table: row r of ``labels``' rotations is right where ``right`` says so, and where
+    """Make the teacher's predictions a table: row r of ``labels``' rotations is right where ``right`` says, and where
     it is not the wrong rows rank their answer 1, 2, 3, 1, 2, 3 ..."""
-    answers = labels.repeat_interleave(4)
-    logits = torch.zeros(len(answers), 4)
-    for row, (answer, is_right) in enumerate(zip(answers.tolist(), right.tolist(), strict=True)):
+    predictions = labels.repeat_interleave(4)
+    logits = torch.zeros(len(predictions), 4)
+    for row, (answer, is_right) in enumerate(zip(predictions.tolist(), right.tolist(), strict=True)):
         order = [answer] if is_right else []
         others = [c for c in range(4) if c != answer]
         order = order + others if is_right else others[: row % 3 + 1] + [answer] + others[row % 3 + 1 :]
         logits[row, order] = torch.tensor([3.0, 2.0, 1.0, 0.0])
-    features = torch.randn(len(answers), 16, generator=torch.Generator().manual_seed(2))
+    features = torch.randn(len(predictions), 16, generator=torch.Generator().manual_seed(2))
     method.teacher.pooled_and_logits = lambda images: (features, logits)
 
 

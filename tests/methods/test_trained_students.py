@@ -100,14 +100,14 @@ def test_every_method_gives_a_native_checkpoint(options, teacher, contents, card
     saved = load_file(folder / "model.safetensors")
     assert all(torch.equal(tensor, state[f"student.backbone.{name}"]) for name, tensor in saved.items())
 
-    picture = photos / "test" / "red" / "0.png"
+    image = photos / "test" / "red" / "0.png"
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    pixels = transform(Image.open(picture).convert("RGB")).unsqueeze(0)
+    pixels = transform(Image.open(image).convert("RGB")).unsqueeze(0)
     ours = load_native(folder)(pixels).logits
     torch.testing.assert_close(model(pixels), ours, rtol=1e-5, atol=1e-5)
-    answers = pipeline("image-classification", model=str(folder))(str(picture))
-    assert answers[0]["score"] == pytest.approx(ours.softmax(dim=1).max().item(), abs=1e-5)
+    predictions = pipeline("image-classification", model=str(folder))(str(image))
+    assert predictions[0]["score"] == pytest.approx(ours.softmax(dim=1).max().item(), abs=1e-5)
 
     card, settings = (folder / "README.md").read_text(), card_settings(folder)
     assert f"arxiv.org/abs/{PAPERS[method]}" in card and "Came from: teacher" in card
@@ -157,7 +157,7 @@ def test_only_the_best_ranked_of_the_teachers_mistakes_are_kept(options, teacher
         kept[share] = log_steps(tmp_path / share)
     for name in ("kept_transfer", "kept_similarity"):
         assert all(step[name] == 1 for step in kept["1"])
-        assert any(0 < step[name] < 1 for step in kept["0"]), "this teacher is right about some pictures only"
+        assert any(0 < step[name] < 1 for step in kept["0"]), "this teacher is right about some images only"
 
 
 # The self-supervision head of SSKD

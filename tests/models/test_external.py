@@ -106,7 +106,7 @@ def test_preprocessing_is_measured(processor, expected):
     VipriorsConfig(**found)
 
 
-def test_a_pyramids_processor_takes_the_whole_picture_at_384():
+def test_a_pyramids_processor_takes_the_whole_image_at_384():
     found = preprocessing(t.ConvNextImageProcessor(size={"shortest_edge": 384}, crop_pct=0.875))
     assert (found["image_size"], found["crop_pct"]) == (384, 1.0)
 

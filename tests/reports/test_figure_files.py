@@ -66,7 +66,7 @@ def drawings():
 
 @pytest.mark.parametrize("figure", list(drawings()), ids=("curves", "confusion", "map"))
 def test_a_png_shows_no_placeholder(figure):
-    """Placeholders are nearly black, and nearly the same: a picture in them looks drawn in one colour."""
+    """Placeholders are nearly black, and nearly the same: an image in them looks drawn in one colour."""
     found = {colors.to_hex(np.array(each) / 255) for each in np.unique(pixels(figure).reshape(-1, 3), axis=0)}
     assert "#ffffff" in found and not found & set(THEME)
 

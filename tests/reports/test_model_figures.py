@@ -1,4 +1,4 @@
-"""Pictures of models: what is drawn where, and what is left out."""
+"""Images of models: what is drawn where, and what is left out."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_nothing_logged_is_no_figure(histories):
 
 
 def test_a_bar_is_as_high_as_its_bin_is_right():
-    # Ten answers at 75 %, six of them right; ten at 95 %, all right.
+    # Ten predictions at 75 %, six of them right; ten at 95 %, all right.
     first = np.repeat([[0.75, 0.25], [0.95, 0.05]], 10, axis=0)
     labels = np.array([0] * 6 + [1] * 4 + [0] * 10)
     axes = reliability_diagram({"student": (first, labels)}, bins=10).axes[0]

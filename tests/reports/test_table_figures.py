@@ -119,7 +119,7 @@ def test_bars_of_some_rows(found):
     assert [label.get_text() for label in whole.get_yticklabels()] == ["tuned", "ours"]
 
 
-def test_each_group_has_a_picture_and_plots_beside_them(found):
+def test_each_group_has_a_image_and_plots_beside_them(found):
     found["plots"] = [{"title": "Gain!", "kind": "curve", "x": "images", "value": "gain"}]
     assert list(all_figures(found)) == ["linear-probe", "5-images", "50-images", "10-images", "gain"]
 

@@ -98,9 +98,9 @@ def test_a_report_shows_corrupted_images(students, photos, tmp_path):
 
 def test_a_second_data_set_of_the_same_classes_in_another_order(students, photos, tmp_path):
     names = ["red", "green", "blue"]  # folders are counted in alphabetical order
-    pictures = [(str(path), label) for label, name in enumerate(names) for path in (photos / "test" / name).iterdir()]
-    pictures += pictures[:1]
-    columns = {"image": [path for path, _ in pictures], "label": [label for _, label in pictures]}
+    images = [(str(path), label) for label, name in enumerate(names) for path in (photos / "test" / name).iterdir()]
+    images += images[:1]
+    columns = {"image": [path for path, _ in images], "label": [label for _, label in images]}
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
     Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "camera"))
     model = str(students / "long")

@@ -1,4 +1,4 @@
-"""evaluate.py --report: the page and its pictures, from students, teachers and what lies in their folders."""
+"""evaluate.py --report: the page and its images, from students, teachers and what lies in their folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_vipriors.evaluation.features import Outputs
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring import report as evaluation_report
-from hf_vipriors.scoring.report import Measured, find_mistakes, rows
+from hf_vipriors.scoring.report import Evaluated, find_mistakes, rows
 
 
 def evaluated(photos, *options):
@@ -31,7 +31,7 @@ def page_of_two(photos, classifier_folder, teacher_folder, tmp_path_factory):
     return folder
 
 
-def test_the_page_shows_scores_pictures_and_how_the_models_were_trained(page_of_two, classifier_folder):
+def test_the_page_shows_scores_images_and_how_the_models_were_trained(page_of_two, classifier_folder):
     page = (page_of_two / "report.html").read_text(encoding="utf-8")
     for heading in (
         "Which classes, which confusions",
@@ -44,7 +44,7 @@ def test_the_page_shows_scores_pictures_and_how_the_models_were_trained(page_of_
         assert heading in page, heading
     found = json.loads((classifier_folder / "metrics.json").read_text())["test"]
     assert f'<b class="top1">{100 * found["top1"]:.1f}</b>' in page
-    assert "pictures of one model alone: classifier" in page and "teacher, kNN" in page and "classifier, top-1" in page
+    assert "images of one model alone: classifier" in page and "teacher, kNN" in page and "classifier, top-1" in page
     assert "--report" in page
 
 
@@ -56,11 +56,11 @@ def test_the_page_needs_nothing_else(page_of_two):
     assert ids and len(ids) == len(set(ids))
 
 
-def test_every_picture_is_a_file_too(page_of_two):
+def test_every_image_is_a_file_too(page_of_two):
     names = {path.name for path in page_of_two.iterdir()}
-    pictures = {"confusion.png", "feature_map.png", "learning_curves.png", "reliability.png", "saliency.png"}
+    images = {"confusion.png", "feature_map.png", "learning_curves.png", "reliability.png", "saliency.png"}
     # A model that errs nowhere has no mistakes to explain.
-    assert names - {"saliency.png"} == {"report.html"} | pictures - {"saliency.png"}
+    assert names - {"saliency.png"} == {"report.html"} | images - {"saliency.png"}
     assert all((page_of_two / name).read_bytes().startswith(b"\x89PNG") for name in names - {"report.html"})
 
 
@@ -106,7 +106,7 @@ NAMES = ["cat", "dog", "owl"]
 
 
 class Quarters(torch.nn.Module):
-    """Each of the model's outputs looks at one quarter of the picture."""
+    """Each of the model's outputs looks at one quarter of the image."""
 
     def forward(self, images):
         quarters = (images[..., :16, :16], images[..., :16, 16:], images[..., 16:, 16:])
@@ -115,20 +115,20 @@ class Quarters(torch.nn.Module):
 
 @pytest.fixture
 def measured(tiny_config):
-    """A model whose outputs stand in another order than the classes of the data set; 3 of 4 answers are wrong."""
+    """A model whose outputs stand in another order than the classes of the data set; 3 of 4 predictions are wrong."""
     model = VipriorsForImageClassification(tiny_config(classes=3))
     model.backbone = Quarters()
-    answers = torch.tensor([[0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.05, 0.05, 0.9], [0.0, 0.0, 1.0]])
+    predictions = torch.tensor([[0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.05, 0.05, 0.9], [0.0, 0.0, 1.0]])
     labels = torch.tensor([0, 1, 0, 2])
-    scored = score(answers, labels, NAMES)
+    scored = score(predictions, labels, NAMES)
     splits = SimpleNamespace(class_names=NAMES, splits={"test": range(4)})
-    found = {"out/a": Outputs(answers, labels)}
-    return Measured({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, found, {"out/a": [2, 0, 1]})
+    found = {"out/a": Outputs(predictions, labels)}
+    return Evaluated({"out/a": model}, splits, "test", {"out/a": {"top-1": scored}}, found, {"out/a": [2, 0, 1]})
 
 
 def test_the_surest_mistakes_come_first_and_the_predicted_class_is_explained(measured):
     images = torch.arange(4)[:, None, None, None].expand(4, 1, 32, 32).to(torch.uint8).contiguous() * 60
-    store = ImageStore(images, measured.answers["out/a"].labels)
+    store = ImageStore(images, measured.predictions["out/a"].labels)
     found = find_mistakes(measured, store, batch_size=2, device="cpu")
     assert [(int(image[0, 0]), true, guess) for image, true, guess, _ in found.shown] == [
         (120, 0, 2),
@@ -143,7 +143,7 @@ def test_the_surest_mistakes_come_first_and_the_predicted_class_is_explained(mea
 
 def test_without_mistakes_there_is_nothing_to_explain(measured):
     right = Outputs(torch.eye(3), torch.arange(3))
-    measured.answers["out/a"] = right
+    measured.predictions["out/a"] = right
     store = ImageStore(torch.zeros(3, 1, 32, 32, dtype=torch.uint8), right.labels)
     assert find_mistakes(measured, store, batch_size=2, device="cpu").shown == []
 
@@ -152,7 +152,7 @@ def test_classifiers_are_compared_with_the_first_on_the_same_images(measured):
     better = Outputs(torch.eye(3)[[0, 1, 0, 2]], torch.tensor([0, 1, 0, 2]))
     measured.models["out/b"] = measured.models["out/a"]
     measured.results["out/b"] = {"top-1": score(better.values, better.labels, NAMES)}
-    measured.answers["out/b"] = better
+    measured.predictions["out/b"] = better
     first, second = rows(measured)
     assert (first.name, first.baseline, second.name, second.baseline) == ("a", True, "b", False)
     assert first.correct[0].tolist() == [False, False, False, True] and second.correct[0].all()

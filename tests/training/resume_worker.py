@@ -226,10 +226,10 @@ def several(folder: Path, photos: Path) -> list[dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     gc.freeze()  # what the imports made is not searched for garbage in each fork
-    out, pictures, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    out, images, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     for chosen in sys.argv[4:]:
         if chosen == "two":
-            story = several(out, pictures)
+            story = several(out, images)
         else:
-            story = kill_and_resume(Case(chosen, out, pictures), count)
+            story = kill_and_resume(Case(chosen, out, images), count)
         (out / chosen / "story.json").write_text(json.dumps(story, indent=1))

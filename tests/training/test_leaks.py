@@ -1,4 +1,4 @@
-"""Pictures that are trained on and measured on are said before the first step, and reach the card."""
+"""Images that are trained on and measured on are said before the first step, and reach the card."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def said(folder):
 
 @pytest.fixture
 def leaking(photos, tmp_path):
-    """A training picture lies in test too, as a file of another format, and a pool picture in validation."""
+    """A training image lies in test too, as a file of another format, and a pool image in validation."""
     shutil.copytree(photos, tmp_path / "photos")
     Image.open(photos / "train" / "red" / "3.png").save(tmp_path / "photos" / "test" / "red" / "copy.bmp")
     shutil.copy(photos / "unlabelled" / "0.png", tmp_path / "photos" / "validation" / "red" / "pool.png")
@@ -49,11 +49,11 @@ def test_without_copies_or_guards_nothing_is_said(student_options, leaking, tmp_
     assert said(tmp_path / "off") == {}
 
 
-def table(*pictures):
+def table(*images):
     rows = []
-    for picture in pictures:
+    for image in images:
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
         rows.append({"bytes": buffer.getvalue(), "path": None})
     return Dataset.from_dict({"image": rows}, features=Features({"image": ImageFeature(decode=False)}))
 

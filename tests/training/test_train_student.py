@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from hf_vipriors.cli.student import main
-from hf_vipriors.evaluation.answers import read_answers
 from hf_vipriors.evaluation.classification import score
+from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.training.checkpoints import checkpoint_state
 
@@ -27,16 +27,16 @@ def test_overhaul_from_a_teacher_gives_a_native_checkpoint(student_options, teac
     logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     assert any("distillation" in log for log in logs) and any("eval_top1" in log for log in logs)
 
-    picture = photos / "test" / "red" / "0.png"
-    answers = pipeline("image-classification", model=str(folder))(str(picture))
+    image = photos / "test" / "red" / "0.png"
+    predictions = pipeline("image-classification", model=str(folder))(str(image))
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    pixels = transform(Image.open(picture).convert("RGB")).unsqueeze(0)
+    pixels = transform(Image.open(image).convert("RGB")).unsqueeze(0)
     ours = load_native(folder)(pixels).logits
     torch.testing.assert_close(model(pixels), ours, rtol=1e-5, atol=1e-5)
     best = ours.softmax(dim=1)[0].max().item()
-    assert answers[0]["score"] == pytest.approx(best, abs=1e-5)
-    assert {a["label"] for a in answers} == {"red", "green", "blue"}
+    assert predictions[0]["score"] == pytest.approx(best, abs=1e-5)
+    assert {a["label"] for a in predictions} == {"red", "green", "blue"}
     assert "pipeline_tag: image-classification" in (folder / "README.md").read_text()
 
 
@@ -122,12 +122,12 @@ def test_smaller_training_set_by_protocol(student_options, tmp_path, caplog):
 def test_answers_lie_beside_the_student_and_give_its_score(student_options, tmp_path):
     folder = tmp_path / "student"
     main([*student_options, "--method", "supervised", "--output_dir", str(folder)])
-    answers, test = read_answers(folder), scores(folder)
+    predictions, test = read_predictions(folder), scores(folder)
     names = ["blue", "green", "red"]
-    again = score(answers.values, answers.labels, names)
+    again = score(predictions.values, predictions.labels, names)
     assert again.top1 == test["top1"] and again.confusion == test["confusion"] and again.per_class == test["per_class"]
     assert test["calibration_error"] == pytest.approx(again.calibration_error, abs=0.05)
-    assert answers.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4, "in the store's order"
+    assert predictions.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4, "in the store's order"
 
 
 def test_a_new_run_removes_the_old_answers_at_once(student_options, tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_new_run_removes_the_old_answers_at_once(student_options, tmp_path, mo
     monkeypatch.setattr("hf_vipriors.training.StudentTrainer.train", killed)
     with pytest.raises(SystemExit, match="130"):
         main([*options, "--overwrite_output_dir"])
-    assert read_answers(folder) is None and not (folder / "metrics.json").exists()
+    assert read_predictions(folder) is None and not (folder / "metrics.json").exists()
 
 
 def test_corrupted_test_images_are_scored_where_it_was_asked_for(student_options, tmp_path):

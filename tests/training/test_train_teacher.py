@@ -71,11 +71,11 @@ def test_gradient_accumulation_and_bf16_run(teacher_options, tmp_path):
 
 def test_learns_without_any_label(teacher_options, photos, tmp_path):
     folder = tmp_path / "teacher"
-    pictures = tmp_path / "pictures" / "unlabelled"
-    pictures.mkdir(parents=True)
+    images = tmp_path / "images" / "unlabelled"
+    images.mkdir(parents=True)
     for source in (photos / "unlabelled").iterdir():
-        (pictures / source.name).write_bytes(source.read_bytes())
-    options = [*teacher_options, "--data_dir", str(pictures.parent), "--per_device_train_batch_size", "4"]
+        (images / source.name).write_bytes(source.read_bytes())
+    options = [*teacher_options, "--data_dir", str(images.parent), "--per_device_train_batch_size", "4"]
     main([*options, "--output_dir", str(folder)])
     assert VipriorsModel.from_pretrained(folder).config.projector_dim == 8
     assert "knn" not in json.loads((folder / "metrics.json").read_text())

@@ -72,12 +72,12 @@ def test_patches_get_the_colour_recipe_too():
 
 
 def test_a_patch_is_blurred_as_the_full_view_it_is_cut_from():
-    picture, widths = images(3, side=224).float() / 255, torch.full((3,), 2.0)
-    full = blur(picture, widths, 224)
-    patch = blur(picture[..., :96, :96], widths, 224)
+    image, widths = images(3, side=224).float() / 255, torch.full((3,), 2.0)
+    full = blur(image, widths, 224)
+    patch = blur(image[..., :96, :96], widths, 224)
     torch.testing.assert_close(patch[..., :70, :70], full[..., :70, :70], rtol=0, atol=1e-5)
     own_scale = draw_blur(3, (2.0, 2.0), 1.0, seeded(), side=96)
-    coarse = blur(picture[..., :96, :96], own_scale, 96)
+    coarse = blur(image[..., :96, :96], own_scale, 96)
     assert (coarse - full[..., :96, :96])[..., :70, :70].abs().max() > 0.01
 
 

@@ -14,15 +14,15 @@ def seeded(seed=0):
 
 def compasses(count, height=SIDE, width=SIDE):
     """Red grows to the right, green downwards; blue is the number of the image: any crop shows how it was turned."""
-    picture = torch.zeros(count, 3, height, width)
-    picture[:, 0] = torch.linspace(20, 230, width)
-    picture[:, 1] = torch.linspace(20, 230, height)[:, None]
-    picture[:, 2] = 10 * torch.arange(count).view(-1, 1, 1)
-    return picture.to(torch.uint8)
+    image = torch.zeros(count, 3, height, width)
+    image[:, 0] = torch.linspace(20, 230, width)
+    image[:, 1] = torch.linspace(20, 230, height)[:, None]
+    image[:, 2] = 10 * torch.arange(count).view(-1, 1, 1)
+    return image.to(torch.uint8)
 
 
 def growth(rows):
-    """``(N, 2)``: by how much each one-channel picture grows to the right and downwards, from edge to edge."""
+    """``(N, 2)``: by how much each one-channel image grows to the right and downwards, from edge to edge."""
     right = (rows[..., -1] - rows[..., 0]).mean(dim=-1)
     down = (rows[..., -1, :] - rows[..., 0, :]).mean(dim=-1)
     return torch.stack([right, down], dim=-1)
@@ -77,7 +77,7 @@ def test_crops_aside_the_rows_are_exact_rotations_of_the_upright_view(monkeypatc
         assert torch.equal(rows[turn::4], torch.rot90(raw.float() / 255, turn, dims=(2, 3)))
 
 
-def test_gray_pictures():
+def test_gray_images():
     gray = compasses(5)[:, :1]
     (rows,) = RotationViews(16, **PLAIN, flip=0.0)(gray, seeded())
     assert rows.shape == (20, 3, 16, 16)

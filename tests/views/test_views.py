@@ -62,11 +62,11 @@ def test_each_sample_has_its_own_view():
 
 
 def test_crop_of_everything_without_flip_is_the_image():
-    picture = images().float() / 255
-    got = sample(picture, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0), 24)
-    torch.testing.assert_close(got, picture, rtol=0, atol=1e-5)
-    flipped = sample(picture, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=1.0), 24)
-    torch.testing.assert_close(flipped, picture.flip(-1), rtol=0, atol=1e-5)
+    image = images().float() / 255
+    got = sample(image, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=0.0), 24)
+    torch.testing.assert_close(got, image, rtol=0, atol=1e-5)
+    flipped = sample(image, draw_crops(8, (1.0, 1.0), seeded(), ratio=(1.0, 1.0), flip=1.0), 24)
+    torch.testing.assert_close(flipped, image.flip(-1), rtol=0, atol=1e-5)
 
 
 def test_crops_stay_inside_and_cover_the_area_asked_for():
@@ -117,14 +117,14 @@ def test_gray_jitter_is_colour_jitter_of_a_gray_image():
 
 
 def test_blur_smooths():
-    picture = images(20, side=32).float() / 255
+    image = images(20, side=32).float() / 255
     widths = draw_blur(20, (2.0, 2.0), 1.0, seeded(), side=32)
-    smooth = blur(picture, widths, 32)
+    smooth = blur(image, widths, 32)
 
     def roughness(x):
         return (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
 
-    assert (roughness(smooth) < 0.9 * roughness(picture)).all()
+    assert (roughness(smooth) < 0.9 * roughness(image)).all()
 
 
 def test_evaluation_view_is_normalised_pixels():

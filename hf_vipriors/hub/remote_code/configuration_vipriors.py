@@ -1,4 +1,4 @@
-"""Configuration of a VIPriors teacher: which timm network, for which pictures, with which projector."""
+"""Configuration of a VIPriors teacher: which timm network, for which images, with which projector."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class VipriorsConfig(PreTrainedConfig):
         backbone_args: more arguments of its timm constructor.
         image_size: side of the square input in pixels.
         image_mean, image_std: per-channel statistics of pixels in 0..1.
-        interpolation: filter that resizes a picture.
+        interpolation: filter that resizes an image.
         crop_pct: share of the resized shorter side that the centre crop keeps.
         projector_dim: width of the projection, None for no projector.
         projector_hidden_dim: width inside it; None takes the feature width, 0 makes it one Linear.

@@ -1,7 +1,7 @@
-"""Demo of a classifier that learnt from few pictures: its answer, why, and the training pictures most like yours.
+"""Demo of a classifier that learnt from few images: its answer, why, and the training images most like yours.
 
 ``python app.py`` starts it. ``settings.json`` says which model on the Hub answers and what the page tells of it;
-``neighbours.safetensors`` and ``thumbnails.png`` hold the training pictures it compares with. Another place of the
+``neighbours.safetensors`` and ``thumbnails.png`` hold the training images it compares with. Another place of the
 model, such as a folder on this machine, is given by the environment variable ``SPACE_MODEL``.
 
 References:
@@ -28,19 +28,19 @@ HERE = Path(__file__).parent
 CLASSES_SHOWN = 5
 NEIGHBOURS_SHOWN = 8
 PANEL_HEIGHT = 340
-MAP_SIDE = 448  # pixels of the saliency picture on the page
+MAP_SIDE = 448  # pixels of the saliency image on the page
 LONGEST = 100  # times the shorter side: resized for the network, a longer strip would not fit into memory
-# SmoothGrad: noisy copies, their noise as a share of the picture's range, the blur as a share of its side, and the
+# SmoothGrad: noisy copies, their noise as a share of the image's range, the blur as a share of its side, and the
 # share of the sorted gradients that is shown below full strength.
 COPIES, NOISE, BLUR, FULL_STRENGTH = 25, 0.15, 0.03, 0.99
 COPIES_AT_ONCE = 5
 ORANGE = (255.0, 140.0, 0.0)
-FULL_SCALES = (255, 4095, 65535)  # of wide gray pictures: 8, 12 or 16 bits
+FULL_SCALES = (255, 4095, 65535)  # of wide gray images: 8, 12 or 16 bits
 MAP_LABEL = "Pixels that speak for or against"
-# Small pictures are drawn as large as their frame, and the page never wider than a line can be read.
+# Small images are drawn as large as their frame, and the page never wider than a line can be read.
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto; }
-#picture img, #pixels img { width: 100%; height: 100%; object-fit: contain; }
+#image img, #pixels img { width: 100%; height: 100%; object-fit: contain; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: 12px; padding-top: 28px; }
 .cards figure { margin: 0; text-align: center; line-height: 1.35; overflow-wrap: anywhere; }
 .cards img { width: 100%; max-width: 160px; border-radius: 6px; }
@@ -48,48 +48,48 @@ CSS = """
 
 
 class Refused(ValueError):
-    """A picture that cannot be answered; the message is one line for whoever brought it."""
+    """An image that cannot be answered; the message is one line for whoever brought it."""
 
 
 def read(path: str) -> Image.Image:
-    """Any picture that Pillow knows, upright and as RGB.
+    """Any image that Pillow knows, upright and as RGB.
 
-    Gray pictures of more than 8 bits are scaled by 255 / full scale, the smallest of 255, 4095 and 65535 (floats: 1)
+    Gray images of more than 8 bits are scaled by 255 / full scale, the smallest of 255, 4095 and 65535 (floats: 1)
     that no pixel exceeds; with negative or larger values the darkest pixel becomes 0 and the brightest 255.
 
     Raises:
-        Refused: no picture, too many pixels, or too narrow.
+        Refused: no image, too many pixels, or too narrow.
     """
     try:
         with Image.open(path) as opened:
             wide = opened.mode in ("I", "F") or opened.mode.startswith("I;")
-            picture = ImageOps.exif_transpose(opened)
-        picture = (to_8_bits(picture) if wide else picture).convert("RGB")
+            image = ImageOps.exif_transpose(opened)
+        image = (to_8_bits(image) if wide else image).convert("RGB")
     except Image.DecompressionBombError:
         most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
-        raise Refused(f"This picture has more than {most} million pixels: please make it smaller.") from None
+        raise Refused(f"This image has more than {most} million pixels: please make it smaller.") from None
     except Exception:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
-        raise Refused("This file is no picture that can be read here: please try a JPEG or a PNG.") from None
-    if max(picture.size) > LONGEST * min(picture.size):
-        width, height = picture.size
-        raise Refused(f"A strip of {width} x {height} pixels shows too little: please choose a wider picture.")
-    return picture
+        raise Refused("This file is no image that can be read here: please try a JPEG or a PNG.") from None
+    if max(image.size) > LONGEST * min(image.size):
+        width, height = image.size
+        raise Refused(f"A strip of {width} x {height} pixels shows too little: please choose a wider image.")
+    return image
 
 
-def to_8_bits(picture: Image.Image) -> Image.Image:
-    """Scale a gray picture of 16 or 32 bits or floats as :func:`read` says; pixels that are no number count as 0."""
-    values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0.0, neginf=0.0)
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale a gray image of 16 or 32 bits or floats as :func:`read` says; pixels that are no number count as 0."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     if low < 0 or high > FULL_SCALES[-1]:
         values, full = values - low, (high - low) or 1.0
     else:
-        scales = (1, *FULL_SCALES) if picture.mode == "F" else FULL_SCALES
+        scales = (1, *FULL_SCALES) if image.mode == "F" else FULL_SCALES
         full = next(scale for scale in scales if high <= scale)
     return Image.fromarray(np.rint(values * 255.0 / full).astype(np.uint8))
 
 
 class Classifier:
-    """The model, its own preprocessing, and the training pictures.
+    """The model, its own preprocessing, and the training images.
 
     Args:
         folder: of this Space.
@@ -122,9 +122,9 @@ class Classifier:
         """Of the square that the network reads, in pixels."""
         return self.processor.data_config["input_size"][-1]
 
-    def pixels(self, picture: Image.Image) -> torch.Tensor:
+    def pixels(self, image: Image.Image) -> torch.Tensor:
         """As the model's own preprocessing gives them: (1, 3, S, S)."""
-        return self.processor(picture, return_tensors="pt")["pixel_values"]
+        return self.processor(image, return_tensors="pt")["pixel_values"]
 
     @torch.no_grad()
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -133,14 +133,14 @@ class Classifier:
         return normalize(network.forward_head(network.forward_features(pixels), pre_logits=True), dim=1)
 
     @torch.no_grad()
-    def probabilities(self, picture: Image.Image) -> dict[str, float]:
+    def probabilities(self, image: Image.Image) -> dict[str, float]:
         """Of every class, those of ``pipeline("image-classification")``."""
-        shares = self.model(self.pixels(picture)).logits[0].softmax(dim=0).tolist()
+        shares = self.model(self.pixels(image)).logits[0].softmax(dim=0).tolist()
         return dict(zip(self.names, shares, strict=True))
 
-    def neighbours(self, picture: Image.Image) -> list[tuple[int, float]]:
-        """The training pictures most like this one to the network: number and cosine similarity, best first."""
-        cosines = (self.bank @ self.features(self.pixels(picture))[0]).clamp(-1, 1)
+    def neighbours(self, image: Image.Image) -> list[tuple[int, float]]:
+        """The training images most like this one to the network: number and cosine similarity, best first."""
+        cosines = (self.bank @ self.features(self.pixels(image))[0]).clamp(-1, 1)
         best = cosines.topk(min(NEIGHBOURS_SHOWN, len(cosines)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
@@ -150,10 +150,10 @@ class Classifier:
         left, top = side * (number % columns), side * (number // columns)
         return self.sheet.crop((left, top, left + side, top + side))
 
-    def gallery(self, picture: Image.Image) -> str:
-        """The nearest training pictures as HTML, each with its class and its similarity."""
+    def gallery(self, image: Image.Image) -> str:
+        """The nearest training images as HTML, each with its class and its similarity."""
         cards = []
-        for number, cosine in self.neighbours(picture):
+        for number, cosine in self.neighbours(image):
             png = io.BytesIO()
             self.thumbnail(number).save(png, "PNG")
             name, data = html.escape(self.names[self.labels[number]]), base64.b64encode(png.getvalue()).decode()
@@ -163,9 +163,9 @@ class Classifier:
             )
         return f'<div class="cards">{"".join(cards)}</div>'
 
-    def saliency(self, picture: Image.Image, name: str) -> np.ndarray:
+    def saliency(self, image: Image.Image, name: str) -> np.ndarray:
         """SmoothGrad [0]: how strongly each pixel moves the logit of one class; (S, S) within 0 and 1."""
-        pixels, wanted = self.pixels(picture)[0], self.names.index(name)
+        pixels, wanted = self.pixels(image)[0], self.names.index(name)
         width = NOISE * (pixels.amax() - pixels.amin())
         generator = torch.Generator().manual_seed(0)
         noisy = torch.stack([pixels + width * torch.randn(pixels.shape, generator=generator) for _ in range(COPIES)])
@@ -181,15 +181,15 @@ class Classifier:
         full = np.quantile(found, FULL_STRENGTH) or found.max()
         return np.clip(found / full, 0, 1) if full > 0 else np.zeros_like(found)
 
-    def seen(self, picture: Image.Image) -> Image.Image:
-        """The square that the preprocessing keeps, in the picture's own sharpness."""
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The square that the preprocessing keeps, in the image's own sharpness."""
         kept = self.side / math.floor(self.side / self.processor.data_config["crop_pct"])
-        return ImageOps.fit(picture, (MAP_SIDE, MAP_SIDE), Image.Resampling.BICUBIC, bleed=(1 - kept) / 2)
+        return ImageOps.fit(image, (MAP_SIDE, MAP_SIDE), Image.Resampling.BICUBIC, bleed=(1 - kept) / 2)
 
-    def overlay(self, picture: Image.Image, name: str) -> Image.Image:
-        """The picture in gray, darker, under its saliency in orange."""
-        gray = np.asarray(self.seen(picture), dtype=float).mean(axis=2, keepdims=True)
-        small = Image.fromarray(self.saliency(picture, name).astype(np.float32))
+    def overlay(self, image: Image.Image, name: str) -> Image.Image:
+        """The image in gray, darker, under its saliency in orange."""
+        gray = np.asarray(self.seen(image), dtype=float).mean(axis=2, keepdims=True)
+        small = Image.fromarray(self.saliency(image, name).astype(np.float32))
         share = np.asarray(small.resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))[..., None]
         return Image.fromarray(((1 - share) * 0.6 * gray + share * np.array(ORANGE)).round().astype(np.uint8))
 
@@ -215,27 +215,27 @@ def build_page(classifier: Classifier):
     import gradio as gr  # here, for all above can be used and tested without it
 
     def answer(path: str | None):
-        """Class probabilities, the nearest training pictures, and a line where there is no answer."""
+        """Class probabilities, the nearest training images, and a line where there is no answer."""
         nothing_wrong = gr.Markdown("", visible=False)
         if path is None:
             return nothing_wrong, {}, ""
         try:
-            picture = read(path)
+            image = read(path)
         except Refused as reason:
             return gr.Markdown(f"⚠️ {reason}", visible=True), {}, ""
-        return nothing_wrong, classifier.probabilities(picture), classifier.gallery(picture)
+        return nothing_wrong, classifier.probabilities(image), classifier.gallery(image)
 
     def explain(path: str | None, name: str | None = None):
-        """The saliency of one class laid over the picture; without a name, of the most probable one."""
+        """The saliency of one class laid over the image; without a name, of the most probable one."""
         try:
-            picture = None if path is None else read(path)
+            image = None if path is None else read(path)
         except Refused:  # answer() has said why
-            picture = None
-        if picture is None:
+            image = None
+        if image is None:
             return gr.Image(None, label=MAP_LABEL)
-        shares = classifier.probabilities(picture)
+        shares = classifier.probabilities(image)
         name = name if name in shares else max(shares, key=shares.get)
-        return gr.Image(classifier.overlay(picture, name), label=f"{MAP_LABEL} “{name}”")
+        return gr.Image(classifier.overlay(image, name), label=f"{MAP_LABEL} “{name}”")
 
     def explain_chosen(path: str | None, chosen: gr.SelectData):
         return explain(path, chosen.value)
@@ -245,15 +245,15 @@ def build_page(classifier: Classifier):
         gr.Markdown(f"# {settings['title']}\n\n{settings['description']}")
         with gr.Row(equal_height=True):
             with gr.Column():
-                picture = gr.Image(
+                image = gr.Image(
                     type="filepath",
                     image_mode=None,
                     sources=["upload", "webcam", "clipboard"],
-                    label="Your picture",
+                    label="Your image",
                     height=PANEL_HEIGHT,
-                    elem_id="picture",
+                    elem_id="image",
                 )
-                hand_on(picture)
+                hand_on(image)
                 note = gr.Markdown(visible=False, elem_id="note")
             with gr.Column():
                 classes = gr.Label(
@@ -270,14 +270,14 @@ def build_page(classifier: Classifier):
                     elem_id="pixels",
                 )
         if classifier.examples:
-            gr.Examples(classifier.examples, picture, label="Or try one of these; none of them was used for training")
-        gallery = gr.HTML(label="Nearest training pictures", show_label=True, container=True, elem_id="neighbours")
+            gr.Examples(classifier.examples, image, label="Or try one of these; none of them was used for training")
+        gallery = gr.HTML(label="Nearest training images", show_label=True, container=True, elem_id="neighbours")
         gr.Markdown(settings["how_to_read"])
-        asked = picture.change(answer, picture, [note, classes, gallery], trigger_mode="always_last")
-        asked.then(explain, picture, pixels)
-        classes.select(explain_chosen, picture, pixels, api_visibility="private")
+        asked = image.change(answer, image, [note, classes, gallery], trigger_mode="always_last")
+        asked.then(explain, image, pixels)
+        classes.select(explain_chosen, image, pixels, api_visibility="private")
         if classifier.examples:  # the page opens with an answer, so that its visitors see what to expect
-            page.load(lambda: classifier.examples[0], None, picture, api_visibility="private")
+            page.load(lambda: classifier.examples[0], None, image, api_visibility="private")
     return page
 
 

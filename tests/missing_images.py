@@ -1,10 +1,10 @@
-"""Data sets whose pictures do not exist, so that reading one would fail."""
+"""Data sets whose images do not exist, so that reading one would fail."""
 
 from datasets import Dataset, Features, Image, Value
 
 
 def dataset(labels, prefix):
-    """Pictures named by their row, which do not exist; labels a list, or a number of unlabelled pictures."""
+    """Images named by their row, which do not exist; labels a list, or a number of unlabelled images."""
     features = Features({"image": Image(decode=False)})
     count = labels if isinstance(labels, int) else len(labels)
     columns = {"image": [{"bytes": None, "path": f"{prefix}{row}"} for row in range(count)]}

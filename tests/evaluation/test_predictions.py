@@ -4,20 +4,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_vipriors.evaluation.answers import ANSWERS_FILE, read_answers, write_answers
+from hf_vipriors.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
 
 ROWS = torch.randn(50, 5, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
 LABELS = torch.arange(50) % 5
 
 
 def test_written_and_read(tmp_path):
-    write_answers(tmp_path, ROWS, LABELS)
-    found = read_answers(tmp_path)
+    write_predictions(tmp_path, ROWS, LABELS)
+    found = read_predictions(tmp_path)
     assert found.values.dtype == torch.float32 and torch.allclose(found.values, ROWS, atol=3e-4)
     assert torch.equal(found.labels, LABELS)
-    stored = load_file(tmp_path / ANSWERS_FILE)
+    stored = load_file(tmp_path / PREDICTIONS_FILE)
     assert stored["probabilities"].dtype == torch.float16 and stored["labels"].dtype == torch.int64
-    assert [path.name for path in tmp_path.iterdir()] == [ANSWERS_FILE], "nothing half-written is left"
+    assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS_FILE], "nothing half-written is left"
 
 
 @pytest.mark.parametrize("size", [1e-5, 1e-4, 1e-8])
@@ -27,12 +27,12 @@ def test_the_best_class_stays_the_best(tmp_path, size):
     rows[0, 1] += size
     rows[1, 2] += size
     best = rows.argmax(dim=1)
-    write_answers(tmp_path, rows, torch.zeros(3, dtype=torch.int64))
-    assert torch.equal(read_answers(tmp_path).values.argmax(dim=1), best)
+    write_predictions(tmp_path, rows, torch.zeros(3, dtype=torch.int64))
+    assert torch.equal(read_predictions(tmp_path).values.argmax(dim=1), best)
 
 
 def test_a_folder_without_answers(tmp_path):
-    assert read_answers(tmp_path) is None
+    assert read_predictions(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -47,21 +47,21 @@ def test_a_folder_without_answers(tmp_path):
     ids=["no labels", "few labels", "no probabilities", "range", "kind"],
 )
 def test_a_damaged_file_says_so(tmp_path, tensors):
-    save_file(tensors, tmp_path / ANSWERS_FILE)
+    save_file(tensors, tmp_path / PREDICTIONS_FILE)
     with pytest.raises(ValueError, match="answers.safetensors is damaged"):
-        read_answers(tmp_path)
+        read_predictions(tmp_path)
 
 
 def test_a_cut_file_says_so(tmp_path):
-    write_answers(tmp_path, ROWS, LABELS)
-    path = tmp_path / ANSWERS_FILE
+    write_predictions(tmp_path, ROWS, LABELS)
+    path = tmp_path / PREDICTIONS_FILE
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(ValueError, match="is damaged"):
-        read_answers(tmp_path)
+        read_predictions(tmp_path)
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(ROWS * 2, LABELS), (ROWS, LABELS - 1), (ROWS[:3], LABELS)])
 def test_nothing_wrong_is_written(tmp_path, rows, labels):
     with pytest.raises(ValueError):
-        write_answers(tmp_path, rows, labels)
+        write_predictions(tmp_path, rows, labels)
     assert not list(tmp_path.iterdir())

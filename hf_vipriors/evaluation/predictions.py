@@ -1,4 +1,4 @@
-"""A finished student's answers on its test images, kept beside it: for paired tests, calibration and pictures."""
+"""A finished student's predictions on its test images, kept beside it: for paired tests, calibration and images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..files import replacing
 from .calibration import are_probabilities
 from .features import Outputs
 
-ANSWERS_FILE = "answers.safetensors"
+PREDICTIONS_FILE = "answers.safetensors"
 
 
-def write_answers(directory: Path | str, probabilities: Tensor, labels: Tensor) -> None:
+def write_predictions(directory: Path | str, probabilities: Tensor, labels: Tensor) -> None:
     """Keep class probabilities as ``answers.safetensors``, whole or not at all.
 
     They are rounded to float16 (an error below 0.0003; below 0.0007 where that made a tie, which is undone). The best
@@ -35,19 +35,19 @@ def write_answers(directory: Path | str, probabilities: Tensor, labels: Tensor) 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_answers(folder, torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
-        ...     read_answers(folder).values
+        ...     write_predictions(folder, torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
+        ...     read_predictions(folder).values
         tensor([[0.2500, 0.7500]])
     """
     values, labels = probabilities.detach().cpu().float(), labels.detach().cpu().long()
     _check(values, labels)
-    path = Path(directory) / ANSWERS_FILE
+    path = Path(directory) / PREDICTIONS_FILE
     with replacing(path) as part:
         save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, part)
 
 
-def read_answers(directory: Path | str) -> Outputs | None:
-    """What :func:`write_answers` kept, or None where a folder has no such file.
+def read_predictions(directory: Path | str) -> Outputs | None:
+    """What :func:`write_predictions` kept, or None where a folder has no such file.
 
     Returns:
         A :class:`~hf_vipriors.evaluation.features.Outputs`: ``values`` (N, K) float32, ``labels`` (N,) int64.
@@ -55,7 +55,7 @@ def read_answers(directory: Path | str) -> Outputs | None:
     Raises:
         ValueError: the file is damaged.
     """
-    path = Path(directory) / ANSWERS_FILE
+    path = Path(directory) / PREDICTIONS_FILE
     if not path.is_file():
         return None
     try:
