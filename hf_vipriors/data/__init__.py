@@ -1,5 +1,6 @@
 """Images from any source, chosen by protocol and held ready as uint8 tensors."""
 
+from .decoded_cache import keep_decoded
 from .fashion import FASHION_VIPRIORS, fashion_files
 from .image_store import ImageStore, ResizeCrop, StreamedStore, build_store, collate, decode, train_geometry
 from .paired_store import PairedSampler, PairedStore
@@ -23,6 +24,7 @@ __all__ = [
     "collate",
     "decode",
     "fashion_files",
+    "keep_decoded",
     "labels_for",
     "load_splits",
     "splits_of",

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
+from .decoded_cache import Form
 from .image_decoding import encoded, open_image, read_pixels
 from .image_records import Records, Unreadable, map_rows
 
+_DIGEST: Form[bytes] = Form("digest", 16, bytes, np.ndarray.tobytes)
 _SMALL = 256 * 256  # pixels; larger images are compared by their files, which is read 20 times as fast as decoded
 
 
@@ -66,7 +69,7 @@ def copies_between(first: Mapping[str, Dataset], second: Mapping[str, Dataset], 
 def _digests(records: Records) -> dict[bytes, list[int]]:
     """Digest -> the rows that have it, rising; unreadable images have none."""
     rows: dict[bytes, list[int]] = {}
-    for row, digest in map_rows(records, range(len(records)), _digest, f"looking for copies in {records.name}"):
+    for row, digest in map_rows(records, range(len(records)), _digest, f"copies in {records.name}", _DIGEST):
         if not isinstance(digest, Unreadable):
             rows.setdefault(digest, []).append(row)
     return rows

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from .columns import label_array
+from .decoded_cache import Form, Kept
 from .image_decoding import why_unreadable
 
 logger = logging.getLogger(__name__)
@@ -79,16 +82,23 @@ class Records:
 
 
 def decoding_threads() -> int:
-    """Pillow releases the GIL while it decodes."""
-    return max(2, min(8, os.cpu_count() or 2))
+    """One a core that this process may use: Pillow releases the GIL while it decodes."""
+    return max(2, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2)
 
 
 def map_rows(
-    records: Records, rows: range | np.ndarray, work: Callable[[Any], Any], title: str
+    records: Records, rows: range | np.ndarray, work: Callable[[Any], Any], title: str, form: Form
 ) -> Iterator[tuple[int, Any]]:
-    """Yield ``(row, work(image))`` in order, or ``(row, Unreadable)``; the work runs in 2-8 threads.
+    """Yield ``(row, work(image))`` in order, or ``(row, Unreadable)``; the work runs in a thread a core.
 
     The rows are read in this thread: Arrow tables are shared safely so. Never more than a few hundred are in memory.
+
+    Args:
+        records: the images.
+        rows: which of them.
+        work: what is done with each.
+        title: of the progress bar.
+        form: of what the work gives; where an earlier command has kept it on disk, no work is done.
     """
 
     def attempt(record: Any) -> Any:
@@ -100,10 +110,22 @@ def map_rows(
             return Unreadable(why_unreadable(error))
 
     # A bar only for work that takes more than two seconds.
-    with ThreadPoolExecutor(decoding_threads()) as pool, tqdm(total=len(rows), desc=title, unit="img", delay=2) as bar:
+    with (
+        ThreadPoolExecutor(decoding_threads()) as pool,
+        tqdm(total=len(rows), desc=title, unit="img", delay=2) as bar,
+        closing(Kept(form, len(rows))) as kept,
+    ):
         for start in range(0, len(rows), _CHUNK):
             chunk = [int(row) for row in rows[start : start + _CHUNK]]
-            yield from zip(chunk, pool.map(attempt, records.read(chunk)), strict=True)
+            images = records.read(chunk)
+            found = [kept.find(image) for image in images]
+            made = pool.map(attempt, [image for image, (_, value) in zip(images, found, strict=True) if value is None])
+            for row, (key, value) in zip(chunk, found, strict=True):
+                if value is None:
+                    value = next(made)
+                    if not isinstance(value, Unreadable):
+                        kept.add(key, value)
+                yield row, value
             bar.update(len(chunk))
 
 

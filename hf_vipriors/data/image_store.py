@@ -16,7 +16,7 @@ from ..errors import InputError, nearest
 from .image_decoding import Header, ResizeCrop, decode, read_header
 from .image_records import Records, map_rows
 from .shared_memory import is_launched, once_per_machine
-from .store_preparation import prepare
+from .store_preparation import HEADERS, prepare
 from .streamed_store import Batch, StreamedStore
 
 __all__ = ["ImageStore", "ResizeCrop", "StreamedStore", "build_store", "collate", "decode", "train_geometry"]
@@ -99,7 +99,7 @@ def train_geometry(datasets: Dataset | Sequence[Dataset], size: int, interpolati
     """
     records = Records(datasets, "train")
     wanted, largest = math.floor(size / _TRAIN_CROP_SHARE), 0
-    for _, header in map_rows(records, range(len(records)), read_header, "image sizes"):
+    for _, header in map_rows(records, range(len(records)), read_header, "image sizes", HEADERS):
         if isinstance(header, Header):
             largest = max(largest, header.shorter_side)
         if largest >= wanted:

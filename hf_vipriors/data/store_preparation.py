@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,19 @@ import psutil
 from torch import Tensor
 
 from ..errors import InputError
+from .decoded_cache import Form
 from .image_decoding import Header, ResizeCrop, read_header, read_pixels, read_square
 from .image_records import BadImages, Records, Unreadable, map_rows
+
+HEADERS: Form[Header] = Form(
+    "header", 5, lambda found: struct.pack("<I?", *astuple(found)), lambda row: Header(*struct.unpack("<I?", row))
+)
+_SOUND: Form[bool] = Form("can be decoded", 1, lambda _: b"\1", lambda _: True)
+
+
+def _pixels(geometry: ResizeCrop, channels: int, reduced: bool) -> Form[np.ndarray]:
+    shape = (channels, geometry.crop, geometry.crop)
+    return Form(f"{geometry} {reduced}", math.prod(shape), np.ndarray.tobytes, lambda row: row.reshape(shape))
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ def _chosen(rows: range | np.ndarray, keep: np.ndarray) -> range | np.ndarray:
 def _readable_headers(records: Records, bad: BadImages) -> tuple[range | np.ndarray, int]:
     """(rows, channels)."""
     keep, gray = np.ones(len(records), dtype=bool), True
-    for row, header in map_rows(records, range(len(records)), read_header, f"checking {records.name}"):
+    for row, header in map_rows(records, range(len(records)), read_header, f"checking {records.name}", HEADERS):
         if isinstance(header, Header):
             gray = gray and header.gray
         else:
@@ -103,7 +116,8 @@ def _decode(
     def work(record: Any) -> np.ndarray:
         return read_square(record, geometry, images.shape[1], reduced=reduced)
 
-    for position, (row, pixels) in enumerate(map_rows(records, rows, work, f"decoding {records.name}")):
+    form = _pixels(geometry, images.shape[1], reduced)
+    for position, (row, pixels) in enumerate(map_rows(records, rows, work, f"decoding {records.name}", form)):
         if isinstance(pixels, Unreadable):
             bad.add(row, pixels)
             keep[position] = False
@@ -116,12 +130,13 @@ def _decode(
 def _verified(records: Records, rows: range | np.ndarray, bad: BadImages) -> range | np.ndarray:
     """The rows whose pixels can be decoded. An error now is better than one in the middle of a run."""
     keep = np.ones(len(rows), dtype=bool)
-    for position, (row, outcome) in enumerate(map_rows(records, rows, _decodes, f"verifying {records.name}")):
+    for position, (row, outcome) in enumerate(map_rows(records, rows, _decodes, f"verifying {records.name}", _SOUND)):
         if isinstance(outcome, Unreadable):
             bad.add(row, outcome)
             keep[position] = False
     return _chosen(rows, keep)
 
 
-def _decodes(record: Any) -> None:
+def _decodes(record: Any) -> bool:
     read_pixels(record, at_least=1)  # of a JPEG an eighth, for which all of the file is read
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import ExifTags, Image, ImageOps
 
+from .decoded_cache import Form
 from .duplicates import Fingerprint, fingerprint
 from .image_decoding import open_image, read_pixels
 from .image_records import Records, Unreadable, map_rows
@@ -61,6 +63,22 @@ class _Look:
     print: Fingerprint
 
 
+def _dumped(look: _Look) -> bytes:
+    bits = np.packbits(look.print.phash).tobytes()
+    return _FIELDS.pack(*look.size, look.gray, look.print.digest, bits, look.print.thumbnail.tobytes())
+
+
+def _loaded(row: np.ndarray) -> _Look:
+    width, height, gray, digest, bits, thumbnail = _FIELDS.unpack(row)
+    phash = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)).astype(bool)
+    small = np.frombuffer(thumbnail, dtype=np.uint8).reshape(8, 8, 3)
+    return _Look((width, height), gray, Fingerprint(digest, phash, small))
+
+
+_FIELDS = struct.Struct("<II?16s8s192s")
+_LOOK = Form("look", _FIELDS.size, _dumped, _loaded)
+
+
 def _read(record: Mapping[str, Any]) -> tuple[tuple[int, int], Image.Image]:
     """(upright size, pixels), a large JPEG at a fraction of its size; raises whatever Pillow raises."""
     with open_image(record) as image:
@@ -104,7 +122,7 @@ def survey(splits: Mapping[str, Dataset]) -> ImageSurvey:
     unreadable: dict[str, list[str]] = {}
     for position, name in enumerate(names):
         listed = records[name]
-        for row, look in map_rows(listed, range(len(listed)), _look, f"looking at {name}"):
+        for row, look in map_rows(listed, range(len(listed)), _look, f"looking at {name}", _LOOK):
             if isinstance(look, Unreadable):
                 unreadable.setdefault(name, []).append(f"{listed.place(row)}: {look.reason}")
             else:

@@ -166,7 +166,7 @@ def search_identity(space: SearchSpace, data: DataArguments, args: StudentArgume
     folders = (args.teacher, args.student_init, *args.more_teachers)
     weights = [Path(folder or "") / "model.safetensors" for folder in folders]
     identity = {
-        "data": asdict(data),
+        "data": {k: value for k, value in asdict(data).items() if influences(k)},
         "arguments": arguments,
         "space": space.describe(),
         "weights": [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in weights],

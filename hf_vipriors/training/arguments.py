@@ -76,6 +76,11 @@ class DataArguments:
     memory_share: float = option(
         0.5, "Decoded images may take this share of the free memory; beyond it they are read from disk as needed."
     )
+    store: str | None = option(
+        None,
+        "Folder that keeps decoded images for the next command on the same files, or 'none'. Not given: in the cache "
+        "of datasets; at most 20 GiB, what was not used for longest goes first.",
+    )
 
     def __post_init__(self) -> None:
         check_choice(self.unlabelled, ("split", "rest", "none"), "unlabelled")

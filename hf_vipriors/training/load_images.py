@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..data import ImageSplits, apply_protocol, load_splits
+from ..data import ImageSplits, apply_protocol, keep_decoded, load_splits
 from .arguments import DataArguments
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ def load_images(data: DataArguments) -> ImageSplits:
         >>> len(splits.splits["train"]), len(splits.class_names)
         (50, 10)
     """
+    keep_decoded(data.store)
     found = load_splits(
         data.dataset_name,
         config_name=data.dataset_config,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-# Where a run writes, what it shows and sends, how often it looks and saves, how images reach the network.
+# Where a run and decoded images are written, what is shown and sent, how often it looks, how images reach the network.
 _NO_INFLUENCE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "project", "report_to", "disable_tqdm",
     "guards", "do_train", "do_eval", "do_predict", "push_to_hub", "local_rank", "debug", "skip_memory_metrics",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "ddp_timeout", "eval_strategy", "eval_steps",
+    "ddp_timeout", "eval_strategy", "eval_steps", "store",
 }  # fmt: skip
 _PREFIXES = ("hub_", "logging_", "log_", "save_", "trackio_")
 
