@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, one_line
+
+_LONGEST = 120  # bytes of a name; file systems take 255
 
 
 @contextmanager
@@ -33,6 +37,23 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def file_names(texts: Iterable[str]) -> dict[str, str]:
+    """A name for a file or folder for each of some texts, near to what it says, and to no two the same.
+
+    Example:
+        >>> file_names(["cat", "T-shirt/top", "T-shirt:top", "猫", ".."])
+        {'cat': 'cat', 'T-shirt/top': 'T-shirt_top', 'T-shirt:top': 'T-shirt_top (2)', '猫': '猫', '..': '_'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        plain = re.sub(r'[\x00-\x1f\x7f-\x9f/\\\\:*?"<>|]', "_", text).strip(". ") or "_"
+        plain = plain.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
+        taken = {name.casefold() for name in found.values()}  # some file systems know no case
+        tries = (plain if number == 1 else f"{plain} ({number})" for number in count(1))
+        found[text] = next(each for each in tries if each.casefold() not in taken)
+    return found
 
 
 def write_file(path: Path, content: str | bytes) -> Path:

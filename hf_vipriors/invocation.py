@@ -24,6 +24,8 @@ SCRIPTS = {
     "pretrain": "accelerate launch scripts/pretrain_student.py",
     "student": "accelerate launch scripts/train_student.py",
     "evaluate": "python scripts/evaluate.py",
+    "predict": "python -m hf_vipriors predict",
+    "embed": "python -m hf_vipriors embed",
     "push": "python scripts/push_to_hub.py",
     "import": "python -m hf_vipriors import",
     "reproduce": "python scripts/reproduce.py",

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent / "hf_vipriors"
 # From the top down. Rooms of one line do not know of each other. A room is a folder or a file of its own.
 ROOMS = """
 experiments
-benchmark advice scoring
+benchmark advice scoring inference
 cli
 search
 run

@@ -41,6 +41,12 @@ JOBS = {
         "--config image_folder_student --data_dir photos --teacher outputs/teacher",
     ),
     "evaluate": Job("scoring.evaluate", "Score finished models.", "--model outputs/student --data_dir photos"),
+    "predict": Job(
+        "inference.predict",
+        "Classify a folder of new images: a table, and sorted copies.",
+        "--model outputs/student --data_dir new_photos",
+    ),
+    "embed": Job("inference.embed", "Features of images as parquet.", "--model outputs/student --data_dir photos"),
     "push": Job("cli.push", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"),
     "pretrain": Job(
         "cli.pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"

@@ -81,7 +81,12 @@ def _labelled(root: Path, class_folders: list[Path]) -> Dataset:
     return _dataset(paths, labels, names)
 
 
-def _unlabelled(root: Path) -> Dataset:
+def every_image(root: Path) -> Dataset:
+    """All images below a folder, in any layout, in sorted order.
+
+    Raises:
+        InputError: there is none.
+    """
     paths = list(_images(root))
     if not paths:
         raise InputError(
@@ -141,5 +146,5 @@ def list_image_folder(data_dir: str | Path) -> tuple[dict[str, Dataset], list[st
         if split in by_split:
             splits[split] = _labelled(by_split[split], _folders(by_split[split]))
     if "unlabelled" in by_split:
-        splits["unlabelled"] = _unlabelled(by_split["unlabelled"])
+        splits["unlabelled"] = every_image(by_split["unlabelled"])
     return splits, notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -21,6 +21,18 @@ HEADERS: Form[Header] = Form(
     "header", 5, lambda found: struct.pack("<I?", *astuple(found)), lambda row: Header(*struct.unpack("<I?", row))
 )
 _SOUND: Form[bool] = Form("can be decoded", 1, lambda _: b"\1", lambda _: True)
+
+
+def squares(
+    records: Records, geometry: ResizeCrop, rows: range | np.ndarray | None = None, channels: int = 3, *, reduced=False
+) -> Iterator[tuple[int, Any]]:
+    """Yield (row, (channels, crop, crop) uint8) in order, or (row, :class:`Unreadable`); see :func:`read_square`."""
+    rows = range(len(records)) if rows is None else rows
+
+    def work(record: Any) -> np.ndarray:
+        return read_square(record, geometry, channels, reduced=reduced)
+
+    return map_rows(records, rows, work, f"decoding {records.name}", _pixels(geometry, channels, reduced))
 
 
 def _pixels(geometry: ResizeCrop, channels: int, reduced: bool) -> Form[np.ndarray]:
@@ -112,12 +124,8 @@ def _decode(
     bad: BadImages,
 ) -> range | np.ndarray:
     keep, filled = np.ones(len(rows), dtype=bool), 0
-
-    def work(record: Any) -> np.ndarray:
-        return read_square(record, geometry, images.shape[1], reduced=reduced)
-
-    form = _pixels(geometry, images.shape[1], reduced)
-    for position, (row, pixels) in enumerate(map_rows(records, rows, work, f"decoding {records.name}", form)):
+    found = squares(records, geometry, rows, images.shape[1], reduced=reduced)
+    for position, (row, pixels) in enumerate(found):
         if isinstance(pixels, Unreadable):
             bad.add(row, pixels)
             keep[position] = False

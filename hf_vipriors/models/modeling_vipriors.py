@@ -49,6 +49,7 @@ class VipriorsPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     backbone: nn.Module
+    config: VipriorsConfig
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:

@@ -21,10 +21,14 @@ def training_store(datasets: Sequence[Dataset], config: VipriorsConfig, data: Da
     return _store_of(datasets, geometry, data, "train", reduced=True)
 
 
+def evaluation_geometry(config: VipriorsConfig) -> ResizeCrop:
+    """How the exported model's own preprocessing crops an image."""
+    return ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
+
+
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str) -> Store:
     """Images exactly as the exported model's own preprocessing crops them."""
-    geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
-    return _store_of(dataset, geometry, data, name)
+    return _store_of(dataset, evaluation_geometry(config), data, name)
 
 
 def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str) -> Store:

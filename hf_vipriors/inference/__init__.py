@@ -1,0 +1,1 @@
+"""Finished models at work on folders of new images."""
