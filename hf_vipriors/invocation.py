@@ -26,6 +26,7 @@ SCRIPTS = {
     "evaluate": "python scripts/evaluate.py",
     "predict": "python -m hf_vipriors predict",
     "embed": "python -m hf_vipriors embed",
+    "label-next": "python -m hf_vipriors label-next",
     "push": "python scripts/push_to_hub.py",
     "import": "python -m hf_vipriors import",
     "reproduce": "python scripts/reproduce.py",

@@ -47,6 +47,11 @@ JOBS = {
         "--model outputs/student --data_dir new_photos",
     ),
     "embed": Job("inference.embed", "Features of images as parquet.", "--model outputs/student --data_dir photos"),
+    "label-next": Job(
+        "inference.label_next",
+        "Which images to label next, on a page with keys to label them.",
+        "--model outputs/student --data_dir photos/unlabelled",
+    ),
     "push": Job("cli.push", "Publish a model with its card.", "--model outputs/student --repo_id me/flowers"),
     "pretrain": Job(
         "cli.pretrain", "A small network without labels: SEED or DoGo.", "--method seed --teacher outputs/teacher"

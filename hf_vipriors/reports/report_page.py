@@ -65,8 +65,8 @@ def html(report: Report, more: Sequence[Section] = (), overlays: Sequence[np.nda
     )
 
 
-def data_uri(image: np.ndarray) -> str:
-    """An image as a base64 PNG, made smaller where it is larger than a thumbnail.
+def data_uri(image: np.ndarray, side: int = _THUMBNAIL) -> str:
+    """An image as a base64 PNG, made smaller where it is larger than ``side``, by default a thumbnail.
 
     Args:
         image: uint8, (H, W), (H, W, 1) or (H, W, 3).
@@ -80,7 +80,7 @@ def data_uri(image: np.ndarray) -> str:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(f"expected a uint8 image (H, W), (H, W, 1) or (H, W, 3), got {array.dtype} {array.shape}")
     image = Image.fromarray(array)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,171 @@
+"""Which images to label next, as a table and as a page to label them on, with keys, in a browser.
+
+    hf-vipriors label-next --model outputs/student --data_dir photos/unlabelled --count 50
+    hf-vipriors label-next --model outputs/teacher --data_dir photos --classes cat dog
+
+The images that the student is least sure of, no two of a kind; of a teacher, which knows no classes, images of every
+kind there is. next.html shows them, exports labels.csv, and needs nothing but a browser: nothing is sent anywhere.
+Train on them with --data_dir photos --labels labels.csv: images that are not in it count as unlabelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+
+from ..cli import process
+from ..cli.parser import Parser
+from ..data import decode
+from ..data.image_folder import every_image
+from ..data.image_records import Records, Unreadable
+from ..errors import InputError, check_range
+from ..files import write_file
+from ..hub.teachers import Teacher, load_teacher
+from ..models import VipriorsForImageClassification
+from ..options import option
+from ..reports.page import render
+from ..reports.report_page import data_uri
+from .choosing import choose
+from .predict import class_names
+from .streaming import outputs_of
+from .tables import check_output, write_table
+
+logger = logging.getLogger(__name__)
+_SIDE = 240  # pixels of an image on the page
+
+
+@dataclass
+class LabelNextArguments:
+    """What is unsure, of which images, and where the choice goes."""
+
+    model: str | None = option(None, "Student or teacher: a folder, or a name on the Hub.")
+    data_dir: str | None = option(None, "Folder of images without labels, in any layout.")
+    count: int = option(50, "How many images to choose.")
+    output: str = option("next.csv", "Table of the choice: .csv, .jsonl or .parquet. The page lies beside it.")
+    classes: list[str] = option([], "Classes to choose from on the page, where the model knows none, or others too.")
+    seed: int = option(0, "Another seed, another choice among images that are alike.")
+    batch_size: int = option(128, "Images at once.")
+    device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
+
+    def __post_init__(self) -> None:
+        if self.model is None or self.data_dir is None:
+            missing = "--model DIR" if self.model is None else "--data_dir DIR"
+            raise InputError(f"{missing} is missing: who chooses, and among which images?")
+        check_output(self.output)
+        if self.page.exists():
+            raise InputError(f"{self.page}, the page beside --output, exists: choose another name")
+        for name in ("count", "batch_size"):
+            check_range(getattr(self, name), name, 1)
+        if self.device is None:
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def page(self) -> Path:
+        return Path(self.output).with_suffix(".html")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a model sees in the images that can be read: features (N, D), and probabilities (N, K) or None."""
+
+    rows: list[int]
+    features: torch.Tensor
+    probabilities: torch.Tensor | None
+    unreadable: int
+
+
+def look(model: Teacher, records: Records, *, batch_size: int = 128, device: torch.device | str = "cpu") -> Looks:
+    """One pass over the images.
+
+    Raises:
+        InputError: none can be read.
+    """
+    classifies = isinstance(model, VipriorsForImageClassification)
+
+    def both(each: Teacher, images: torch.Tensor) -> torch.Tensor:
+        features = each.features(images)
+        return torch.cat([features, each(images).logits.softmax(dim=1)], dim=1) if classifies else features
+
+    found = list(outputs_of([model], records, both, batch_size=batch_size, device=device))
+    good = [(row, values[0]) for row, values in found if not isinstance(values, Unreadable)]
+    if not good:
+        raise InputError(f"none of the {len(records)} images can be read: check --data_dir")
+    values = torch.stack([each for _, each in good])
+    classes = model.config.num_labels if classifies else 0
+    width = values.shape[1] - classes
+    probabilities = values[:, width:] if classifies else None
+    return Looks([row for row, _ in good], values[:, :width], probabilities, len(found) - len(good))
+
+
+def label_next(args: LabelNextArguments) -> int:
+    """Choose, and write table and page; returns how many were chosen.
+
+    Raises:
+        InputError: on whatever cannot work.
+    """
+    model = load_teacher(args.model, flag="model")
+    torch.nn.Module.to(model, torch.device(args.device))
+    images = every_image(Path(args.data_dir).expanduser())
+    looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
+    if looks.unreadable:
+        logger.warning("%d images cannot be read: `hf-vipriors predict` lists them", looks.unreadable)
+    chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
+    names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
+    rows = [_row(images, looks, int(at), names, Path(args.data_dir).expanduser()) for at in chosen]
+    kinds = {"file_name": pa.string(), "suggested": pa.string(), "confidence": pa.float64(), "margin": pa.float64()}
+    page = labelling_page([*names, *(each for each in args.classes if each not in names)], images, looks, chosen, rows)
+    write_table(args.output, pa.schema(kinds), rows)
+    write_file(args.page, page)
+    return len(rows)
+
+
+def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -> dict[str, Any]:
+    path = Path(images[looks.rows[at]]["image"]["path"]).relative_to(root.absolute()).as_posix()
+    if looks.probabilities is None:
+        return {"file_name": path}
+    values, numbers = looks.probabilities[at].topk(min(2, len(names)))
+    margin = float(values[0] - values[1]) if len(values) > 1 else 1.0
+    confidence = round(float(values[0]), 6)
+    return {
+        "file_name": path,
+        "suggested": names[int(numbers[0])],
+        "confidence": confidence,
+        "margin": round(margin, 6),
+    }
+
+
+def labelling_page(
+    names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]]
+) -> str:
+    """The images with keys for their classes; what is labelled is exported as CSV (file_name, label)."""
+    shown: list[dict[str, Any]] = []
+    for at, row in zip(chosen, rows, strict=True):
+        pixels = np.asarray(decode(images[looks.rows[int(at)]]["image"]))
+        shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), "suggested": row.get("suggested")})
+    subtitle = "The least certain first, no two of a kind." if names else "Some of every kind there is."
+    return render(
+        "label.html.j2", title="Which images to label next", subtitle=subtitle, classes=list(names), images=shown
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``hf-vipriors label-next``."""
+
+    def job() -> None:
+        (args,) = Parser([LabelNextArguments], __doc__).parse(argv)
+        count = label_next(args)
+        logger.info("%d images to label: open %s in a browser; the same as a table: %s", count, args.page, args.output)
+
+    process.run(job)
+
+
+if __name__ == "__main__":
+    main()
