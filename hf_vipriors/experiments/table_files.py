@@ -11,7 +11,9 @@ from typing import Any
 from ..benchmark.report import benchmark_markdown
 from ..errors import InputError, one_line
 from ..files import read_json, write_file
+from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
+from .headline import HEADLINE, PICTURE, gain_figure, headline, source
 from .table_results import report
 
 METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
@@ -175,4 +177,8 @@ def render(root: Path) -> list[tuple[str, Path]]:
         check_marks(name, [page])
     for name, page in places:
         draw(name, drawn[name], [page])
+    if mark_lines(HEADLINE)[0] in texts.get(root / "README.md", ""):
+        draw(HEADLINE, headline(results[0].parent), [root / "README.md"])
+        picture = write_file(root / PICTURE, to_png(gain_figure(results[0].parent), Source=source(results[0].parent)))
+        places += [(HEADLINE, root / "README.md"), (HEADLINE, picture)]
     return places

@@ -52,8 +52,12 @@ def to_svg(figure: Figure, *, name: str, description: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).strip()
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, **texts: str) -> bytes:
     """The figure as a PNG file on white, in the colours that the light page shows; the figure itself stays as it is.
+
+    Args:
+        figure: drawn in the placeholder colours, or in colours of its own.
+        texts: what the file says of itself, by PNG's keywords (``Source``, ``Description``, ...).
 
     Example:
         >>> to_png(Figure(figsize=(1, 1)))[1:4]
@@ -66,7 +70,7 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     drawn.savefig(
         buffer, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.1,
-        metadata={"Software": None},
+        metadata={"Software": None, **texts},
     )  # fmt: skip
     return buffer.getvalue()
 

@@ -1,0 +1,80 @@
+"""What the README says first: what is gained over the labels alone, and how the gain depends on their number."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..files import read_json
+from ..reports.report import RowSummary, summarise
+from ..reports.table_plots import curve_with_band
+from .table_results import report
+
+HEADLINE = "headline"
+PICTURE = "model_cards/gain.png"
+_OPEN = "Open protocol, with 49,000 images without labels: "
+# The results, how the title of the group begins, the row, and how a newcomer reads them. Rows without a gain stand
+# here too: when it does not help is half of what a reader wants to know.
+ROWS = (
+    ("cifar10", f"{_OPEN}5 ", "phase 1 + fine-tuning", "CIFAR-10", 5, "49,000"),
+    ("cifar10", f"{_OPEN}50 ", "phase 1 + FixMatch", "CIFAR-10", 50, "49,000"),
+    ("cifar10", "Strict protocol", "phase 1 + fine-tuning", "CIFAR-10", 50, "none"),
+    ("images_fashion", "5 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 5, "5,000"),
+    ("images_fashion", "50 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 50, "5,000"),
+)
+_CURVE = ("cifar10", "Open protocol", "phase 1 + fine-tuning")
+
+
+def _pair(found: dict[str, Any], title: str, name: str) -> tuple[RowSummary, RowSummary]:
+    """(baseline, row) of the group whose title begins so."""
+    (group,) = (each for each in found["groups"] if each["title"].startswith(title))
+    rows = summarise(report(group["title"], group["rows"]))
+    return next(row for row in rows if row.baseline), next(row for row in rows if row.name == name)
+
+
+def headline(results: Path) -> str:
+    """The table of the README, every figure from ``results/*.json``."""
+    head = ["images", "labels per class", "images without labels", "labels alone, tuned", "with hf_vipriors"]
+    lines = [_line([*head, "gain (95 % interval)"]), _line(["---", *["---:"] * len(head)])]
+    for file, title, name, images, labels, pool in ROWS:
+        baseline, row = _pair(read_json(results / f"{file}.json"), title, name)
+        low, high = row.difference_interval
+        sign = "▲" if low > 0 else "▼" if high < 0 else "≈"
+        gain = f"{sign} {100 * row.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        ours = f"**{100 * row.top1:.1f} %**<br>{name}"
+        lines.append(_line([images, str(labels), pool, f"{100 * baseline.top1:.1f} %", ours, gain]))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def gain_figure(results: Path) -> Figure:
+    """Accuracy by the number of labels, with labels alone and with the images without labels."""
+    file, begins, name = _CURVE
+    found = read_json(results / f"{file}.json")
+    lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
+    for group in found["groups"]:
+        if not group["title"].startswith(begins):
+            continue
+        baseline, row = _pair(found, group["title"], name)
+        (labels,) = {each["values"]["images"] for each in group["rows"] if each["baseline"]}
+        for words, each in (("hf_vipriors: phase 1 + fine-tuning", row), ("labels alone, tuned", baseline)):
+            line = lines.setdefault(words, ([], [], [], []))
+            for values, value in zip(line, (labels, each.top1, *each.interval), strict=True):
+                values.append(value)
+    figure = curve_with_band(
+        lines, title="CIFAR-10, a network of 0.70 M parameters, 49,000 images without labels",
+        xlabel="labelled images per class", ylabel="test accuracy, %", log_x=True,
+    )  # fmt: skip
+    figure.set_size_inches(8, 3.6)
+    return figure
+
+
+def source(results: Path) -> str:
+    """A sum of what the figure is drawn from: it is kept inside the image, for a test to see that they agree."""
+    return hashlib.sha256((results / f"{_CURVE[0]}.json").read_bytes()).hexdigest()
