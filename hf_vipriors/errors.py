@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
+from numbers import Real
 
 
 class InputError(ValueError):
@@ -81,13 +83,22 @@ def check_choice(value: str, choices: Iterable[str], flag: str) -> None:
         raise InputError(f"unknown value {value!r} for --{flag}: {nearest(str(value), choices)}")
 
 
-def check_range(value: float, flag: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
-    """Refuse a number outside [low, high], or (low, high] with ``open_low``, naming the flag.
+LARGEST = 1e9  # of the numbers that an option may have where nothing else is said
+
+
+def check_range(
+    value: float | Real, flag: str, low: float = -LARGEST, high: float = LARGEST, *, open_low: bool = False
+) -> None:
+    """Refuse a number outside [low, high], or (low, high] with ``open_low``, naming the flag; NaN lies outside.
 
     Raises:
-        InputError: when ``value`` is outside.
+        InputError: when ``value`` is outside, or no number.
     """
-    if not (low < value if open_low else low <= value) or not value <= high:
-        bound = f"greater than {low:g}" if open_low else f"at least {low:g}"
-        upper = "" if high == float("inf") else f" and at most {high:g}"
-        raise InputError(f"--{flag} is {value:g}: it must be {bound}{upper}")
+    if not isinstance(value, Real):
+        raise InputError(f"--{flag} is {value!r}: it must be a number")
+    if not ((low < value if open_low else low <= value) and value <= high):
+        bounds = [] if low == -LARGEST else [f"greater than {low:g}" if open_low else f"at least {low:g}"]
+        if high != LARGEST or value > high or not bounds:
+            bounds.append(f"at most {high:.10g}")
+        shown = f"{value:g}" if isinstance(value, float) else reprlib.repr(value)
+        raise InputError(f"--{flag} is {shown}: it must be {' and '.join(bounds)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
-from .errors import InputError, check_choice, check_range, nearest
+from .errors import LARGEST, InputError, check_choice, check_range, nearest
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,20 @@ class Default:
     source: str
 
 
+class Bounds(NamedTuple):
+    """Between what a number must lie, both ends included; ``open_low``: the lower one is not."""
+
+    low: float = -LARGEST
+    high: float = LARGEST
+    open_low: bool = False
+
+
+# Cosines over less than this leave no difference but the largest one, and its gradient leaves float32.
+TEMPERATURE = Bounds(1e-3, 1e3)
+LEARNING_RATE = Bounds(0, 100, open_low=True)
+SEED = Bounds(0, 2**32 - 1)  # what numpy takes
+
+
 class Help(str):
     """The help of an option, with what else is known of it.
 
@@ -25,12 +40,10 @@ class Help(str):
     text, and the dataclasses stay usable with any parser.
 
     Attributes:
-        low, high, open_low, choices, on_card: see :func:`option`.
+        bounds, choices, on_card: see :func:`option`.
     """
 
-    low: float | None = None
-    high: float = float("inf")
-    open_low: bool = False
+    bounds: Bounds = Bounds()
     choices: Sequence[str] | None = None
     on_card: bool = True
 
@@ -39,9 +52,10 @@ def option(
     default: Any,
     help: str,
     *,
-    low: float | None = None,
-    high: float = float("inf"),
+    low: float = -LARGEST,
+    high: float = LARGEST,
     open_low: bool = False,
+    bounds: Bounds | None = None,
     choices: Sequence[str] | None = None,
     on_card: bool = True,
 ) -> Any:
@@ -50,23 +64,24 @@ def option(
     Args:
         default: its value; None: it follows from other options.
         help: for ``--help``.
-        low, high: bounds of a number, both included; ``open_low``: the lower one is not.
+        low, high, open_low: :class:`Bounds` of a number, or of each number of a list; or ``bounds``, all at once.
         choices: the words that are allowed.
         on_card: whether a card lists it among the settings of a method that reads it.
     """
     text = Help(help)
-    text.low, text.high, text.open_low, text.choices, text.on_card = low, high, open_low, choices, on_card
+    text.bounds, text.choices, text.on_card = bounds or Bounds(low, high, open_low), choices, on_card
     metadata = {"help": text}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def check_options(options: Any) -> None:
-    """Hold every option of a dataclass that has a value against its bounds and choices.
+def check_options(options: Any, inherited: Mapping[str, Bounds] | None = None) -> None:
+    """Hold every option of a dataclass that has a value against its bounds and choices. NaN is never within bounds.
 
     Args:
         options: a dataclass.
+        inherited: bounds of fields of a dataclass above it, whoever declares them again.
 
     Raises:
         InputError: naming the option, what it is and what it must be.
@@ -83,12 +98,13 @@ def check_options(options: Any) -> None:
     """
     for each in fields(options):
         value, text = getattr(options, each.name), each.metadata.get("help")
-        if value is None or not isinstance(text, Help):
-            continue
-        if text.choices is not None:
+        known = (inherited or {}).get(each.name)
+        bounds = known or (text.bounds if isinstance(text, Help) else Bounds())
+        if isinstance(text, Help) and text.choices is not None and value is not None:
             check_choice(value, text.choices, each.name)
-        if text.low is not None:
-            check_range(value, each.name, text.low, text.high, open_low=text.open_low)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, Real) and not isinstance(number, bool):
+                check_range(number, each.name, *bounds[:2], open_low=bounds.open_low)
 
 
 def parsed_mapping(text: str | dict | None, flag: str) -> dict:

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import InputError, check_choice, check_range
 from ..methods import METHODS
-from ..options import option, parsed_mapping
+from ..options import SEED, check_options, option, parsed_mapping
 from ..training import PretrainArguments, StudentArguments, TeacherArguments
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -38,16 +38,16 @@ class BenchmarkArguments:
         None, "Network of the teacher, with random weights, where the method has one; not given: as --backbone."
     )
     teacher_backbone_args: str | None = option(None, "JSON of arguments of the teacher's network.")
-    image_sizes: list[int] = option([32, 64, 128], "Sides of a view in pixels: one case each.")
-    batch: int = option(128, "Images per process and step.")
+    image_sizes: list[int] = option([32, 64, 128], "Sides of a view in pixels: one case each.", low=8)
+    batch: int = option(128, "Images per process and step.", low=2)
     precision: str = option("fp32", "fp32, bf16 or fp16 (GPU).")
     channels: int = option(3, "Channels of the stored images: 3, or 1 (gray).")
-    images: int = option(5500, "Images in the store; synthetic ones, 1 / 0.875 as wide as a view.")
-    steps: int = option(20, "Timed steps of a round. With --vs more than it has workers, better several times.")
-    warmup: int = option(5, "Steps before them in each round that are not timed.")
-    rounds: int = option(5, "How often each takes its turn; figures are medians over the rounds.")
+    images: int = option(5500, "Images in the store; synthetic ones, 1 / 0.875 as wide as a view.", low=4)
+    steps: int = option(20, "Timed steps of a round. With --vs more than it has workers, better several times.", low=1)
+    warmup: int = option(5, "Steps before them in each round that are not timed.", low=1)
+    rounds: int = option(5, "How often each takes its turn; figures are medians over the rounds.", low=1)
     torch_compile: bool = option(False, "Compile the method's forward, in training and in the ceiling.")
-    workers: int = option(0, "--dataloader_num_workers of the training.")
+    workers: int = option(0, "--dataloader_num_workers of the training.", low=0)
     options: str | None = option(
         None, "JSON of further options of the training's own command, e.g. '{\"queue_length\": 4096}'."
     )
@@ -56,7 +56,7 @@ class BenchmarkArguments:
         "Side by side with 'lightly' (its MoCo recipe, with moco; pip install lightly) or 'loop' (a plain PyTorch "
         "loop with torchvision's transforms in DataLoader workers, with seed, kd and overhaul).",
     )
-    vs_workers: int | None = option(None, "DataLoader workers of --vs; not given: one a core.")
+    vs_workers: int | None = option(None, "DataLoader workers of --vs; not given: one a core.", low=0)
     scaling: list[int] = field(
         default_factory=list,
         metadata={
@@ -69,32 +69,25 @@ class BenchmarkArguments:
         "Time and cost of the papers' own runs from the rates measured: moco with resnet50, or seed with resnet18 and "
         "--teacher_backbone resnet50, at 224 pixels.",
     )
-    price_per_hour: float | None = option(None, "What this machine costs an hour, for --estimate.")
+    price_per_hour: float | None = option(None, "What this machine costs an hour, for --estimate.", low=0)
     use_cpu: bool = option(False, "Stay off the GPU.")
-    seed: int = option(0, "Of weights, images and views.")
+    seed: int = option(0, "Of weights, images and views.", bounds=SEED)
     output_dir: str = option("outputs/benchmark", "Where benchmark.json and benchmark.png go.")
     append: bool = option(False, "Add this benchmark to those that --output_dir holds.")
     overwrite_output_dir: bool = option(False, "Replace the benchmarks that --output_dir holds.")
 
     def __post_init__(self) -> None:
+        check_options(self)
         check_choice(self.method, METHODS, "method")
         check_choice(self.precision, PRECISIONS, "precision")
         if self.channels not in (1, 3):
             raise InputError(f"--channels is {self.channels}: images have 1 (gray) or 3")
         if not self.image_sizes or len(set(self.image_sizes)) != len(self.image_sizes):
             raise InputError(f"--image_sizes must be given, each once, got {self.image_sizes}")
-        for size in self.image_sizes:
-            check_range(size, "image_sizes", 8)
-        for name, low in (("batch", 2), ("images", 4), ("steps", 1), ("warmup", 1), ("rounds", 1), ("workers", 0)):
-            check_range(getattr(self, name), name, low)
         for count in self.scaling:
             check_range(count, "scaling", self.batch)
-        if self.vs_workers is not None:
-            check_range(self.vs_workers, "vs_workers", 0)
-        if self.price_per_hour is not None:
-            check_range(self.price_per_hour, "price_per_hour", 0)
-            if not self.estimate:
-                raise InputError("--price_per_hour is for --estimate: add it, or leave the price out")
+        if self.price_per_hour is not None and not self.estimate:
+            raise InputError("--price_per_hour is for --estimate: add it, or leave the price out")
         self._settle_networks()
         self._check_device()
         self._check_rival()

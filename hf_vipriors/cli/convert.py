@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..hub.import_checkpoint import import_checkpoint
-from ..options import option
+from ..options import check_options, option
 from . import process
 from .parser import Parser
 
@@ -29,13 +29,12 @@ class ImportArguments:
 
     checkpoint: str | None = option(None, "Published file: *.pth.tar, *.pth or *.pt.")
     output_dir: str | None = option(None, "Folder to write; it must not exist yet.")
-    image_size: int | None = option(None, "Side of the images it is meant for; None: what it was trained on.")
+    image_size: int | None = option(None, "Side of the images it is meant for; None: what it was trained on.", low=1)
 
     def __post_init__(self) -> None:
         if self.checkpoint is None or self.output_dir is None:
             raise InputError("--checkpoint FILE and --output_dir DIR are needed: what to convert, and where to")
-        if self.image_size is not None:
-            check_range(self.image_size, "image_size", 1)
+        check_options(self)
 
 
 def convert(args: ImportArguments) -> Path:

@@ -25,12 +25,12 @@ from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.table import Table
 
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..hub.card_facts import read_facts
 from ..hub.publication import Publication, check_repo_id, space_publication
 from ..hub.publish import publish
 from ..hub.space import NEIGHBOURS, write_space
-from ..options import option
+from ..options import check_options, option
 from ..training.load_images import load_images
 from ..training.publication_files import baseline_rows, data_of, gather, run_of
 from . import process
@@ -54,6 +54,7 @@ class PushArguments:
     examples: int | None = option(
         None,
         "Publish so many test images for the widget to try. Not given: 3 of the embedded data set, none of yours.",
+        low=0,
     )
     onnx: bool = option(False, "Write and check onnx/model.onnx (transformers.js), and push it too.")
     space: str | None = option(None, "Push a demo of the student too, as this Space (org/name).")
@@ -65,8 +66,7 @@ class PushArguments:
         check_repo_id(self.repo_id)
         if self.space is not None:
             check_repo_id(self.space)
-        if self.examples is not None:
-            check_range(self.examples, "examples", 0)
+        check_options(self)
 
 
 def _changes(args: PushArguments, directory: Path) -> dict[str, Any]:

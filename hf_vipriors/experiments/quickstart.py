@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import ImageSplits
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..files import write_json
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.teachers import load_teacher
 from ..invocation import command
-from ..options import option
+from ..options import SEED, check_options, option
 from ..reports.report import Report, rich_table, verdict_lines, write_report
 from ..run import RunResult, train
 from ..shipped import recipes
@@ -58,16 +58,16 @@ class QuickstartArguments:
     output_dir: str = option("outputs/quickstart", "Where the report, the teacher and the students go.")
     overwrite_output_dir: bool = option(False, "Replace the quickstart that --output_dir holds.")
     full: bool = option(False, "Three seeds and three times the epochs, for mean and interval (an hour on two cores).")
-    seeds: list[int] = field(
-        default_factory=list, metadata={"help": "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full."}
+    seeds: list[int] = option([], "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full.", bounds=SEED)
+    length: float | None = option(
+        None, "Multiply all epochs by this; not given: 1, or 3 with --full.", low=0, open_low=True
     )
-    length: float | None = option(None, "Multiply all epochs by this; not given: 1, or 3 with --full.")
     recipes: str | None = option(None, "Folder of the two recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
+        check_options(self)
         self.seeds = self.seeds or list(range(FULL_SEEDS if self.full else 1))
         self.length = self.length or (FULL_LENGTH if self.full else 1.0)
-        check_range(self.length, "length", 0, open_low=True)
         if len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"--seeds {self.seeds} repeats a seed")
 

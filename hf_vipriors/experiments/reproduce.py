@@ -23,9 +23,9 @@ from transformers.utils import logging as transformers_logging
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..files import read_json, write_file, write_json
-from ..options import option
+from ..options import SEED, check_options, option
 from ..reports.figure_files import to_png
 from ..reports.page import Section
 from ..reports.table_figures import all_figures
@@ -53,9 +53,13 @@ class ReproduceArguments:
         default_factory=list,
         metadata={"help": "Only these runs, what they use, and the rows they fill; all if not given."},
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of every run."})
-    length: float = option(1.0, "Multiply all epochs by this, and max_steps where a run counts steps.")
-    trials: int | None = option(None, "Trials of every run that searches its settings; not given: as the table says.")
+    seeds: list[int] = option([0, 1, 2], "Seeds of every run.", bounds=SEED)
+    length: float = option(
+        1.0, "Multiply all epochs by this, and max_steps where a run counts steps.", low=0, open_low=True
+    )
+    trials: int | None = option(
+        None, "Trials of every run that searches its settings; not given: as the table says.", low=1
+    )
     draw: list[str] = field(
         default_factory=list,
         metadata={"help": "Files between whose '<!-- NAME -->' marks the tables are drawn, e.g. README.md."},
@@ -65,9 +69,7 @@ class ReproduceArguments:
     recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
-        check_range(self.length, "length", 0, open_low=True)
-        if self.trials is not None:
-            check_range(self.trials, "trials", 1)
+        check_options(self)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"--seeds must be given, each once, got {self.seeds}")
 

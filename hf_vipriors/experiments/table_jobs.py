@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..evaluation.classification import ensemble, score
 from ..evaluation.predictions import write_predictions
 from ..files import write_json
 from ..hub.teachers import load_ours
 from ..methods import METHODS
-from ..options import option
+from ..options import SEED, check_options, option
 from ..run import train
 from ..scoring.evaluate import EvaluationArguments, class_order, classify
 from ..search.searching import train_student
@@ -40,15 +40,15 @@ class StudentsArguments:
         default_factory=list, metadata={"help": "Folders of students; of several, the mean of their probabilities."}
     )
     ten_crop: bool = option(False, "Average ten crops of each image.")
-    batch_size: int = option(128, "Images at once.")
+    batch_size: int = option(128, "Images at once.", low=1)
     output_dir: str = option("outputs/evaluation", "Where metrics.json and the predictions go.")
     overwrite_output_dir: bool = option(False, "Replace what --output_dir holds.")
-    seed: int = option(0, "The seed that the students had; nothing here is random.")
+    seed: int = option(0, "The seed that the students had; nothing here is random.", bounds=SEED)
 
     def __post_init__(self) -> None:
         if not self.students:
             raise InputError("students must be named: [{run}, ...]")
-        check_range(self.batch_size, "batch_size", 1)
+        check_options(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``TrainingArguments.to_dict``."""

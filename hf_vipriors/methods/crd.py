@@ -19,7 +19,7 @@ from .. import losses
 from ..backbones import feature_dim
 from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
-from ..options import option
+from ..options import TEMPERATURE, option
 from ..papers import Paper
 from .base import Material, MethodOutput, labelled_first, pooled_and_logits
 from .distributed import gather, world
@@ -39,7 +39,7 @@ class CrdOptions(KnowledgeDistillationOptions):
 
     contrast_weight: float = option(0.8, "crd: weight of the contrast [1910.10699].", low=0)
     contrast_dim: int = option(128, "crd: width of the embeddings [1910.10699].", low=1)
-    contrast_temperature: float = option(0.07, "crd: T of the contrast [1910.10699].", low=0, open_low=True)
+    contrast_temperature: float = option(0.07, "crd: T of the contrast [1910.10699].", bounds=TEMPERATURE)
     negatives: int = option(16384, "crd: negatives of other classes, or all there are [1910.10699].", low=1)
     memory_momentum: float = option(0.5, "crd: share of an image's old memory that stays [1910.10699].", low=0, high=1)
 

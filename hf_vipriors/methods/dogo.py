@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from .. import losses
 from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
-from ..options import Default, option
+from ..options import LEARNING_RATE, TEMPERATURE, Default, option
 from ..papers import Paper
 from .base import Material, MethodOutput, Progress, Renormalise, card_options
 from .distributed import gather_with_gradient
@@ -44,13 +44,13 @@ class DoGoOptions(MoCoOptions):
         None, "dogo: JSON of arguments of the other network; None: --backbone_args where the network is the same."
     )
     peer_learning_rate: float | None = option(
-        None, "dogo: learning rate of the other network; None: the same.", low=0, open_low=True
+        None, "dogo: learning rate of the other network; None: the same.", bounds=LEARNING_RATE
     )
     mutual_weight: float | None = option(
         None, "dogo: weight of the KL of --backbone; None: 1, or 100 with mean.", low=0
     )
     peer_mutual_weight: float = option(1.0, "dogo: weight of the KL of --peer_backbone.", low=0)
-    mutual_temperature: float = option(0.1, "dogo: T of the similarities [2104.09866].", low=0, open_low=True)
+    mutual_temperature: float = option(0.1, "dogo: T of the similarities [2104.09866].", bounds=TEMPERATURE)
     mutual_reduction: str = option(
         "batchmean",
         "dogo: batchmean (the KL itself), or mean over all entries as in the published program.",

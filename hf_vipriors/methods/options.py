@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..options import Default, option
+from ..options import TEMPERATURE, Default, option
 from ..views import AUTO_AUGMENT_POLICIES
 
 
@@ -58,16 +58,16 @@ class FeatureOptions:
         128, "Width of the projection the loss sees [2008.00261].", low=1, on_card=False
     )
     projector_hidden_dim: int | None = option(
-        None, "Width of the projector's hidden layer; None: the feature width.", on_card=False
+        None, "Width of the projector's hidden layer; None: the feature width.", low=0, on_card=False
     )
     projector_batch_norm: bool | None = option(
         None, "Batch norm inside the projector; None: with simclr yes, with moco no (as published).", on_card=False
     )
     crop_scale: list[float] = option(
-        [0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].", on_card=False
+        [0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].", low=0, high=1, on_card=False
     )
     jitter: list[float] = option(
-        [0.4, 0.4, 0.4, 0.1], "Brightness, contrast, saturation, hue [2003.04297].", on_card=False
+        [0.4, 0.4, 0.4, 0.1], "Brightness, contrast, saturation, hue [2003.04297].", low=0, high=100, on_card=False
     )
     grayscale: float = option(0.2, "Probability of grayscale [2003.04297].", low=0, high=1, on_card=False)
     blur: float = option(0.5, "Probability of Gaussian blur [2003.04297].", low=0, high=1, on_card=False)
@@ -78,7 +78,7 @@ class FeatureOptions:
 class ContrastiveOptions:
     """Of the contrastive losses."""
 
-    temperature: float = option(0.2, "T of the contrastive loss [2008.00261].", low=0, open_low=True)
+    temperature: float = option(0.2, "T of the contrastive loss [2008.00261].", bounds=TEMPERATURE)
     margin: float | None = option(
         None, "Margin on the positive; None: 0.4 for moco [2008.00261], 0 for simclr.", low=0, high=1.99
     )
@@ -89,7 +89,9 @@ class QueueOptions:
     """Of a queue of earlier embeddings."""
 
     queue_length: int | None = option(
-        None, "moco: keys kept as negatives; None: the largest multiple of the batch that is <= min(4096, images / 2)."
+        None,
+        "moco: keys kept as negatives; None: the largest multiple of the batch that is <= min(4096, images / 2).",
+        low=1,
     )
     instance_aware: bool = option(
         True, "moco: a queue entry of the queried image itself is no negative.", on_card=False
@@ -119,7 +121,9 @@ class MultiCropOptions:
         0, "Small views beside two full ones (multi-crop; 6 in [2006.09882, 2101.04731]); 0: none.", low=0
     )
     patch_size: int | None = option(None, "Side of a small view; None: 96/224 of image_size [2006.09882].", low=8)
-    patch_scale: list[float] = option([0.05, 0.14], "Area of a small view, smallest and largest share [2006.09882].")
+    patch_scale: list[float] = option(
+        [0.05, 0.14], "Area of a small view, smallest and largest share [2006.09882].", low=0, high=1
+    )
 
 
 @dataclass
@@ -151,7 +155,7 @@ class ClassifierOptions:
         open_low=True,
     )
     crop_scale: list[float] = option(
-        [0.5, 1.0], "Area of a crop, smallest and largest share of the image.", on_card=False
+        [0.5, 1.0], "Area of a crop, smallest and largest share of the image.", low=0, high=1, on_card=False
     )
     flip: float = option(
         0.5,
@@ -204,7 +208,7 @@ class DistillationOptions(PoolOptions):
         "[2006.07114], else 0.",
         low=0,
     )
-    kd_temperature: float = option(4.0, "T of the predictions [2006.07114].", low=0, open_low=True)
+    kd_temperature: float = option(4.0, "T of the predictions [2006.07114].", bounds=TEMPERATURE)
     more_teachers: list[str] = option(
         [],
         "Further classifiers like --teacher, for --method kd and --kd_weight: the mean of all predictions is "

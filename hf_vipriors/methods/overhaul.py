@@ -33,7 +33,7 @@ class OverhaulOptions(KnowledgeDistillationOptions):
     """What overhaul feature distillation reads."""
 
     feature_weight: float = option(1e-4, "overhaul: weight of the feature distance [2008.00261].", low=0)
-    distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].")
+    distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].", low=0)
 
 
 class OverhaulDistillation(KnowledgeDistillation):

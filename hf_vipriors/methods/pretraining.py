@@ -63,10 +63,8 @@ class LabelFreeMethod(Method):
     def check(cls, args: Any) -> None:
         check_crop_scale(args.crop_scale)
         check_crop_scale(args.patch_scale, "patch_scale")
-        if len(args.jitter) != 4 or min(args.jitter) < 0:
-            raise InputError(
-                f"--jitter takes four numbers >= 0 (brightness contrast saturation hue), got {args.jitter}"
-            )
+        if len(args.jitter) != 4:
+            raise InputError(f"--jitter takes four numbers (brightness contrast saturation hue), got {args.jitter}")
 
     @classmethod
     def check_batch(cls, args: Any) -> None:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from .. import losses
 from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
-from ..options import Default, option
+from ..options import TEMPERATURE, Default, option
 from ..papers import Paper
 from .base import FrozenTeacher, Material, MethodOutput, embedding_dim
 from .key_queue import KeyQueue, queue_default
@@ -39,9 +39,9 @@ SEED = Paper(
 class SimilarityOptions:
     """Of the two similarity distributions."""
 
-    temperature: float = option(0.2, "T of the student's similarities [2101.04731].", low=0, open_low=True)
+    temperature: float = option(0.2, "T of the student's similarities [2101.04731].", bounds=TEMPERATURE)
     teacher_temperature: float = option(
-        0.01, "seed: T of the teacher's similarities [2101.04731].", low=0, open_low=True
+        0.01, "seed: T of the teacher's similarities [2101.04731].", bounds=TEMPERATURE
     )
 
 

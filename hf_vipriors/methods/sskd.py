@@ -18,7 +18,7 @@ from ..backbones import feature_dim
 from ..errors import InputError
 from ..losses import sskd
 from ..models import VipriorsForImageClassification
-from ..options import Default, option
+from ..options import LEARNING_RATE, TEMPERATURE, Default, option
 from ..papers import Paper
 from ..views import RotationViews
 from .base import FrozenTeacher, Material, Method, MethodOutput, labelled_first, pooled_and_logits
@@ -67,7 +67,7 @@ class SskdOwnOptions:
 
     transfer_weight: float = option(2.7, "sskd: weight of the predictions on rotated images [2006.07114].", low=0)
     similarity_weight: float = option(10.0, "sskd: weight of the similarities [2006.07114].", low=0)
-    similarity_temperature: float = option(0.5, "sskd: T of the similarities [2006.07114].", low=0, open_low=True)
+    similarity_temperature: float = option(0.5, "sskd: T of the similarities [2006.07114].", bounds=TEMPERATURE)
     keep_transfer: float = option(
         1.0, "sskd: share of wrong predictions that is transferred [2006.07114].", low=0, high=1
     )
@@ -81,7 +81,7 @@ class SskdOwnOptions:
         open_low=True,
     )
     head_learning_rate: float = option(
-        0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].", low=0, open_low=True
+        0.05, "sskd: learning rate of the head, / 10 at 1/2 and 3/4 [2006.07114].", bounds=LEARNING_RATE
     )
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import ImageSplits
-from ..errors import InputError, check_choice, check_range
+from ..errors import InputError, check_choice
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
@@ -38,7 +38,7 @@ from ..files import write_json
 from ..hub.teachers import load_ours
 from ..invocation import command
 from ..models import VipriorsForImageClassification, VipriorsModel
-from ..options import option
+from ..options import check_options, option
 from ..training import DataArguments
 from ..training.load_images import load_images
 from ..training.stores import evaluation_store, ten_crop_store
@@ -59,8 +59,8 @@ class EvaluationArguments:
     ten_crop: bool = option(False, "Average ten crops of each image (corners, centre, flipped).")
     knn: bool = option(True, "Weighted kNN of the frozen features; labelled training images vote.")
     linear: bool = option(True, "Linear probe of the frozen features, its strength chosen on validation.")
-    knn_neighbours: int = option(20, "Neighbours that vote.")
-    batch_size: int = option(128, "Images at once.")
+    knn_neighbours: int = option(20, "Neighbours that vote.", low=1)
+    batch_size: int = option(128, "Images at once.", low=1)
     output: str | None = option(None, "Write all figures to this JSON file.")
     report: str | None = option(None, "Draw a page of images, report.html, into this new folder.")
     corruptions: bool = option(False, "Score corrupted images too: 11 corruptions at 5 severities.")
@@ -74,8 +74,7 @@ class EvaluationArguments:
         if not self.model:
             raise InputError("--model DIR [DIR ...] is missing: which checkpoints are to be scored?")
         check_choice(self.split, ("test", "validation"), "split")
-        check_range(self.knn_neighbours, "knn_neighbours", 1)
-        check_range(self.batch_size, "batch_size", 1)
+        check_options(self)
         if self.output is not None and Path(self.output).exists():
             raise InputError(f"--output {self.output} exists: choose another name")
         if self.report is not None:

@@ -16,9 +16,9 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
 from ..data import TrainProtocol
-from ..errors import InputError, check_choice, check_range
+from ..errors import InputError, check_choice, one_line
 from ..methods import METHODS, methods_of
-from ..options import check_options, option
+from ..options import LEARNING_RATE, SEED, Bounds, check_options, option
 from .sharding import check_sharding
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,29 @@ ENUMS = {
     "eval_strategy": IntervalStrategy,
     "logging_strategy": IntervalStrategy,
     "save_strategy": SaveStrategy,
+}
+# Where to look, save or log: a step of 0 would never come.
+STEPS = Bounds(0, open_low=True)
+# Of transformers' own options; what has no line here may be any finite number.
+INHERITED = {
+    "num_train_epochs": Bounds(0),
+    "per_device_train_batch_size": Bounds(0),
+    "max_steps": Bounds(-1),
+    "weight_decay": Bounds(0, 100),
+    "warmup_steps": Bounds(0),
+    "adam_beta1": Bounds(0, 0.999999),
+    "adam_beta2": Bounds(0, 0.999999),
+    "adam_epsilon": Bounds(0, 1, open_low=True),  # at 0 a gradient of 0 becomes NaN
+    "gradient_accumulation_steps": Bounds(1),
+    "torch_empty_cache_steps": Bounds(1),
+    "eval_delay": Bounds(0),
+    "eval_accumulation_steps": Bounds(1),
+    "seed": SEED,
+    "data_seed": SEED,
+    "dataloader_prefetch_factor": Bounds(1),
+    "ddp_bucket_cap_mb": Bounds(1),
+    "ddp_timeout": Bounds(1),
+    "local_rank": Bounds(-1),
 }
 
 
@@ -53,11 +76,19 @@ class DataArguments:
     image_column: str | None = option(None, "Name of the image column; found by its type when not given.")
     label_column: str | None = option(None, "Name of the label column; found by its type or name when not given.")
     images_per_class: int | None = option(
-        None, "Keep N labelled training images of each class (the VIPriors protocol has 50); all when not given."
+        None,
+        "Keep N labelled training images of each class (the VIPriors protocol has 50); all when not given.",
+        low=1,
     )
-    subset_seed: int = option(0, "Which N: the seed of that choice. Change it to repeat a run on other images.")
+    subset_seed: int = option(
+        0, "Which N: the seed of that choice. Change it to repeat a run on other images.", bounds=SEED
+    )
     validation_share: float = option(
-        0.2, "Share of the labelled images that becomes validation where the data set has no such split."
+        0.2,
+        "Share of the labelled images that becomes validation where the data set has no such split.",
+        low=0,
+        high=0.9,
+        open_low=True,
     )
     imbalance: float = option(
         1.0, "Long tail: largest / smallest class of the train split, falling exponentially in class order; 1: none."
@@ -74,7 +105,10 @@ class DataArguments:
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")
     memory_share: float = option(
-        0.5, "Decoded images may take this share of the free memory; beyond it they are read from disk as needed."
+        0.5,
+        "Decoded images may take this share of the free memory; beyond it they are read from disk as needed.",
+        low=0,
+        high=1,
     )
     store: str | None = option(
         None,
@@ -85,10 +119,7 @@ class DataArguments:
     def __post_init__(self) -> None:
         check_choice(self.unlabelled, ("split", "rest", "none"), "unlabelled")
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
-        check_range(self.memory_share, "memory_share", 0, 1)
-        check_range(self.validation_share, "validation_share", 0, 0.9, open_low=True)
-        if self.images_per_class is not None:
-            check_range(self.images_per_class, "images_per_class", 1)
+        check_options(self)
         self.train_protocol()  # refuses what is out of range
 
     def train_protocol(self) -> TrainProtocol:
@@ -117,16 +148,20 @@ class RunArguments(TrainingArguments):
     """
 
     learning_rate: float | None = option(
-        None, "Peak learning rate, taken as it is. Not given: base_learning_rate x global batch / 256."
+        None,
+        "Peak learning rate, taken as it is. Not given: base_learning_rate x global batch / 256.",
+        bounds=LEARNING_RATE,
     )
-    base_learning_rate: float | None = option(None, "Learning rate per 256 images; each method has its default.")
-    sgd_momentum: float = option(0.9, "Momentum of --optim sgd.")
+    base_learning_rate: float | None = option(
+        None, "Learning rate per 256 images; each method has its default.", bounds=LEARNING_RATE
+    )
+    sgd_momentum: float = option(0.9, "Momentum of --optim sgd.", low=0, high=1)
     nesterov: bool = option(False, "Nesterov momentum for --optim sgd.")
     decay_norm_and_bias: bool = option(
         False, "Weight decay on every parameter, norms and biases too, as the papers' programs have it."
     )
     lr_milestones: list[float] = option(
-        [], "Divide the learning rate by 10 at these epochs instead of --lr_scheduler_type (30 60 90)."
+        [], "Divide the learning rate by 10 at these epochs instead of --lr_scheduler_type (30 60 90).", low=0
     )
     overwrite_output_dir: bool = option(False, "Replace the run that --output_dir holds.")
     guards: bool = option(
@@ -136,33 +171,42 @@ class RunArguments(TrainingArguments):
     default_batch: ClassVar[int] = 64
 
     lr_scheduler_type: str = option("cosine", "Schedule of the learning rate after warm-up (any of transformers').")
-    max_grad_norm: float = option(0.0, "Clip gradients to this norm; 0: no clipping, as in the papers.")
-    logging_steps: float = option(0.02, "Log every N steps, or every share of the run when below 1.")
+    max_grad_norm: float = option(0.0, "Clip gradients to this norm; 0: no clipping, as in the papers.", low=0)
+    logging_steps: float = option(0.02, "Log every N steps, or every share of the run when below 1.", bounds=STEPS)
     eval_strategy: str = option("steps", "When to evaluate on validation: no, steps, epoch.")
-    eval_steps: float | None = option(0.1, "Evaluate every N steps, or every share of the run when below 1.")
-    save_steps: float = option(0.1, "Save a checkpoint every N steps, or every share of the run when below 1.")
-    save_total_limit: int | None = option(2, "Keep the newest N checkpoints.")
+    eval_steps: float | None = option(
+        0.1, "Evaluate every N steps, or every share of the run when below 1.", bounds=STEPS
+    )
+    save_steps: float = option(
+        0.1, "Save a checkpoint every N steps, or every share of the run when below 1.", bounds=STEPS
+    )
+    save_total_limit: int | None = option(2, "Keep the newest N checkpoints.", low=1)
     logging_nan_inf_filter: bool = option(False, "Log the mean of earlier losses in the place of a NaN, and go on.")
-    per_device_eval_batch_size: int = option(128, "Images evaluated at once on each device.")
+    per_device_eval_batch_size: int = option(128, "Images evaluated at once on each device.", low=1)
     dataloader_num_workers: int | None = option(
-        None, "Processes that decode streamed images; not given: up to 8, by the cores. Images in memory need none."
+        None,
+        "Processes that decode streamed images; not given: up to 8, by the cores. Images in memory need none.",
+        low=0,
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: images are a column."})
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "See the class."})
     log_level_replica: str = option("error", "What processes other than the main one log of transformers.")
 
     def __post_init__(self) -> None:
+        check_options(self, INHERITED)
+        if self.max_steps == 0:
+            raise InputError("--max_steps 0 trains nothing: give at least 1, or -1 to count --num_train_epochs")
         for name, kind in ENUMS.items():
             check_choice(_word(getattr(self, name)), [member.value for member in kind], name)
         copies_are_automatic = self.accelerator_config is None
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 works there; transformers refuses it until it is told so
-        for name in ("logging_steps", "eval_steps", "save_steps"):
-            if getattr(self, name) is not None:
-                check_range(getattr(self, name), name, 0, 1e9)
         workers = self.dataloader_num_workers
         self.dataloader_num_workers = workers or 0  # transformers compares it with numbers
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:  # its own checks of combinations
+            raise InputError(one_line(error, None)) from None
         self.dataloader_num_workers = workers
         if copies_are_automatic:
             self.accelerator_config.non_blocking = self.dataloader_pin_memory
@@ -180,16 +224,13 @@ class RunArguments(TrainingArguments):
         check_sharding(self)
         if self.label_smoothing_factor:
             raise InputError("--label_smoothing_factor does not reach the methods: use --label_smoothing (students)")
+        if self.neftune_noise_alpha is not None:
+            raise InputError(
+                "--neftune_noise_alpha is noise on the embeddings of words: images have none, leave it out"
+            )
         for tracker in self.report_to:
             if tracker not in get_available_reporting_integrations():
                 raise InputError(f"--report_to {tracker!r}: no such tracker is installed (pip install it)")
-        if self.learning_rate is not None:
-            check_range(self.learning_rate, "learning_rate", 0, open_low=True)
-        if self.base_learning_rate is not None:
-            check_range(self.base_learning_rate, "base_learning_rate", 0, open_low=True)
-        check_range(self.num_train_epochs, "num_train_epochs", 0)
-        check_range(self.per_device_train_batch_size, "per_device_train_batch_size", 0)
-        check_range(self.sgd_momentum, "sgd_momentum", 0, 1)
         if _word(self.optim) == "sgd" and self.nesterov and self.sgd_momentum == 0:
             raise InputError("--nesterov needs --sgd_momentum > 0 (or give --nesterov false)")
         if self.push_to_hub and self.hub_model_id is None:
@@ -200,7 +241,7 @@ class RunArguments(TrainingArguments):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 
     def check_method(self, job: str) -> None:
-        """Hold every option against its bounds, and the combination against the method; nothing is filled in.
+        """Hold the combination of options against the method; nothing is filled in.
 
         Args:
             job: whose methods these arguments are for.
@@ -209,7 +250,6 @@ class RunArguments(TrainingArguments):
             InputError: naming the option.
         """
         check_choice(self.method, methods_of(job), "method")
-        check_options(self)
         method, complete = METHODS[self.method], copy.copy(self)
         for name, default in method.defaults(self).items():
             setattr(complete, name, default.value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..methods import method_help, option_groups
-from ..options import option, parsed_mapping
+from ..options import TEMPERATURE, option, parsed_mapping
 from .teacher_arguments import LabelFreeArguments
 
 
@@ -41,8 +41,7 @@ class PretrainArguments(*option_groups("pretrain"), LabelFreeArguments):
     temperature: float = option(
         0.2,
         "T of the student's similarities (seed [2101.04731]), of the contrast (dogo; NOTE 0.5 in 2104.09866).",
-        low=0,
-        open_low=True,
+        bounds=TEMPERATURE,
     )
     instance_aware: bool = option(
         True, "seed, and dogo with moco: a queue entry of the queried image itself is masked."
@@ -51,6 +50,7 @@ class PretrainArguments(*option_groups("pretrain"), LabelFreeArguments):
         None,
         "seed, and dogo with moco: embeddings kept; None: the largest multiple of the batch that is <= images / 2 and "
         "<= 65536 (seed) or 4096 (moco).",
+        low=1,
     )
     output_dir: str | None = option("outputs/pretrained_student", "Where the student, its card and checkpoints go.")
 
