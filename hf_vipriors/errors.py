@@ -96,9 +96,9 @@ def check_range(
     """
     if not isinstance(value, Real):
         raise InputError(f"--{flag} is {value!r}: it must be a number")
-    if not ((low < value if open_low else low <= value) and value <= high):
+    if not value <= high or (value <= low if open_low else value < low):
         bounds = [] if low == -LARGEST else [f"greater than {low:g}" if open_low else f"at least {low:g}"]
-        if high != LARGEST or value > high or not bounds:
+        if high != LARGEST or not value <= high:
             bounds.append(f"at most {high:.10g}")
         shown = f"{value:g}" if isinstance(value, float) else reprlib.repr(value)
         raise InputError(f"--{flag} is {shown}: it must be {' and '.join(bounds)}")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import collate
+from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
+from ..models.modeling_vipriors import VipriorsPreTrainedModel
 from ..views import EvaluationView, TenCrop
 from ..views.sampling import resized
 
@@ -31,18 +34,36 @@ class Outputs:
         return Outputs(self.values[known], self.labels[known])
 
 
+class NotFinite(InputError):
+    """A network gave NaN or infinity: its weights hold some, or its activations leave the range of its numbers."""
+
+
+class PassOptions(TypedDict, total=False):
+    """How a pass is made.
+
+    Keys:
+        batch_size: images at once. Default 128.
+        device: where the model is. Default "cpu".
+        accelerator: of several processes each takes its share of the images; all get all outputs.
+        workers: processes that decode images. Default 0.
+    """
+
+    batch_size: int
+    device: torch.device | str
+    accelerator: Accelerator | None
+    workers: int
+
+
 def features(
-    model: VipriorsModel | VipriorsForImageClassification,
-    store: Dataset,
-    *,
-    batch_size: int = 128,
-    device: torch.device | str = "cpu",
-    accelerator: Accelerator | None = None,
-    workers: int = 0,
+    model: VipriorsModel | VipriorsForImageClassification, store: Dataset, **options: Unpack[PassOptions]
 ) -> Outputs:
-    """Pooled features (N, D) of the images of an evaluation store, before any projector or classifier."""
-    view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
-    return _run(model, store, lambda images: model.features(view(images)), batch_size, device, accelerator, workers)
+    """Pooled features (N, D) of the images of an evaluation store, before any projector or classifier.
+
+    Raises:
+        NotFinite: as all passes here, where any feature is no finite number.
+    """
+    view = _view(model, **options)
+    return _run(model, store, lambda images: model.features(view(images)), **options)
 
 
 def probabilities(
@@ -51,10 +72,7 @@ def probabilities(
     *,
     ten_crop: bool = False,
     resize: int | None = None,
-    batch_size: int = 128,
-    device: torch.device | str = "cpu",
-    accelerator: Accelerator | None = None,
-    workers: int = 0,
+    **options: Unpack[PassOptions],
 ) -> Outputs:
     """Class probabilities (N, K).
 
@@ -63,45 +81,42 @@ def probabilities(
         ten_crop: average the probabilities of ten crops of ``config.image_size``.
         resize: side that the images are brought to, for a network that takes one size alone; None: as they are.
     """
-    mean, std = model.config.image_mean, model.config.image_std
     if ten_crop:
-        crops = TenCrop(model.config.image_size, mean, std).to(device)
+        crops = TenCrop(model.config.image_size, model.config.image_mean, model.config.image_std)
+        crops = crops.to(options.get("device", "cpu"))
 
         def outputs(images: Tensor) -> Tensor:
             return torch.stack([model(crop).logits.float().softmax(dim=1) for crop in crops(images)]).mean(dim=0)
     else:
-        view = EvaluationView(mean, std).to(device)
+        view = _view(model, **options)
 
         def outputs(images: Tensor) -> Tensor:
             return model(resized(view(images), resize)).logits.float().softmax(dim=1)
 
-    return _run(model, store, outputs, batch_size, device, accelerator, workers)
+    return _run(model, store, outputs, **options)
 
 
-def logits(
-    model: VipriorsForImageClassification,
+def logits(model: VipriorsForImageClassification, store: Dataset, **options: Unpack[PassOptions]) -> Outputs:
+    """Logits (N, K) of the images of an evaluation store, one centre crop each."""
+    view = _view(model, **options)
+    return _run(model, store, lambda images: model(view(images)).logits, **options)
+
+
+def _view(model: VipriorsPreTrainedModel, **options: Unpack[PassOptions]) -> EvaluationView:
+    return EvaluationView(model.config.image_mean, model.config.image_std).to(options.get("device", "cpu"))
+
+
+def _run(
+    model: VipriorsPreTrainedModel,
     store: Dataset,
+    outputs: Callable[[Tensor], Tensor],
     *,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     accelerator: Accelerator | None = None,
     workers: int = 0,
 ) -> Outputs:
-    """Logits (N, K) of the images of an evaluation store, one centre crop each."""
-    view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
-    return _run(model, store, lambda images: model(view(images)).logits, batch_size, device, accelerator, workers)
-
-
-def _run(
-    model: nn.Module,
-    store: Dataset,
-    outputs: Callable[[Tensor], Tensor],
-    batch_size: int,
-    device: torch.device | str,
-    accelerator: Accelerator | None,
-    workers: int,
-) -> Outputs:
-    """Each process takes its share of the images; all get all outputs, in the store's order."""
+    """What a model gives for each image, in the store's order."""
     loader = DataLoader(store, batch_size=batch_size, collate_fn=collate, num_workers=workers)
     if accelerator is not None:
         # The function and not the accelerator's method, which would remember every loader it ever prepared.
@@ -119,4 +134,10 @@ def _run(
             values.append(value.cpu())
             labels.append(label.cpu())
     model.train(training)
-    return Outputs(torch.cat(values), torch.cat(labels))
+    found = Outputs(torch.cat(values), torch.cat(labels))
+    if bad := int((~found.values.isfinite()).any(dim=1).sum()):
+        raise NotFinite(
+            f"{model.config.name_or_path or model.config.backbone} gives numbers that are not finite for {bad} of "
+            f"{len(found.values)} images: its training has diverged, or its weights are damaged"
+        )
+    return found

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.modeling_vipriors import not_finite
 
 State = dict[str, Tensor]
 
@@ -87,8 +88,7 @@ def state_dict(content: dict[Any, Any], path: Path) -> State:
     strange = [name for name, each in state.items() if not _is_whole(each)]
     if strange:
         raise InputError(f"{path} does not hold all numbers of {listed(strange)}: this is not what a program saves")
-    broken = [name for name, each in state.items() if each.is_floating_point() and not each.isfinite().all()]
-    if broken:
+    if broken := not_finite(state.items()):
         raise InputError(f"{path} holds values that are not finite numbers, in {listed(broken)}: download it again")
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module.") if wrapped else name: each for name, each in state.items()}

@@ -36,6 +36,7 @@ from ..models import (
     preprocessing,
 )
 from ..models.download import check_shards, verified_snapshot
+from ..models.modeling_vipriors import not_finite
 from .embedded import FASHION_TEACHER, embedded_teacher
 from .import_checkpoint import SUFFIXES, import_checkpoint, listed
 from .load_failures import as_input_error
@@ -89,6 +90,7 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
         raise InputError(f"no such folder or file {name} (--{flag}): give the --output_dir of a finished training")
     else:
         teacher = _from_hub(name, flag, revision)
+    _check_finite(teacher, name, flag)
     return teacher.eval()
 
 
@@ -109,7 +111,9 @@ def load_ours(directory: str, flag: str) -> Teacher:
         raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")
     config = _read_config(folder, flag)
     if config.get("model_type") != VipriorsConfig.model_type:
-        return load_native(directory)
+        model = load_native(directory)
+        _check_finite(model, directory, flag)
+        return model
     if not (folder / SAFE_WEIGHTS_NAME).is_file():
         raise InputError(f"{directory} (--{flag}) holds a config but no {SAFE_WEIGHTS_NAME}: is the run finished?")
     return _load_vipriors(directory, directory, config, flag)
@@ -139,6 +143,7 @@ def _load_vipriors(folder: str, name: str, config: dict[str, Any], flag: str) ->
     with as_input_error(f"the model in {name} (--{flag}) cannot be read"):
         model, report = kind.from_pretrained(folder, output_loading_info=True)
     _check_complete(report["missing_keys"], name, flag)
+    _check_finite(model, name, flag)
     return model
 
 
@@ -283,6 +288,14 @@ def _in_use(missing: set[str], backbone: TransformersBackbone) -> list[str]:
 def _check_complete(missing: Collection[str], name: str, flag: str) -> None:
     if missing:
         raise InputError(f"{name} (--{flag}) is no whole checkpoint, it lacks {listed(missing)}: download it again")
+
+
+def _check_finite(model: Teacher, name: str, flag: str) -> None:
+    if wrong := not_finite(model.state_dict().items()):
+        raise InputError(
+            f"{name} (--{flag}) holds NaN or infinity, in {listed(wrong)}: its training has diverged or the file is "
+            "damaged; train it again with a lower --learning_rate, or download it again"
+        )
 
 
 def _looks_local(name: str) -> bool:

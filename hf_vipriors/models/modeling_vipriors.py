@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -214,6 +215,16 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
                 f"the backbone {_described(source)} does not fit {_described(self)}: {', '.join(misfits[:5])}{more}"
             )
         self.backbone.load_state_dict(given, strict=False)
+
+
+def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """Names of those that hold NaN or infinity.
+
+    Example:
+        >>> not_finite([("weight", torch.ones(2)), ("bias", torch.tensor([torch.nan])), ("step", torch.tensor(1))])
+        ['bias']
+    """
+    return [name for name, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
 def check_is_ours(folder: Path, config: Any = None) -> None:

@@ -22,6 +22,7 @@ from ..errors import InputError, one_line
 from ..hub.native_export import export_native
 from ..methods import Method
 from ..models import VipriorsForImageClassification
+from ..models.modeling_vipriors import not_finite
 
 logger = logging.getLogger(__name__)
 # The model that is deployed, as ``from_pretrained`` and ``pipeline`` read it, and all else that the method holds
@@ -123,10 +124,8 @@ def first_not_finite(folder: Path) -> str | None:
     """Name of the first tensor of a checkpoint's model and method that holds NaN or infinity."""
     for file in (folder / METHOD_STATE, folder / MODEL):
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():
-                tensor = tensors.get_tensor(name)
-                if tensor.is_floating_point() and not tensor.isfinite().all():
-                    return name
+            if wrong := not_finite((name, tensors.get_tensor(name)) for name in tensors.keys()):
+                return wrong[0]
     return None
 
 

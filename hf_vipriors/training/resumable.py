@@ -136,10 +136,7 @@ class ResumableTrainer(Trainer):
         wrong = first_not_finite(staged) if self.args.should_save else None
         if self._anywhere(wrong is not None):
             self._discard()
-            raise InputError(
-                f"{wrong or 'a tensor'} is not finite at step {self.state.global_step}: the training has diverged; "
-                f"lower --learning_rate ({self.args.learning_rate:g}); {self.resume_hint()}"
-            )
+            raise self.diverged(f"{wrong or 'a tensor'} is not finite")
         if self.args.should_save:
             self.state.save_to_json(str(staged / TRAINER_STATE_NAME))  # the best one is known by its final name now
             seal(staged, final)
@@ -161,6 +158,13 @@ class ResumableTrainer(Trainer):
         if self.args.world_size == 1:
             return here
         return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.args.device)).item())
+
+    def diverged(self, what: str, where: str = "") -> InputError:
+        """What becomes of a training with a number that is none: its weights are none either, and stay so."""
+        return InputError(
+            f"{what} at step {self.state.global_step}{where}: the training has diverged; lower --learning_rate "
+            f"({self.args.learning_rate:g}), or clip: --max_grad_norm 1; {self.resume_hint()}"
+        )
 
     def resume_hint(self) -> str:
         """The checkpoint to go back to, in words."""

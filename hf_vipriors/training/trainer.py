@@ -21,8 +21,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
+from ..evaluation.features import NotFinite
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig
+from ..models.modeling_vipriors import not_finite
 from .arguments import DataArguments, RunArguments
 from .callbacks import ProgressBar, StepHooks
 from .checkpoints import read_method_state, write_method_state
@@ -177,8 +179,24 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
         if self.model_init is None and not self._prepared:  # a search prepares each of its methods by itself
             self.model.prepare(self)
             self._prepared = True
-        with freed_memory_kept(self.args.device):
-            return super().train(resume_from_checkpoint, **options)
+        try:
+            with freed_memory_kept(self.args.device):
+                found = super().train(resume_from_checkpoint, **options)
+        except NotFinite:  # met by an evaluation, before any log or checkpoint looked
+            raise self.diverged("the network gives numbers that are not finite") from None
+        self.check_trained()
+        return found
+
+    def check_trained(self) -> None:
+        """What has diverged since the last log is not saved as a finished model. Every process must call it.
+
+        Raises:
+            InputError: a weight or a statistic of batch norm is no finite number.
+        """
+        for model in self.evaluated().values():
+            wrong = not_finite(model.state_dict().items())
+            if self._anywhere(bool(wrong)):
+                raise self.diverged(f"{wrong[0] if wrong else 'a tensor'} is not finite")
 
     def train_beside(self, method: Method, views: nn.Module, options: dict[str, Any]) -> None:
         """Train another method on the same images before the own one, which then starts from its seed again.
@@ -281,26 +299,14 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if not math.isfinite(logs.get("loss", 0.0)) and not self.args.fp16:  # under fp16 the scaler skips such steps
-            self.diverged(logs["loss"])
+            wrong = sorted(name for name, values in self._parts.items() if not torch.stack(values).isfinite().all())
+            raise self.diverged(f"the loss is {logs['loss']}", f" (not finite: {', '.join(wrong) or 'none here'})")
         if "loss" in logs and self._parts:
             logs.update(self._window_parts())
             now, (then, step) = time.perf_counter(), self._window
             logs["images_per_second"] = (self.state.global_step - step) * self.args.global_batch / (now - then)
             self._window = (now, self.state.global_step)
         super().log(logs, start_time)
-
-    def diverged(self, loss: float) -> None:
-        """What becomes of a training whose loss is no number: its weights are none either, and stay so.
-
-        Raises:
-            InputError: always.
-        """
-        wrong = sorted(name for name, values in self._parts.items() if not torch.stack(values).isfinite().all())
-        raise InputError(
-            f"the loss is {loss} at step {self.state.global_step} (not finite: {', '.join(wrong) or 'none here'}): "
-            f"the training has diverged; lower --learning_rate ({self.args.learning_rate:g}), or look for NaN in the "
-            f"teacher; {self.resume_hint()}"
-        )
 
     def _window_parts(self) -> dict[str, float]:
         """Mean of each part since the last log, over all processes. Every process must call it."""

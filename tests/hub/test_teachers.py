@@ -95,6 +95,16 @@ def test_our_folders(tiny_config, tmp_path):
         assert torch.equal(load_ours(str(tmp_path / name), "model")(images()).logits, student(images()).logits)
 
 
+@pytest.mark.parametrize("save", [VipriorsForImageClassification.save_pretrained, export_native])
+def test_weights_that_are_no_numbers(save, tiny_config, tmp_path):
+    student = VipriorsForImageClassification(tiny_config())
+    next(student.parameters()).data[0] = torch.inf
+    save(student, tmp_path / "student")
+    refused(tmp_path / "student", "holds NaN or infinity, in backbone.", "--learning_rate")
+    with pytest.raises(InputError, match="student \\(model\\) holds NaN or infinity"):
+        load_ours(str(tmp_path / "student"), "model")
+
+
 def test_a_folder_of_ours_that_is_not_whole(tiny_config, tmp_path):
     VipriorsModel(tiny_config(projector_dim=8)).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")

@@ -233,14 +233,25 @@ def test_second_interrupt_ends_at_once(trainer, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-3"]
 
 
-def test_weights_that_are_no_numbers_never_replace_good_ones(trainer, tmp_path):
-    made = trainer(save_steps=2, logging_steps=8, eval_strategy="no", save_total_limit=1)
+@pytest.fixture
+def breaks(trainer):
+    """``breaks(step, **options)``: a trainer whose weights become NaN at the end of a step."""
 
-    @torch.no_grad()
-    def break_weights():
-        next(made.model.parameters()).fill_(torch.nan)
+    def make(step, **options):
+        made = trainer(**options)
 
-    made.add_callback(At(5, break_weights))
+        @torch.no_grad()
+        def break_weights():
+            next(made.model.parameters()).fill_(torch.nan)
+
+        made.add_callback(At(step, break_weights))
+        return made
+
+    return make
+
+
+def test_weights_that_are_no_numbers_never_replace_good_ones(breaks, tmp_path):
+    made = breaks(5, save_steps=2, logging_steps=8, eval_strategy="no", save_total_limit=1)
     with pytest.raises(InputError, match=r"bn1.* is not finite at step 6.*checkpoint-4 is the last good"):
         made.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-4"]
@@ -248,17 +259,23 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(trainer, tmp_path):
     assert all(tensor.isfinite().all() for tensor in kept.values())
 
 
-def test_loss_that_is_no_number_names_step_parts_and_the_way_back(trainer, tmp_path):
-    made = trainer(save_steps=2, logging_steps=1, eval_strategy="no")
-
-    @torch.no_grad()
-    def break_weights():
-        next(made.model.parameters()).fill_(torch.nan)
-
-    made.add_callback(At(5, break_weights))
+def test_loss_that_is_no_number_names_step_parts_and_the_way_back(breaks, tmp_path):
     with pytest.raises(InputError, match=r"nan at step 6 \(not finite: classification\).*checkpoint-4 is"):
-        made.train()
+        breaks(5, save_steps=2, logging_steps=1, eval_strategy="no").train()
     assert checkpoints.newest_checkpoint(str(tmp_path / "run")) == str(tmp_path / "run" / "checkpoint-4")
+
+
+def test_an_evaluation_that_meets_no_numbers_first_says_the_same(breaks):
+    made = breaks(5, save_steps=2, logging_steps=8, eval_steps=5)
+    with pytest.raises(InputError, match=r"not finite at step 5: .*lower learning_rate.*checkpoint-4 is") as error:
+        made.train()
+    assert "--max_grad_norm" in error.value.on_command_line
+
+
+def test_a_training_whose_last_steps_diverged_is_not_finished(breaks):
+    made = breaks(8, save_strategy="no", logging_steps=100, eval_strategy="no")
+    with pytest.raises(InputError, match=r"conv1.* is not finite at step 8.*no checkpoint before"):
+        made.train()
 
 
 def test_disk_that_is_full_keeps_the_checkpoint_before(trainer, tmp_path, monkeypatch):
