@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..invocation import resume_command
+from ..training.output_folder import outputs
 from ..training.signals import Stopped
 from .machine_errors import explain_error
 
@@ -56,7 +57,7 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
             )
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        if (message := explain_error(error)) is None:
+        if (message := explain_error(error, outputs())) is None:
             raise
         refuse(message)
 

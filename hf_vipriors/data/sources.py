@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
+from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, nearest, one_line
 from .columns import as_image_column, find_image_column, find_label_column, read_labels, some
 from .fashion import FASHION_VIPRIORS, fashion_files
@@ -55,7 +56,9 @@ def _loaded(load: Callable[[], Dataset | DatasetDict], what: str, mend: str) -> 
     try:
         return load()
     except Exception as error:
-        raise InputError(f"cannot load {what} (--dataset_name): {one_line(error)}; {mend}") from error
+        full = explain_disk_error(error, unnamed=CACHE)
+        reason = full or f"{one_line(error)}; {mend}"
+        raise InputError(f"cannot load {what} (--dataset_name): {reason}") from error
 
 
 def _named(loaded: Dataset | DatasetDict) -> tuple[dict[str, Dataset], list[str]]:

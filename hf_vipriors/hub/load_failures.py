@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from huggingface_hub import errors as hub_errors
 
+from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, one_line
 
 # The first that fits; a kind stands before the kinds it inherits from.
@@ -44,4 +45,5 @@ def _reason(error: BaseException) -> str:
     for kinds, reason in _REASONS:
         if any(isinstance(each, kinds) for each in chain):
             return reason
-    return one_line(error, kind=True)
+    full = explain_disk_error(error, unnamed=CACHE)
+    return full or one_line(error, kind=True)

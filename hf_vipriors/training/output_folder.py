@@ -14,6 +14,7 @@ from ..errors import InputError
 logger = logging.getLogger(__name__)
 LOCK_FILE = ".lock"
 _locks: dict[Path, FileLock] = {}
+_outputs: set[Path] = set()
 
 
 def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
@@ -56,6 +57,7 @@ def lock_folder(directory: str) -> None:
         InputError: another process writes there.
     """
     folder = Path(directory).resolve()
+    _outputs.add(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if folder in locked_folders():
         return
@@ -76,6 +78,11 @@ def lock_folder(directory: str) -> None:
 def locked_folders() -> set[Path]:
     """Those that this process keeps others out of; none in a fork of it, where filelock has let go of them."""
     return {folder for folder, lock in _locks.items() if lock.is_locked}
+
+
+def outputs() -> set[Path]:
+    """Every folder that this process was to write in."""
+    return _outputs
 
 
 def unlock_folders(folders: set[Path]) -> None:

@@ -1,9 +1,14 @@
 """A full disk, a killed data worker, memory that is full: one line, exit code 2, nothing half-written."""
 
+import os
 import resource
+import subprocess
+import sys
 
+import datasets
 import psutil
 import pytest
+from datasets import config
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
@@ -70,3 +75,43 @@ def test_a_data_worker_that_is_killed(teacher_options, stopped, monkeypatch, tmp
     options = [*teacher_options, "--dataloader_num_workers", "1", "--dataloader_persistent_workers", "true"]
     line = stopped(train_teacher.main, [*options, "--num_train_epochs", "20", "--output_dir", str(tmp_path / "out")])
     assert "a data worker was killed" in line and "--resume_from_checkpoint true" in line
+
+
+def test_a_cache_of_data_sets_whose_disk_is_full(common, stopped, small_files, monkeypatch, tmp_path):
+    images = datasets.Dataset.from_dict({"image": [os.urandom(40_000) for _ in range(3)], "label": [0, 1, 0]})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    images.to_parquet(tmp_path / "train.parquet")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    options = [*common[4:], "--dataset_name", str(tmp_path / "train.parquet"), "--method", "supervised"]
+    line = stopped(train_student.main, [*options, "--output_dir", str(tmp_path / "out")])
+    assert "too large" in line and "cache (HF_HOME)" in line
+    assert "--output_dir" not in line and "columns" not in line and not (tmp_path / "out").exists()
+
+
+TRAIN_AND_SCORE = """
+import sys
+from hf_vipriors.cli import student
+from hf_vipriors.scoring import evaluate
+
+student.main(sys.argv[2:] + ["--max_steps", "2", "--output_dir", sys.argv[1]])
+evaluate.main(["--model", sys.argv[1], "--dataset_name", "imagefolder", "--data_dir", sys.argv[5]])
+"""
+
+
+@pytest.mark.slow
+def test_without_a_home_to_write_in(student_options, tmp_path):
+    home = {"HOME": "/dev/null/nobody", "PYTHONPATH": os.getcwd()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))} | home
+    command = [
+        sys.executable,
+        "-c",
+        TRAIN_AND_SCORE,
+        str(tmp_path / "out"),
+        *student_options,
+        "--method",
+        "supervised",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Scores on test" in done.stdout

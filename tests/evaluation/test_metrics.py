@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 import torch
@@ -156,3 +157,9 @@ def test_loads_by_path_with_an_empty_cache_and_no_network(tmp_path):
     command = [sys.executable, "-c", OFFLINE, str(module), str(module / "vipriors_accuracy.py")]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_ours_needs_no_home_to_write_in(monkeypatch):
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", "/dev/null/cache")
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", "/dev/null/modules")
+    assert compute([[0.9, 0.1]], [0])["top1"] == 1.0

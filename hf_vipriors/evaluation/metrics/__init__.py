@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,13 @@ _FOLDER = Path(__file__).parent
 
 
 def load_metric(name: str) -> evaluate.Metric:
-    """Load one of our metrics with ``evaluate.load(path)``.
-
-    ``evaluate.load("accuracy")`` fetches a script from the Hub at every first use; a path never does.
+    """One of our metrics, without ``evaluate.load``: it would copy the module into a cache, below a home to write in.
 
     Args:
         name: the folder's name, such as "vipriors_accuracy".
 
     Returns:
-        A fresh ``evaluate.Metric`` that keeps its data in memory (no lock files in a shared cache).
+        A fresh ``evaluate.Metric`` that keeps its data in memory: no file is written.
 
     Raises:
         ValueError: no such metric.
@@ -31,10 +30,8 @@ def load_metric(name: str) -> evaluate.Metric:
         >>> load_metric("vipriors_accuracy").compute(predictions=[[0.9, 0.1]], references=[0])["top1"]
         1.0
     """
-    # Imported here: `import evaluate` pulls in transformers' pipelines and takes seconds.
-    import evaluate
-
     known = sorted(path.parent.name for path in _FOLDER.glob("*/*.py") if path.stem == path.parent.name)
     if name not in known:
         raise ValueError(f"no metric {name!r} ships with hf_vipriors: {nearest(name, known)}")
-    return evaluate.load(str(_FOLDER / name / f"{name}.py"), module_type="metric", keep_in_memory=True)
+    module = importlib.import_module(f"{__name__}.{name}.{name}")
+    return getattr(module, name.title().replace("_", ""))(keep_in_memory=True)

@@ -47,6 +47,10 @@ class VipriorsAccuracy(evaluate.Metric):
             ),
         )
 
+    def _build_data_dir(self):
+        # evaluate makes a folder in its cache, even for what stays in memory.
+        return self._data_dir_root if self.keep_in_memory else super()._build_data_dir()
+
     def _download_and_prepare(self, dl_manager):
         # MetricInfo refuses "numpy" beside rows, but datasets gives such rows as one matrix. Seen with 50,000 x 1,000
         # scores: a third of the time and half a gigabyte less than lists of Python floats.
