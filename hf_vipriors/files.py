@@ -35,6 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if error.filename in (None, str(part)):  # a full disk names no file, and nobody knows the part's name
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

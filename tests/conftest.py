@@ -99,6 +99,16 @@ def oracle():
     return read
 
 
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 64 KiB: to a program the same as a disk that is full, and no rights are needed."""
+    resource = pytest.importorskip("resource")  # Windows has none
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 
 

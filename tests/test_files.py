@@ -14,6 +14,14 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert file.read_text() == "old" and os.listdir(tmp_path) == ["notes.txt"]
 
 
+def test_a_disk_that_is_full_names_the_file_and_leaves_the_old_one(tmp_path, small_files):
+    file = write_file(tmp_path / "notes.txt", "old")
+    with pytest.raises(OSError) as error:
+        write_file(file, "x" * 2**17)
+    assert error.value.filename == str(file)
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["notes.txt"]
+
+
 def test_json_is_readable_and_plain(tmp_path):
     file = write_json(tmp_path / "facts.json", {"name": "Käfer", "folder": tmp_path})
     assert "Käfer" in file.read_text(encoding="utf-8") and file.read_bytes().endswith(b"}\n")

@@ -8,14 +8,13 @@ Every --teacher option takes the file itself, too; the folder loads faster and n
 from __future__ import annotations
 
 import logging
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
 from ..hub.import_checkpoint import import_checkpoint
+from ..hub.whole_folder import whole_folder
 from ..options import check_options, option
 from . import process
 from .parser import Parser
@@ -47,13 +46,8 @@ def convert(args: ImportArguments) -> Path:
     if directory.exists():
         raise InputError(f"--output_dir {directory} exists: choose another name")
     model = import_checkpoint(args.checkpoint, image_size=args.image_size)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.parent / f".{directory.name}-{uuid.uuid4().hex[:8]}"
-    try:
-        model.save_pretrained(temporary)
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(directory) as folder:
+        model.save_pretrained(folder)
     logger.info("teacher saved to %s: use it with --teacher %s", directory, directory)
     return directory
 

@@ -1,7 +1,6 @@
 """A full disk, a killed data worker, memory that is full: one line, exit code 2, nothing half-written."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -29,15 +28,6 @@ def stopped(capsys):
         return line
 
     return run
-
-
-@pytest.fixture
-def small_files():
-    """No file may grow beyond 64 KiB: to a program the same as a disk that is full, and no rights are needed."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def left(folder):
@@ -77,13 +67,17 @@ def test_a_data_worker_that_is_killed(teacher_options, stopped, monkeypatch, tmp
     assert "a data worker was killed" in line and "--resume_from_checkpoint true" in line
 
 
-def test_a_cache_of_data_sets_whose_disk_is_full(common, stopped, small_files, monkeypatch, tmp_path):
+@pytest.fixture
+def parquet(tmp_path):
+    """A data set larger than 64 KiB."""
     images = datasets.Dataset.from_dict({"image": [os.urandom(40_000) for _ in range(3)], "label": [0, 1, 0]})
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     images.to_parquet(tmp_path / "train.parquet")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    return str(tmp_path / "train.parquet")
+
+
+def test_a_cache_of_data_sets_whose_disk_is_full(common, parquet, stopped, small_files, monkeypatch, tmp_path):
     monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    options = [*common[4:], "--dataset_name", str(tmp_path / "train.parquet"), "--method", "supervised"]
+    options = [*common[4:], "--dataset_name", parquet, "--method", "supervised"]
     line = stopped(train_student.main, [*options, "--output_dir", str(tmp_path / "out")])
     assert "too large" in line and "cache (HF_HOME)" in line
     assert "--output_dir" not in line and "columns" not in line and not (tmp_path / "out").exists()
