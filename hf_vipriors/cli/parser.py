@@ -46,7 +46,7 @@ class Parser(HfArgumentParser):
         description: the first lines of ``--help``.
     """
 
-    def __init__(self, dataclass_types: Sequence[type], description: str):
+    def __init__(self, dataclass_types: Sequence[Any], description: str):
         super().__init__(
             dataclass_types,
             prog=this_command(),

@@ -22,7 +22,7 @@ class ReliabilityBin(NamedTuple):
     high: float
     confidence: float | None
     accuracy: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # hides a method that tuples have
 
 
 def are_probabilities(rows: np.ndarray) -> bool:

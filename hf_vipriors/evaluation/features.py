@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from accelerate import Accelerator
@@ -117,7 +117,9 @@ def _run(
     workers: int = 0,
 ) -> Outputs:
     """What a model gives for each image, in the store's order."""
-    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate, num_workers=workers)
+    # A store gives a whole batch at once, which torch's types do not know.
+    collate_batch: Callable[[Any], dict[str, Tensor]] = collate
+    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate_batch, num_workers=workers)
     if accelerator is not None:
         # The function and not the accelerator's method, which would remember every loader it ever prepared.
         loader = prepare_data_loader(

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from ..data import ImageStore, StreamedStore
 from ..errors import check_choice
 from ..models import VipriorsForImageClassification
 from ..views.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -49,7 +50,7 @@ class CorruptedStore(Dataset):
         (tensor(26, dtype=torch.uint8), tensor([ 2, 39]))
     """
 
-    def __init__(self, store: Dataset, name: str, severity: int, seed: int = 0) -> None:
+    def __init__(self, store: ImageStore | StreamedStore, name: str, severity: int, seed: int = 0) -> None:
         check_choice(name, CORRUPTIONS, "corruptions")
         self.store, self.name, self.severity, self.seed = store, name, severity, seed
         self.labels, self.shape = store.labels, store.shape
@@ -61,11 +62,11 @@ class CorruptedStore(Dataset):
         return {key: values[0] for key, values in self.__getitems__([range(len(self))[i]]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        indices = np.asarray(indices)
-        numbers = np.unique(indices // _BLOCK)
+        chosen = np.asarray(indices)
+        numbers = np.unique(chosen // _BLOCK)
         blocks = [self._block(int(number)) for number in numbers]
         joined = {key: torch.cat([block[key] for block in blocks]) for key in blocks[0]}
-        place = np.searchsorted(numbers, indices // _BLOCK) * _BLOCK + indices % _BLOCK
+        place = np.searchsorted(numbers, chosen // _BLOCK) * _BLOCK + chosen % _BLOCK
         return {key: values[torch.from_numpy(place)] for key, values in joined.items()}
 
     def _block(self, number: int) -> dict[str, torch.Tensor]:
@@ -79,7 +80,7 @@ class CorruptedStore(Dataset):
 
 def robustness(
     model: VipriorsForImageClassification,
-    store: Dataset,
+    store: ImageStore | StreamedStore,
     *,
     order: Sequence[int] | None = None,
     corruptions: Sequence[str] = tuple(CORRUPTIONS),

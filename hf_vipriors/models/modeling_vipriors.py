@@ -45,10 +45,11 @@ class VipriorsPreTrainedModel(PreTrainedModel):
     config_class = VipriorsConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     # The Trainer would otherwise pass num_items_in_batch, which belongs to losses summed over tokens.
     accepts_loss_kwargs = False
 
+    config: VipriorsConfig
     backbone: nn.Module
     config: VipriorsConfig
 
@@ -67,16 +68,17 @@ class VipriorsPreTrainedModel(PreTrainedModel):
         check_is_ours(folder, kwargs.get("config"))
         check_shards(folder)
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
+        loaded: Any = super().from_pretrained(
             name, *args, **(kwargs | {"use_safetensors": True, "output_loading_info": True})
         )
+        model, report = loaded  # as asked for; the signature knows the model alone
         missing = sorted(set(report["missing_keys"]) - cls._may_be_missing(model))
         if missing:
             raise InputError(
                 f"{folder} is no whole checkpoint, it lacks {', '.join(missing[:3])}{', ...' * (len(missing) > 3)}: "
                 f"a {cls.__name__} would have random weights there; save or download it again"
             )
-        return (model, report) if wants_report else model
+        return loaded if wants_report else model
 
     @classmethod
     def _may_be_missing(cls, model: Self) -> set[str]:
@@ -84,7 +86,7 @@ class VipriorsPreTrainedModel(PreTrainedModel):
         return set()
 
     def _build_backbone(self, num_classes: int) -> None:
-        config: VipriorsConfig = self.config
+        config = self.config
         self.backbone = create_backbone(
             config.backbone,
             image_size=config.image_size,
@@ -100,11 +102,12 @@ class VipriorsPreTrainedModel(PreTrainedModel):
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Pooled features (B, D) of normalised images (B, C, H, W): what kNN and linear probes read."""
-        return self.backbone.forward_head(self.backbone.forward_features(pixel_values), pre_logits=True)
+        network: Any = self.backbone  # of its attributes torch says "Tensor | Module"
+        return network.forward_head(network.forward_features(pixel_values), pre_logits=True)
 
     def _bare_state(self) -> dict[str, torch.Tensor]:
         """The state of the backbone without its classifier, by the names that the same network has without one."""
-        config: VipriorsConfig = self.config
+        config = self.config
         with torch.device("meta"):
             bare = create_backbone(
                 config.backbone, image_size=config.image_size, num_classes=0, backbone_args=config.backbone_args

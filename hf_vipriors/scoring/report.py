@@ -166,7 +166,8 @@ def find_mistakes(measured: Evaluated, store: Any, *, batch_size: int, device: s
 
 def training_curves(measured: Evaluated) -> Figure | None:
     """Of every model whose folder tells how it was trained."""
-    histories, chance = {}, {}
+    histories: dict[str, list[dict[str, float]]] = {}
+    chance: dict[str, float] = {}
     for name in measured.models:
         state, metrics = Path(name) / "trainer_state.json", Path(name) / "metrics.json"
         if state.is_file():

@@ -15,7 +15,7 @@ from ..files import read_json, write_json
 from ..hub.teachers import Teacher
 from ..logs import quiet
 from ..run import RunResult, Tuned, train
-from ..training import DataArguments, StudentArguments
+from ..training import DataArguments, RunArguments, StudentArguments
 from ..training.checkpoints import complete_checkpoint
 from ..training.load_images import load_images
 from ..training.resolve import complete
@@ -124,10 +124,10 @@ def search_trainer(space: SearchSpace, args: StudentArguments, first: Setup, tea
     return SearchTrainer(space, args, first, set_up_trial)
 
 
-def same_images(one: StudentArguments, other: StudentArguments) -> bool:
+def same_images(one: RunArguments, other: RunArguments) -> bool:
     """Whether two runs can use the same decoded images."""
-    one, other = complete(one).args, complete(other).args
-    return (one.image_size, one.unlabelled_ratio) == (other.image_size, other.unlabelled_ratio)
+    first, second = (vars(complete(each).args) for each in (one, other))
+    return all(first[name] == second[name] for name in ("image_size", "unlabelled_ratio"))
 
 
 def words(settings: dict[str, Any]) -> str:

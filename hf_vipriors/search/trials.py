@@ -126,7 +126,9 @@ class SearchTrainer(StudentTrainer):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-        options = {"direction": "maximize", "storage": storage, "study_name": STUDY, "load_if_exists": True}
+        options: dict[str, Any] = {
+            "direction": "maximize", "storage": storage, "study_name": STUDY, "load_if_exists": True
+        }  # fmt: skip
         study = optuna.create_study(**options)
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
