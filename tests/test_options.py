@@ -1,10 +1,13 @@
 """Every number that can be set, in every dataclass of options, with the values that no number should have."""
 
 import dataclasses
+import re
 import typing
+from pathlib import Path
 
 import pytest
 
+import hf_vipriors
 from hf_vipriors.advice.advise import AdviceArguments
 from hf_vipriors.benchmark.arguments import BenchmarkArguments
 from hf_vipriors.cli.convert import ImportArguments
@@ -13,6 +16,9 @@ from hf_vipriors.errors import LARGEST, InputError, check_range
 from hf_vipriors.experiments.quickstart import QuickstartArguments
 from hf_vipriors.experiments.reproduce import ReproduceArguments
 from hf_vipriors.experiments.table_jobs import StudentsArguments
+from hf_vipriors.inference.embed import EmbedArguments
+from hf_vipriors.inference.label_next import LabelNextArguments
+from hf_vipriors.inference.predict import PredictArguments
 from hf_vipriors.scoring.evaluate import EvaluationArguments
 from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 from hf_vipriors.training.pretrain_arguments import PretrainArguments
@@ -31,6 +37,9 @@ KINDS = {
     ReproduceArguments: {},
     StudentsArguments: {"students": ["unused"]},
     ImportArguments: {"checkpoint": "unused", "output_dir": "unused"},
+    PredictArguments: {"model": ["unused"], "data_dir": "unused"},
+    EmbedArguments: {"model": "unused"},
+    LabelNextArguments: {"model": "unused", "data_dir": "unused"},
     PushArguments: {"model": "unused", "repo_id": "me/unused"},
 }
 
@@ -91,3 +100,13 @@ def test_the_largest_learning_rate_and_seed_are_taken():
 def test_what_is_no_number_is_refused():
     with pytest.raises(InputError, match="share is 'half': it must be a number"):
         check_range("half", "share", 0, 1)
+
+
+def test_no_dataclass_of_options_is_left_out():
+    source = Path(hf_vipriors.__file__).parent
+    made = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r"^class (\w+Arguments)\b", path.read_text(), re.M)
+    }
+    assert made - {"RunArguments", "LabelFreeArguments"} == {kind.__name__ for kind in KINDS}

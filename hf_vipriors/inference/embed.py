@@ -23,9 +23,9 @@ from ..backbones import feature_dim
 from ..cli import process
 from ..cli.parser import Parser
 from ..data.image_records import Records, Unreadable
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..hub.teachers import Teacher, load_teacher
-from ..options import option
+from ..options import check_options, option
 from ..training import DataArguments
 from ..training.load_images import load_images
 from .streaming import outputs_of
@@ -40,14 +40,14 @@ class EmbedArguments:
 
     model: str | None = option(None, "Teacher or student: a folder, or a name on the Hub (timm:NAME for timm's).")
     output: str = option("features.parquet", "Table to write.")
-    batch_size: int = option(128, "Images at once.")
+    batch_size: int = option(128, "Images at once.", low=1)
     device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
 
     def __post_init__(self) -> None:
         if self.model is None:
             raise InputError("--model DIR is missing: whose features?")
         check_output(self.output, (".parquet",))
-        check_range(self.batch_size, "batch_size", 1)
+        check_options(self)
         if self.device is None:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 

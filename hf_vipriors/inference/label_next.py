@@ -26,11 +26,11 @@ from ..cli.parser import Parser
 from ..data import decode
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..files import write_file
 from ..hub.teachers import Teacher, load_teacher
 from ..models import VipriorsForImageClassification
-from ..options import option
+from ..options import SEED, check_options, option
 from ..reports.page import render
 from ..reports.report_page import data_uri
 from .choosing import choose
@@ -48,11 +48,11 @@ class LabelNextArguments:
 
     model: str | None = option(None, "Student or teacher: a folder, or a name on the Hub.")
     data_dir: str | None = option(None, "Folder of images without labels, in any layout.")
-    count: int = option(50, "How many images to choose.")
+    count: int = option(50, "How many images to choose.", low=1)
     output: str = option("next.csv", "Table of the choice: .csv, .jsonl or .parquet. The page lies beside it.")
     classes: list[str] = option([], "Classes to choose from on the page, where the model knows none, or others too.")
-    seed: int = option(0, "Another seed, another choice among images that are alike.")
-    batch_size: int = option(128, "Images at once.")
+    seed: int = option(0, "Another seed, another choice among images that are alike.", bounds=SEED)
+    batch_size: int = option(128, "Images at once.", low=1)
     device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
 
     def __post_init__(self) -> None:
@@ -62,8 +62,7 @@ class LabelNextArguments:
         check_output(self.output)
         if self.page.exists():
             raise InputError(f"{self.page}, the page beside --output, exists: choose another name")
-        for name in ("count", "batch_size"):
-            check_range(getattr(self, name), name, 1)
+        check_options(self)
         if self.device is None:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -31,12 +31,12 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
-from ..errors import InputError, check_range
+from ..errors import InputError
 from ..files import file_names
 from ..hub.teachers import Teacher, load_teacher
 from ..hub.whole_folder import whole_folder
 from ..models import VipriorsForImageClassification
-from ..options import option
+from ..options import check_options, option
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
@@ -52,9 +52,9 @@ class PredictArguments:
     )
     data_dir: str | None = option(None, "Folder of images, in any layout.")
     output: str = option("predictions.csv", "Table to write: .csv, .jsonl or .parquet.")
-    top_k: int = option(3, "How many classes a row names, the most probable first.")
+    top_k: int = option(3, "How many classes a row names, the most probable first.", low=1)
     copy_into: str | None = option(None, "Copy every image into a folder of its class below this new folder.")
-    batch_size: int = option(128, "Images at once.")
+    batch_size: int = option(128, "Images at once.", low=1)
     device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
 
     def __post_init__(self) -> None:
@@ -62,8 +62,7 @@ class PredictArguments:
             missing = "--model DIR" if not self.model else "--data_dir DIR"
             raise InputError(f"{missing} is missing: what classifies, and which images?")
         check_output(self.output)
-        check_range(self.top_k, "top_k", 1)
-        check_range(self.batch_size, "batch_size", 1)
+        check_options(self)
         if self.copy_into is not None and Path(self.copy_into).exists():
             raise InputError(f"--copy_into {self.copy_into} exists: choose another name")
         if self.device is None:

@@ -49,7 +49,6 @@ class VipriorsPreTrainedModel(PreTrainedModel):
     # The Trainer would otherwise pass num_items_in_batch, which belongs to losses summed over tokens.
     accepts_loss_kwargs = False
 
-    config: VipriorsConfig
     backbone: nn.Module
     config: VipriorsConfig
 
