@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel
 
 from ..data import collate
 from ..errors import InputError
@@ -36,6 +37,23 @@ class Outputs:
 
 class NotFinite(InputError):
     """A network gave NaN or infinity: its weights hold some, or its activations leave the range of its numbers."""
+
+
+def check_finite(values: Tensor, model: PreTrainedModel) -> None:
+    """Refuse outputs that no score, distance or choice can be made of.
+
+    Args:
+        values: (N, D), a row for each image.
+        model: that gave them.
+
+    Raises:
+        NotFinite: naming the model, and how many images it is.
+    """
+    if bad := int((~values.isfinite()).any(dim=1).sum()):
+        raise NotFinite(
+            f"{model.config.name_or_path or model.config.backbone} gives numbers that are not finite for {bad} of "
+            f"{len(values)} images: its training has diverged, or its weights are damaged"
+        )
 
 
 class PassOptions(TypedDict, total=False):
@@ -137,9 +155,5 @@ def _run(
             labels.append(label.cpu())
     model.train(training)
     found = Outputs(torch.cat(values), torch.cat(labels))
-    if bad := int((~found.values.isfinite()).any(dim=1).sum()):
-        raise NotFinite(
-            f"{model.config.name_or_path or model.config.backbone} gives numbers that are not finite for {bad} of "
-            f"{len(found.values)} images: its training has diverged, or its weights are damaged"
-        )
+    check_finite(found.values, model)
     return found

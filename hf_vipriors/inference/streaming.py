@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data import ResizeCrop
 from ..data.image_records import Records, Unreadable
 from ..data.store_preparation import squares
+from ..evaluation.features import check_finite
 from ..hub.teachers import Teacher
 from ..training.stores import evaluation_geometry
 from ..views import EvaluationView
@@ -63,5 +64,6 @@ def _batch(
         view = EvaluationView(model.config.image_mean, model.config.image_std).to(device)
         images = torch.from_numpy(np.stack([each[geometry] for each in readable])).to(device)
         given.append(output(model, view(images)).float().cpu())
+        check_finite(given[-1], model)
     rows = iter(zip(*given, strict=True))
     return [(row, each if isinstance(each, Unreadable) else list(next(rows))) for row, each in waiting]
