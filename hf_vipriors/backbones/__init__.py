@@ -4,6 +4,7 @@ Importing this package registers the CIFAR networks of the distillation literatu
 """
 
 from .cifar_zoo import is_ours
+from .memory_layout import to_channels_last
 from .stage_taps import Stage, StageTaps
 from .timm_backbone import create_backbone, feature_dim, has_fixed_size, normalisation
 from .transformers_backbone import TransformersBackbone
@@ -19,4 +20,5 @@ __all__ = [
     "has_fixed_size",
     "is_ours",
     "normalisation",
+    "to_channels_last",
 ]

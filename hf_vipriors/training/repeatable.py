@@ -6,10 +6,10 @@ import dataclasses
 import logging
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Trainer
 
+from ..backbones import to_channels_last
 from ..errors import InputError
 from ..logs import quiet
 from ..methods import Method
@@ -52,4 +52,4 @@ class RepeatableTrainer(Trainer):
         self._parts.clear()
         self.setup.method.prepare(self)
         seed_everything(self.args)  # as the Trainer of a run that counts does once its network is built
-        return self.setup.method.to(memory_format=torch.channels_last)
+        return to_channels_last(self.setup.method)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..backbones import to_channels_last
 from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
@@ -126,7 +127,7 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
         self._window = (time.perf_counter(), 0)
         super().__init__(
             # As the views are: convolutions then reorder no kernel in each pass.
-            model=method.to(memory_format=torch.channels_last),
+            model=to_channels_last(method),
             args=setup.args,
             data_collator=collate_batch,
             train_dataset=setup.stores["train"],
