@@ -69,7 +69,7 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     own = {name: splits.splits[name] for name in ORDER if name in splits.splits}
     if splits.test_is_validation:
         del own["test"]
-    found = survey(own)
+    found = survey(own, data.full_scale)
     if not len(found):
         raise InputError("none of the images can be read: check the data set")
     groups = find_duplicates(found.prints)

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from .decoded_cache import Form
-from .image_decoding import encoded, open_image, read_pixels
+from .image_decoding import encoded, is_wide, open_image, read_pixels
 from .image_records import Records, Unreadable, map_rows
 
 _DIGEST: Form[bytes] = Form("digest", 16, bytes, np.ndarray.tobytes)
@@ -76,11 +76,11 @@ def _digests(records: Records) -> dict[bytes, list[int]]:
 
 
 def _digest(record: Mapping[str, Any]) -> bytes:
-    """Of the pixels of a small image, of the file of a large one: images of equal pixels are of equal size."""
+    """Of the pixels of a small image, of the file of a large or wide one: images of equal pixels are of equal size."""
     file = {"bytes": encoded(record), "path": None}
     with open_image(file) as image:
-        small = image.width * image.height <= _SMALL
-    if not small:
+        by_pixels = image.width * image.height <= _SMALL and not is_wide(image.mode)
+    if not by_pixels:
         return hashlib.blake2b(file["bytes"], digest_size=16).digest()
     pixels = read_pixels(file)
     digest = hashlib.blake2b(f"{pixels.mode} {pixels.size}".encode(), digest_size=16)

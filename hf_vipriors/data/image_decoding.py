@@ -19,8 +19,16 @@ from ..errors import InputError, nearest, one_line
 # Times as long as wide: of what is longer, the middle is cut out before it is resized.
 _LONGEST = 64
 _INTERPOLATIONS = tuple(mode.value for mode in InterpolationMode)
-# Full scale of a wide grey image, by its brightest pixel: 8, 12 (cameras, scanners) or 16 bits.
-_FULL_SCALES = (255, 4095, 65535)
+
+
+class DoesNotFit(ValueError):
+    """A wide gray image whose values, from ``low`` to ``high``, 8 bits cannot hold as they are."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(
+            f"its gray values, {low:g} to {high:g}, do not fit 8 bits: give --full_scale N, the white one"
+        )
+        self.low, self.high = low, high
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class ResizeCrop:
         resize: length of the shorter side after resizing.
         crop: side of the square cut from the centre; where the image is smaller, black is added around it.
         interpolation: ``"bicubic"``, ``"bilinear"``, ``"nearest"``, ``"lanczos"``, ``"box"`` or ``"hamming"``.
+        full_scale: of wide gray images, for :func:`decode`; this class does nothing with it.
 
     Raises:
         InputError: a size below 1 or an unknown interpolation.
@@ -43,6 +52,7 @@ class ResizeCrop:
     resize: int
     crop: int
     interpolation: str = "bicubic"
+    full_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.resize < 1 or self.crop < 1:
@@ -70,25 +80,27 @@ class Header:
     gray: bool
 
 
-def _is_wide(mode: str) -> bool:
+def is_wide(mode: str) -> bool:
+    """Whether a gray image of this mode may hold other values than 8 bits do."""
     return mode in ("I", "F") or mode.startswith("I;")
 
 
 def _is_gray(mode: str) -> bool:
-    return mode in ("1", "L", "LA") or _is_wide(mode)
+    return mode in ("1", "L", "LA") or is_wide(mode)
 
 
-def _wide_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale a 16-bit, 32-bit or float grey image by its full scale; see :func:`decode` for the rule."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    if low < 0 or high > _FULL_SCALES[-1]:
-        full, offset = (high - low) or 1.0, low
-    elif image.mode == "F" and high <= 1:
-        full, offset = 1.0, 0.0
-    else:
-        full, offset = next(scale for scale in _FULL_SCALES if high <= scale), 0.0
-    return Image.fromarray(np.rint((values - offset) * 255.0 / full).astype(np.uint8))
+def _wide_to_8_bits(image: Image.Image, full_scale: float | None) -> Image.Image:
+    """A gray image of 16 or 32 bits or floats as mode L; see :func:`decode` for the rule."""
+    values = np.asarray(image, dtype=np.float64)
+    if full_scale is not None:
+        values = np.nan_to_num(values, nan=0.0, posinf=full_scale, neginf=0.0)
+        return Image.fromarray(np.clip(np.rint(values * (255 / full_scale)), 0, 255).astype(np.uint8))
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(initial=0), finite.max(initial=0)
+    shares = image.mode == "F" and high <= 1 and bool((finite % 1).any())  # 0 to 1: all of it would be black
+    if low < 0 or high > 255 or shares:
+        raise DoesNotFit(low, high)
+    return image.convert("L")
 
 
 def encoded(record: Mapping[str, Any]) -> bytes:
@@ -114,37 +126,42 @@ def read_header(record: Mapping[str, Any] | None) -> Header:
         return Header(min(image.size), _is_gray(image.mode))
 
 
-def read_pixels(record: Mapping[str, Any] | None, at_least: int | None = None) -> Image.Image:
+def read_pixels(
+    record: Mapping[str, Any] | None, at_least: int | None = None, full_scale: float | None = None
+) -> Image.Image:
     """:func:`decode`, but raising whatever Pillow raises.
 
     Args:
-        record: as there.
+        record, full_scale: as there.
         at_least: pixels of the shorter side that are enough: a JPEG comes at 1/2, 1/4 or 1/8 of its size where that
             leaves so many, in half the time or less. None: all pixels.
+
+    Raises:
+        DoesNotFit: a wide gray image that needs a full scale.
     """
     with open_image(record) as image:
         mode = image.mode
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
         upright = ImageOps.exif_transpose(image)
-    if _is_wide(mode):
-        return _wide_to_8_bit(upright)
+    if is_wide(mode):
+        return _wide_to_8_bits(upright, full_scale)
     return upright.convert("L" if _is_gray(mode) else "RGB")
 
 
 def read_square(
     record: Mapping[str, Any] | None, geometry: ResizeCrop, channels: int, *, reduced: bool = False
 ) -> np.ndarray:
-    """One image as a store keeps it: (channels, crop, crop) uint8. Raises whatever Pillow raises.
+    """One image as a store keeps it: (channels, crop, crop) uint8. Raises what :func:`read_pixels` raises.
 
     Args:
         record: as for :func:`decode`.
-        geometry: the size.
+        geometry: the size, and the full scale.
         channels: 1 for images that are all gray, else 3.
         reduced: a large JPEG may be decoded at a fraction of its size, never below twice what is kept. Measured on
             3 megapixels for 256 pixels: 1.9 times as fast, 0.4 of 255 levels of mean difference (5 at most).
     """
-    image = geometry(read_pixels(record, 2 * geometry.resize if reduced else None))
+    image = geometry(read_pixels(record, 2 * geometry.resize if reduced else None, geometry.full_scale))
     if channels == 1:
         return np.asarray(image)[None]
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
@@ -159,36 +176,40 @@ def why_unreadable(error: Exception) -> str:
     return one_line(error).rstrip(".")
 
 
-def decode(record_image: Mapping[str, Any]) -> Image.Image:
+def decode(record_image: Mapping[str, Any], full_scale: float | None = None) -> Image.Image:
     """Decode one image to 8 bits, upright.
 
-    Pixels are those of ``transformers.image_utils.load_image`` (EXIF orientation applied, converted to RGB, alpha
-    ignored), except that grey images come as mode L (the same grey, once) and that wide grey ones are scaled where
-    ``load_image`` clips everything above 255 to white: values of the modes ``I;16``, ``I`` and ``F`` are multiplied by
-    255 / full scale and rounded. The full scale is the smallest of 255 (an 8-bit image in a wide file: unchanged),
-    4095 (12 bits) and 65535 that the brightest pixel does not exceed; 1 for float images in 0..1; for negative or
-    larger values the darkest pixel becomes 0 and the brightest 255. Pixels that are no number count as 0.
+    Pixels are those of ``transformers.image_utils.load_image``, which ``pipeline()`` reads images by (EXIF orientation
+    applied, converted to RGB, alpha ignored), except that gray images come as mode L (the same gray, once). So what is
+    measured here is what is served there. Of wide gray images (16 or 32 bits or floats; modes ``I;16``, ``I``, ``F``)
+    that conversion clips what lies outside 0..255, and turns floats of 0..1 black: such an image is refused, unless
+    ``full_scale`` says how all wide images of a data set become 8 bits.
 
     Args:
         record_image: ``{"bytes": bytes | None, "path": str | None}``, as :class:`datasets.Image` with
             ``decode=False`` gives it; bytes win.
+        full_scale: the value of wide gray images that becomes 255, as ``clip(rint(values * (255 / full_scale)), 0,
+            255)``; pixels that are no number become 0. Images of 8 bits stay as they are.
 
     Returns:
         An image of mode L or RGB.
 
     Raises:
-        InputError: the image cannot be read, or is larger than Pillow's guard against decompression bombs allows.
+        InputError: the image cannot be read, is larger than Pillow's guard against decompression bombs allows, or
+            needs a ``full_scale``.
 
     Example:
         >>> buffer = io.BytesIO()
-        >>> Image.new("LA", (4, 2)).save(buffer, "PNG")
-        >>> decode({"bytes": buffer.getvalue(), "path": None}).mode
-        'L'
+        >>> Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)).save(buffer, "PNG")
+        >>> np.asarray(decode({"bytes": buffer.getvalue(), "path": None}, full_scale=4095)).tolist()
+        [[0, 128, 255]]
     """
     try:
-        return read_pixels(record_image)
+        return read_pixels(record_image, full_scale=full_scale)
     except MemoryError:
         raise
+    except DoesNotFit as error:
+        raise InputError(f"image {record_image['path'] or 'bytes'!r}: {error}") from error
     except Exception as error:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
         path = record_image["path"] if record_image else None
         raise InputError(

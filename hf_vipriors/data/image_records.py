@@ -19,12 +19,13 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from .columns import label_array
 from .decoded_cache import Form, Kept
-from .image_decoding import why_unreadable
+from .image_decoding import DoesNotFit, why_unreadable
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256  # rows read ahead of the decoding threads; bounds the memory that encoded images take
 _BAD_IMAGES_LOGGED = 5
+_FULL_SCALES = (1, 255, 4095, 65535)  # to suggest: of shares, and of 8, 12 (cameras, scanners) and 16 bits
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ class Records:
         place = part[inside]["origin"] if "origin" in part.column_names else f"{self.name} row {row}"
         return place if record["path"] is None else f"{place} ({record['path']!r})"
 
+    def refusal(self, found: list[tuple[int, DoesNotFit]]) -> InputError:
+        """The error for wide gray images of a data set without a full scale: (row, values) of each."""
+        row, example = max(found, key=lambda pair: pair[1].high)
+        high = example.high
+        scale = next((scale for scale in _FULL_SCALES if high <= scale), high)
+        return InputError(
+            f"{len(found)} of {len(self)} {self.name} images hold gray values that do not fit 8 bits, up to {high:g} "
+            f"in {self.place(row)}: pipeline() and the Hub widget would clip them; say which value is white in all of "
+            f"this data set, such as --full_scale {scale:g}"
+        )
+
     def complaint(self, row: int, reason: str) -> str:
         """The beginning of an error or log line about an unreadable image."""
         return f"unreadable image {self.place(row)}: {reason}"
@@ -99,13 +111,20 @@ def map_rows(
         work: what is done with each.
         title: of the progress bar.
         form: of what the work gives; where an earlier command has kept it on disk, no work is done.
+
+    Raises:
+        InputError: at the end, where gray values of some images need a full scale: those are not bad images, and no
+            option leaves them out.
     """
+    misfits: list[tuple[int, DoesNotFit]] = []
 
     def attempt(record: Any) -> Any:
         try:
             return work(record)
         except MemoryError:
             raise
+        except DoesNotFit as error:
+            return error
         except Exception as error:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
             return Unreadable(why_unreadable(error))
 
@@ -123,10 +142,15 @@ def map_rows(
             for row, (key, value) in zip(chunk, found, strict=True):
                 if value is None:
                     value = next(made)
-                    if not isinstance(value, Unreadable):
+                    if not isinstance(value, Unreadable | DoesNotFit):
                         kept.add(key, value)
-                yield row, value
+                if isinstance(value, DoesNotFit):
+                    misfits.append((row, value))
+                else:
+                    yield row, value
             bar.update(len(chunk))
+    if misfits:
+        raise records.refusal(misfits)
 
 
 class BadImages:

@@ -95,7 +95,7 @@ def train_geometry(datasets: Dataset | Sequence[Dataset], size: int, interpolati
     Example:
         >>> from hf_vipriors.data import load_splits
         >>> train_geometry(load_splits("fashion-vipriors").splits["train"], 64)
-        ResizeCrop(resize=28, crop=28, interpolation='bicubic')
+        ResizeCrop(resize=28, crop=28, interpolation='bicubic', full_scale=None)
     """
     records = Records(datasets, "train")
     wanted, largest = math.floor(size / _TRAIN_CROP_SHARE), 0

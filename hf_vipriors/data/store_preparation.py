@@ -20,7 +20,6 @@ from .image_records import BadImages, Records, Unreadable, map_rows
 HEADERS: Form[Header] = Form(
     "header", 5, lambda found: struct.pack("<I?", *astuple(found)), lambda row: Header(*struct.unpack("<I?", row))
 )
-_SOUND: Form[bool] = Form("can be decoded", 1, lambda _: b"\1", lambda _: True)
 
 
 def squares(
@@ -92,7 +91,7 @@ def prepare(
         images = memory.numpy().reshape(len(rows), channels, geometry.crop, geometry.crop)
         rows = _decode(records, rows, geometry, images, reduced, bad)
     else:
-        rows = _verified(records, rows, bad)
+        rows = _verified(records, rows, geometry.full_scale, bad)
     if not len(rows):
         raise InputError(f"none of the {len(records)} {records.name} images can be read: check the data set")
     return Prepared(rows, channels, budget, bad.count), memory
@@ -135,16 +134,19 @@ def _decode(
     return _chosen(rows, keep)
 
 
-def _verified(records: Records, rows: range | np.ndarray, bad: BadImages) -> range | np.ndarray:
+def _verified(
+    records: Records, rows: range | np.ndarray, full_scale: float | None, bad: BadImages
+) -> range | np.ndarray:
     """The rows whose pixels can be decoded. An error now is better than one in the middle of a run."""
     keep = np.ones(len(rows), dtype=bool)
-    for position, (row, outcome) in enumerate(map_rows(records, rows, _decodes, f"verifying {records.name}", _SOUND)):
+
+    def decodes(record: Any) -> bool:
+        read_pixels(record, 1, full_scale)  # of a JPEG an eighth, for which all of the file is read
+        return True
+
+    form: Form[bool] = Form(f"can be decoded {full_scale}", 1, lambda _: b"\1", lambda _: True)
+    for position, (row, outcome) in enumerate(map_rows(records, rows, decodes, f"verifying {records.name}", form)):
         if isinstance(outcome, Unreadable):
             bad.add(row, outcome)
             keep[position] = False
     return _chosen(rows, keep)
-
-
-def _decodes(record: Any) -> bool:
-    read_pixels(record, at_least=1)  # of a JPEG an eighth, for which all of the file is read
-    return True

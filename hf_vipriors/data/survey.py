@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,9 @@ def _loaded(row: np.ndarray) -> _Look:
 
 
 _FIELDS = struct.Struct("<II?16s8s192s")
-_LOOK = Form("look", _FIELDS.size, _dumped, _loaded)
 
 
-def _read(record: Mapping[str, Any]) -> tuple[tuple[int, int], Image.Image]:
+def _read(record: Mapping[str, Any], full_scale: float | None) -> tuple[tuple[int, int], Image.Image]:
     """(upright size, pixels), a large JPEG at a fraction of its size; raises whatever Pillow raises."""
     with open_image(record) as image:
         full = image.size
@@ -87,26 +87,27 @@ def _read(record: Mapping[str, Any]) -> tuple[tuple[int, int], Image.Image]:
             image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return (full[::-1] if turned else full), ImageOps.exif_transpose(image)
-    pixels = read_pixels(record)
+    pixels = read_pixels(record, full_scale=full_scale)
     return pixels.size, pixels
 
 
-def _look(record: Mapping[str, Any]) -> _Look:
-    size, pixels = _read(record)
+def _look(record: Mapping[str, Any], full_scale: float | None) -> _Look:
+    size, pixels = _read(record, full_scale)
     taken = fingerprint(pixels)
     gray = pixels.mode == "L" or int(np.ptp(taken.thumbnail, axis=2).max()) <= _GRAY_SPREAD
     return _Look(size, gray, taken)
 
 
-def survey(splits: Mapping[str, Dataset]) -> ImageSurvey:
+def survey(splits: Mapping[str, Dataset], full_scale: float | None = None) -> ImageSurvey:
     """Look at every image once; unreadable ones are noted, not raised.
 
     Args:
         splits: name -> Dataset with an undecoded ``image`` column and perhaps ``label``, as in
             :class:`hf_vipriors.data.ImageSplits`.
+        full_scale: of wide gray images, see :func:`hf_vipriors.data.decode`.
 
     Raises:
-        InputError: a split without images.
+        InputError: a split without images, or wide gray images that need a full scale.
 
     Example:
         >>> from hf_vipriors.data import load_splits
@@ -120,9 +121,10 @@ def survey(splits: Mapping[str, Dataset]) -> ImageSurvey:
     where: list[tuple[int, int]] = []
     looks: list[_Look] = []
     unreadable: dict[str, list[str]] = {}
+    look_at, form = partial(_look, full_scale=full_scale), Form(f"look {full_scale}", _FIELDS.size, _dumped, _loaded)
     for position, name in enumerate(names):
         listed = records[name]
-        for row, look in map_rows(listed, range(len(listed)), _look, f"looking at {name}", _LOOK):
+        for row, look in map_rows(listed, range(len(listed)), look_at, f"looking at {name}", form):
             if isinstance(look, Unreadable):
                 unreadable.setdefault(name, []).append(f"{listed.place(row)}: {look.reason}")
             else:

@@ -66,6 +66,7 @@ class CardFacts:
         interval_note: how the intervals were made.
         verdict: sentences on what the comparison shows, such as the report's ``verdict_lines``.
         params: number of parameters.
+        full_scale: the value of gray images of more than 8 bits that was scaled to 255; None: there were none.
         dataset_id: the id on the Hub of the very data set that was measured on, if it has one.
         dataset_sources: Hub ids of data sets the images were taken from; listed, but no result is claimed on them.
         split: which split the scores are of; "validation" where no independent test exists, which the card then says.
@@ -100,6 +101,7 @@ class CardFacts:
     interval_note: str = "95 % Wilson interval on the test images"
     verdict: list[str] = field(default_factory=list)
     params: int | None = None
+    full_scale: float | None = None
     dataset_id: str | None = None
     dataset_sources: list[str] = field(default_factory=list)
     dataset_licence: str | None = None

@@ -180,6 +180,7 @@ def _native_config(
             **({"img_size": config.image_size} if fixed else {}),
         },
         **labels,
+        **({} if config.full_scale is None else {"full_scale": config.full_scale}),
         pretrained_cfg={
             "input_size": [3, config.image_size, config.image_size],
             "fixed_input_size": fixed,
@@ -253,6 +254,7 @@ def _vipriors_config(native: dict[str, Any], directory: Path) -> VipriorsConfig:
             image_std=image["std"],
             interpolation=image["interpolation"],
             crop_pct=image["crop_pct"],
+            full_scale=native.get("full_scale"),
             **label_maps(native["label_names"]),
         )
         ours = channels == 3 and height == width and image["crop_mode"] == "center"

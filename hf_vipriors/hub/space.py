@@ -123,7 +123,7 @@ def write_space(
             "title": title or f"{repo_id.split('/')[-1]}, trained on {len(labels):,} images",
             **_page_text(repo_id, labels, len(thumbnails), model, card),
             "tile": thumbnails.shape[-1],
-            "examples": _write_examples(data, folder, on_bad_image),
+            "examples": _write_examples(data, folder, on_bad_image, model.config.full_scale),
         }
         write_json(folder / "settings.json", settings)
         _space_card(settings, len(thumbnails), card, licence).save(folder / "README.md")
@@ -191,7 +191,8 @@ def _neighbours(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features (N, D) as unit vectors, labels (N,) and the probe (D,) that app.py knows the weights by; thumbnails."""
     config = model.config
-    geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
+    side = math.floor(config.image_size / config.crop_pct)
+    geometry = ResizeCrop(side, config.image_size, config.interpolation, config.full_scale)
     store = build_store(train, geometry, on_bad_image=on_bad_image)
     view, tile = EvaluationView(config.image_mean, config.image_std), min(config.image_size, _TILE)
     features, labels, thumbnails = [], [], []
@@ -208,14 +209,14 @@ def _neighbours(
     return bank, torch.cat(thumbnails)
 
 
-def _write_examples(data: ImageSplits, folder: Path, on_bad_image: str) -> list[str]:
+def _write_examples(data: ImageSplits, folder: Path, on_bad_image: str, full_scale: float | None) -> list[str]:
     """Save some images that were not trained on, of different classes; their places inside the folder."""
     held_out = data.splits.get("test", data.splits.get("validation"))
     names: list[str] = []
     if held_out is None:
         return names
     (folder / "examples").mkdir()
-    for image in _readable(held_out, on_bad_image):
+    for image in _readable(held_out, on_bad_image, full_scale):
         image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
         names.append(f"examples/{len(names) + 1}.png")
         image.save(folder / names[-1])
@@ -224,10 +225,10 @@ def _write_examples(data: ImageSplits, folder: Path, on_bad_image: str) -> list[
     return names
 
 
-def _readable(dataset: Dataset, on_bad_image: str) -> Iterator[Image.Image]:
+def _readable(dataset: Dataset, on_bad_image: str, full_scale: float | None) -> Iterator[Image.Image]:
     for row in _spread(label_array(dataset)).tolist():
         try:
-            yield decode(dataset[row]["image"])
+            yield decode(dataset[row]["image"], full_scale)
         except InputError:
             if on_bad_image == "error":
                 raise

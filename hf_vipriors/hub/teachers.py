@@ -176,7 +176,9 @@ def _from_timm(name: str, flag: str, revision: str | None) -> Teacher:
     return _timm_teacher(source, name, flag)
 
 
-def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] | None = None) -> Teacher:
+def _timm_teacher(
+    source: str, name: str, flag: str, arguments: dict[str, Any] | None = None, full_scale: float | None = None
+) -> Teacher:
     """What ``timm.create_model`` gives, as one of our models; ``arguments`` are those its config holds for timm."""
     with as_input_error(f"timm cannot load {name} (--{flag})"):
         network = timm.create_model(source, pretrained=True)
@@ -192,6 +194,7 @@ def _timm_teacher(source: str, name: str, flag: str, arguments: dict[str, Any] |
         image_std=image["std"],
         interpolation=image["interpolation"],
         crop_pct=image["crop_pct"],
+        full_scale=full_scale,
         class_names=image.get("label_names"),
         **({} if image.get("label_names") else {"num_labels": network.num_classes or 2}),
     )
@@ -221,7 +224,7 @@ def _from_hub(name: str, flag: str, revision: str | None) -> Teacher:
     if kind == VipriorsConfig.model_type:
         return _load_vipriors(str(folder), name, config, flag)
     if kind == TimmWrapperConfig.model_type or (kind is None and "architecture" in config):
-        return _timm_teacher(f"local-dir:{folder}", name, flag, config.get("model_args"))
+        return _timm_teacher(f"local-dir:{folder}", name, flag, config.get("model_args"), config.get("full_scale"))
     return _from_transformers(folder, name, config, flag)
 
 

@@ -26,6 +26,8 @@ class VipriorsConfig(PreTrainedConfig):
         image_mean, image_std: per-channel statistics of pixels in 0..1; ImageNet's by default.
         interpolation: filter that resizes an image for evaluation.
         crop_pct: share of the resized shorter side that the centre crop of an evaluation keeps.
+        full_scale: the value of gray images of more than 8 bits that became 255 when the model was trained; None
+            (default): it has seen images of 8 bits only. See :func:`hf_vipriors.data.decode`.
         projector_dim: width of the projection; None (default) builds no projector.
         projector_hidden_dim: width inside the projector; None (default) takes the feature width, as MoCo v2 does; 0
             makes the projector one Linear, as in MoCo v1.
@@ -33,8 +35,8 @@ class VipriorsConfig(PreTrainedConfig):
         num_labels, id2label, label2id: as in every transformers configuration.
 
     Raises:
-        InputError: a size or width below 1, a batch norm inside a projector of one layer, or ``crop_pct`` outside
-            (0, 1].
+        InputError: a size or width below 1, a batch norm inside a projector of one layer, ``crop_pct`` outside
+            (0, 1], or a ``full_scale`` that is not above 0.
     """
 
     model_type = "vipriors"
@@ -46,6 +48,7 @@ class VipriorsConfig(PreTrainedConfig):
     image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
+    full_scale: float | int | None = None
     projector_dim: int | None = None
     projector_hidden_dim: int | None = None
     projector_batch_norm: bool = False
@@ -64,6 +67,8 @@ class VipriorsConfig(PreTrainedConfig):
             raise InputError("projector_hidden_dim 0 is a projector of one layer: there is no room for a batch norm")
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct is a share of the image, above 0 and at most 1, got {self.crop_pct}")
+        if self.full_scale is not None and not self.full_scale > 0:
+            raise InputError(f"full_scale is a gray value above 0, got {self.full_scale}")
         super().__post_init__(**kwargs)
 
     @classmethod

@@ -104,6 +104,13 @@ class DataArguments:
         "'rest' (that and the training images not chosen), 'none' (strict protocol: labelled images only).",
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")
+    full_scale: float | None = option(
+        None,
+        "Gray images of 16 or 32 bits or floats: the value that is white in all of them (4095, 65535, ...), scaled to "
+        "255. Kept with the model, whose own counts when not given. Without one, values beyond 255 are refused.",
+        low=0,
+        open_low=True,
+    )
     memory_share: float = option(
         0.5,
         "Decoded images may take this share of the free memory; beyond it they are read from disk as needed.",

@@ -198,6 +198,7 @@ def result_facts(
         kind="student" if method.job == "student" else "teacher",
         backbone=model.config.backbone,
         image_size=model.config.image_size,
+        full_scale=model.config.full_scale,
         method=args.method,
         scores=scores,
         params=parameters(model),

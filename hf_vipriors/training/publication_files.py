@@ -157,7 +157,7 @@ def example_images(data: DataArguments, count: int) -> dict[str, bytes]:
         places = np.flatnonzero(labels == label)
         if len(places):
             buffer = io.BytesIO()
-            decode(source[int(places[0])]["image"]).save(buffer, "PNG")
+            decode(source[int(places[0])]["image"], data.full_scale).save(buffer, "PNG")
             chosen[splits.class_names[label]] = buffer.getvalue()
     return chosen
 

@@ -18,7 +18,7 @@ from ..models import VipriorsConfig, VipriorsForImageClassification
 from .arguments import DataArguments, RunArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
-from .stores import Store, evaluation_store, is_streamed, training_store
+from .stores import Store, evaluation_store, full_scale, is_streamed, training_store
 from .teacher_checks import check_classifier
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,16 @@ def set_up(
         check_channels(each)
         if kind.job != "teacher":
             check_exportable(each)
+        each.config.full_scale = full_scale(each.config, data)  # decides how it sees images: part of the model
     teachers = checked_teachers(teacher, given, networks[0].config)
     if kind.job == "student" and network is None:
         logger.info(start_weights(networks[0], teacher, args))
+    if (white := networks[0].config.full_scale) is not None:
+        logger.info(
+            "gray images of more than 8 bits: %g becomes 255; pipeline() and the Hub widget clip at 255, the card "
+            "says how to convert images for them",
+            white,
+        )
     if stores is None:
         stores = decode_images(splits, networks[0].config, args, data)
     train = stores["train"]
@@ -145,6 +152,11 @@ def checked_teachers(teacher: Teacher | None, args: RunArguments, config: Viprio
     asked = kind.asks_for_predictions(complete(args).args)
     for name, each in named:
         check_channels(each)
+        if each.config.full_scale not in (None, config.full_scale):
+            raise InputError(
+                f"the teacher {name} was trained on gray images with --full_scale {each.config.full_scale:g}: give "
+                "the same number"
+            )
         if asked is not None:
             check_classifier(each, name, config, asked)
     return tuple(each for _, each in named)

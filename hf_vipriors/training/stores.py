@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from datasets import Dataset
 
 from ..data import ImageStore, PairedStore, ResizeCrop, StreamedStore, build_store, train_geometry
+from ..errors import InputError
 from ..models import VipriorsConfig
 from .arguments import DataArguments
 
@@ -18,23 +20,24 @@ Store = ImageStore | StreamedStore | PairedStore
 def training_store(datasets: Sequence[Dataset], config: VipriorsConfig, data: DataArguments) -> Store:
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
-    return _store_of(datasets, geometry, data, "train", reduced=True)
+    return _store_of(datasets, geometry, config, data, "train", reduced=True)
 
 
 def evaluation_geometry(config: VipriorsConfig) -> ResizeCrop:
     """How the exported model's own preprocessing crops an image."""
-    return ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
+    side = math.floor(config.image_size / config.crop_pct)
+    return ResizeCrop(side, config.image_size, config.interpolation, config.full_scale)
 
 
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str) -> Store:
     """Images exactly as the exported model's own preprocessing crops them."""
-    return _store_of(dataset, evaluation_geometry(config), data, name)
+    return _store_of(dataset, evaluation_geometry(config), config, data, name)
 
 
 def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str) -> Store:
     """Images larger than a crop by 1 / 0.875, for the ten crops to differ."""
     side = math.floor(config.image_size / TEN_CROP_PCT)
-    return _store_of(dataset, ResizeCrop(side, side, config.interpolation), data, name)
+    return _store_of(dataset, ResizeCrop(side, side, config.interpolation), config, data, name)
 
 
 def is_streamed(store: Store) -> bool:
@@ -42,11 +45,32 @@ def is_streamed(store: Store) -> bool:
     return isinstance(store.store if isinstance(store, PairedStore) else store, StreamedStore)
 
 
-def _store_of(images: Dataset | Sequence[Dataset], geometry: ResizeCrop, data: DataArguments, name: str, **options):
-    """``build_store`` with what the user said of bad images and of memory. Every process of a launch must call it."""
+def full_scale(config: VipriorsConfig, data: DataArguments) -> float | None:
+    """Of wide gray images: what was given, or else the model's own, for it must see them as in its training.
+
+    Raises:
+        InputError: the two differ.
+    """
+    if None not in (config.full_scale, data.full_scale) and config.full_scale != data.full_scale:
+        raise InputError(
+            f"--full_scale {data.full_scale:g}: the model {config.backbone!r} was trained with {config.full_scale:g}, "
+            "give that or leave it out"
+        )
+    return config.full_scale if data.full_scale is None else data.full_scale
+
+
+def _store_of(
+    images: Dataset | Sequence[Dataset],
+    geometry: ResizeCrop,
+    config: VipriorsConfig,
+    data: DataArguments,
+    name: str,
+    **options: bool,
+) -> ImageStore | StreamedStore:
+    """``build_store`` with what the user said of images and of memory. Every process of a launch must call it."""
     return build_store(
         images,
-        geometry,
+        replace(geometry, full_scale=full_scale(config, data)),
         on_bad_image=data.on_bad_image,
         memory_share=data.memory_share,
         name=name,

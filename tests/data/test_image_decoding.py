@@ -1,4 +1,4 @@
-"""Pixels: those of transformers' pipelines where these are right, scaled where they would clip."""
+"""Pixels: those of transformers' pipelines, or by a full scale where these would clip."""
 
 import io
 
@@ -71,38 +71,66 @@ def grey(values, dtype):
     return np.array([values, values], dtype=dtype)
 
 
+NAN, INF = float("nan"), float("inf")
+WIDE = [  # values, type, format, full scale: what they become
+    ([0, 257, 32896, 65535], "uint16", "PNG", 65535, [0, 1, 128, 255]),  # mode I;16
+    ([0, 257, 32896, 65535], "uint16", "TIFF", 65535, [0, 1, 128, 255]),
+    ([0, 257, 32896, 65535], ">u2", "TIFF", 65535, [0, 1, 128, 255]),  # big-endian, mode I;16B
+    ([0, 256, 2048, 5000], "uint16", "PNG", 4095, [0, 16, 128, 255]),  # clipped at the full scale
+    ([-100, 0, 2048, 100000], "int32", "TIFF", 4095, [0, 0, 128, 255]),  # mode I
+    ([NAN, 0.5, INF, -INF], "float32", "TIFF", 1, [0, 128, 255, 0]),  # mode F
+]
+
+
+def wide(values, dtype, file_format):
+    pixels = grey(values, dtype)
+    image = Image.frombytes("I;16B", (len(values), 2), pixels.tobytes()) if dtype == ">u2" else Image.fromarray(pixels)
+    return image, record(image, file_format)
+
+
+@pytest.mark.parametrize(("values", "dtype", "file_format", "full_scale", "expected"), WIDE)
+def test_wide_gray_images_become_8_bits_by_the_full_scale_of_the_data_set(
+    values, dtype, file_format, full_scale, expected
+):
+    image, encoded = wide(values, dtype, file_format)
+    assert read_header(encoded).gray
+    decoded = decode(encoded, full_scale)
+    assert decoded.mode == "L" and np.asarray(decoded).tolist() == [expected, expected]
+    if np.isfinite(values).all():  # as the card says
+        converted = np.clip(np.rint(np.asarray(image, float) * (255 / full_scale)), 0, 255).astype("uint8")
+        assert np.array_equal(np.asarray(decoded), converted)
+
+
 @pytest.mark.parametrize(
-    ("values", "dtype", "file_format", "expected"),
+    ("values", "dtype", "file_format"),
     [
-        ([0, 257, 32896, 65535], "uint16", "PNG", [0, 1, 128, 255]),  # 16 bits
-        ([0, 257, 32896, 65535], "uint16", "TIFF", [0, 1, 128, 255]),
-        ([0, 257, 32896, 65535], ">u2", "TIFF", [0, 1, 128, 255]),  # big-endian, mode I;16B
-        ([0, 256, 2048, 4095], "uint16", "PNG", [0, 16, 128, 255]),  # 12 bits in a 16-bit file
-        ([0, 1, 128, 255], "uint16", "PNG", [0, 1, 128, 255]),  # 8 bits in a 16-bit file
-        ([0, 257, 32896, 65535], "int32", "TIFF", [0, 1, 128, 255]),  # mode I
-        ([0, 1000000, 2000000, 4000000], "int32", "TIFF", [0, 64, 128, 255]),  # beyond 16 bits: stretched
-        ([-100, 0, 100, 0], "int32", "TIFF", [0, 128, 255, 128]),  # negative: stretched
-        ([0.0, 0.25, 0.5, 1.0], "float32", "TIFF", [0, 64, 128, 255]),  # mode F in 0..1
-        ([0.0, 64.4, 128.0, 255.0], "float32", "TIFF", [0, 64, 128, 255]),
-        ([float("nan"), 0.5, float("inf"), 1.0], "float32", "TIFF", [0, 128, 0, 255]),
-        ([7, 7, 7, 7], "uint16", "PNG", [7, 7, 7, 7]),
-        ([-5, -5, -5, -5], "int32", "TIFF", [0, 0, 0, 0]),
+        ([0, 1, 128, 255], "uint16", "PNG"),
+        ([0, 1, 128, 255], ">u2", "TIFF"),
+        ([0, 1, 128, 255], "int32", "TIFF"),
+        ([0.0, 64.4, 128.7, 255.0], "float32", "TIFF"),
+        ([0.0, 1.0, 1.0, NAN], "float32", "TIFF"),  # a mask
     ],
 )
-def test_wide_grey_images_are_scaled_to_8_bits(values, dtype, file_format, expected):
-    pixels = grey(values, dtype)
-    image = Image.frombytes("I;16B", (4, 2), pixels.tobytes()) if dtype == ">u2" else Image.fromarray(pixels)
-    encoded = record(image, file_format)
-    assert read_header(encoded).gray
-    decoded = decode(encoded)
-    assert decoded.mode == "L"
-    assert np.asarray(decoded).tolist() == [expected, expected]
+def test_8_bits_in_a_wide_file_are_decoded_as_pipelines_decode_them(values, dtype, file_format, tmp_path):
+    encoded = wide(values, dtype, file_format)[1]
+    (tmp_path / "image").write_bytes(encoded["bytes"])
+    expected = np.asarray(load_image(str(tmp_path / "image")))[:, :, 0]
+    assert np.array_equal(np.asarray(decode(encoded)), expected)
 
 
-def test_16_bit_images_would_be_clipped_by_plain_conversion():
-    """The reason for the scaling; when Pillow learns it, the scaling can go."""
-    image = Image.fromarray(grey([0, 257, 32896, 65535], "uint16"))
-    assert np.asarray(image.convert("RGB"))[0, :, 0].tolist() == [0, 255, 255, 255]
+@pytest.mark.parametrize(
+    ("values", "dtype", "file_format"),
+    [
+        ([0, 1, 128, 256], "uint16", "PNG"),
+        ([0, 1, 128, 256], ">u2", "TIFF"),
+        ([-1, 1, 128, 255], "int32", "TIFF"),
+        ([0.0, 64.0, 128.0, 255.5], "float32", "TIFF"),
+        ([0.0, 0.25, 0.5, 1.0], "float32", "TIFF"),  # as pipelines convert them: black
+    ],
+)
+def test_values_that_8_bits_cannot_hold_are_refused_without_a_full_scale(values, dtype, file_format):
+    with pytest.raises(InputError, match=r"^image 'bytes': its gray values, .* do not fit 8 bits: give full_scale N"):
+        decode(wide(values, dtype, file_format)[1])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

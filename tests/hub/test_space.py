@@ -218,21 +218,37 @@ def test_odd_images_get_the_answers_of_the_pipeline(app, demo, student, tmp_path
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "full_scale"),
     [
-        np.arange(0, 65000, 50, dtype=np.uint16).reshape(26, 50),
-        np.arange(0, 3900, 3, dtype=np.uint16).reshape(26, 50),
-        np.arange(0, 1300, dtype=np.int32).reshape(26, 50) - 650,
-        np.linspace(0, 1, 1300, dtype=np.float32).reshape(26, 50),
-        np.full((26, 50), -3.0, dtype=np.float32),
+        (np.arange(0, 65000, 50, dtype=np.uint16), 65535),
+        (np.arange(0, 3900, 3, dtype=np.uint16), 2000),
+        (np.arange(0, 1300, dtype=np.int32) - 650, 500),
+        (np.linspace(0, 1, 1300, dtype=np.float32), 1),
+        (np.array([np.nan, np.inf, -np.inf, 3] * 325, dtype=np.float32), 10),
+        (np.arange(1300, dtype=np.uint16) % 256, None),
+        (np.linspace(0, 255, 1300, dtype=np.float32), None),
+        (np.full(1300, 256, dtype=np.uint16), None),
+        (np.full(1300, -3, dtype=np.int32), None),
+        (np.full(1300, 0.5, dtype=np.float32), None),
     ],
-    ids=["16 bit", "12 bit", "negative", "float", "even"],
 )
-def test_wide_gray_images_are_read_as_in_training(app, values, tmp_path):
+def test_wide_gray_images_are_read_as_in_training(app, values, full_scale, tmp_path):
     path = str(tmp_path / "wide.tif")
-    Image.fromarray(values).save(path)
-    expected = decode({"bytes": None, "path": path}).convert("RGB")
-    assert np.array_equal(np.asarray(app.read(path)), np.asarray(expected))
+    Image.fromarray(values.reshape(26, 50)).save(path)
+    try:
+        expected = decode({"bytes": None, "path": path}, full_scale).convert("RGB")
+    except InputError:
+        with pytest.raises(app.Refused, match="do not fit 8 bits"):
+            app.read(path, full_scale)
+    else:
+        assert np.array_equal(np.asarray(app.read(path, full_scale)), np.asarray(expected))
+
+
+def test_the_space_knows_the_full_scale_of_its_model(app, demo, space, student, tmp_path):
+    model = load_native(student)
+    model.config.full_scale = 4095
+    assert app.Classifier(space, str(export_native(model, tmp_path / "student"))).full_scale == 4095
+    assert demo.full_scale is None and "full_scale" not in (student / "config.json").read_text()
 
 
 def test_what_is_no_image_gets_one_friendly_line(app, tmp_path, monkeypatch):

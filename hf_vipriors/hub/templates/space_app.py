@@ -35,7 +35,6 @@ LONGEST = 100  # times the shorter side: resized for the network, a longer strip
 COPIES, NOISE, BLUR, FULL_STRENGTH = 25, 0.15, 0.03, 0.99
 COPIES_AT_ONCE = 5
 ORANGE = (255.0, 140.0, 0.0)
-FULL_SCALES = (255, 4095, 65535)  # of wide gray images: 8, 12 or 16 bits
 MAP_LABEL = "Pixels that speak for or against"
 # Small images are drawn as large as their frame, and the page never wider than a line can be read.
 CSS = """
@@ -51,23 +50,27 @@ class Refused(ValueError):
     """An image that cannot be answered; the message is one line for whoever brought it."""
 
 
-def read(path: str) -> Image.Image:
+def read(path: str, full_scale: float | None = None) -> Image.Image:
     """Any image that Pillow knows, upright and as RGB.
 
-    Gray images of more than 8 bits are scaled by 255 / full scale, the smallest of 255, 4095 and 65535 (floats: 1)
-    that no pixel exceeds; with negative or larger values the darkest pixel becomes 0 and the brightest 255.
+    Args:
+        path: of the file.
+        full_scale: the value of gray images of more than 8 bits that becomes 255, as in the model's training; None:
+            it was trained on images of 8 bits, and gets no others here.
 
     Raises:
-        Refused: no image, too many pixels, or too narrow.
+        Refused: no image, too many pixels, too narrow, or gray values that do not fit 8 bits.
     """
     try:
         with Image.open(path) as opened:
             wide = opened.mode in ("I", "F") or opened.mode.startswith("I;")
             image = ImageOps.exif_transpose(opened)
-        image = (to_8_bits(image) if wide else image).convert("RGB")
+        image = (to_8_bits(image, full_scale) if wide else image).convert("RGB")
     except Image.DecompressionBombError:
         most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise Refused(f"This image has more than {most} million pixels: please make it smaller.") from None
+    except Refused:
+        raise
     except Exception:  # Pillow's plugins raise many types: OSError, SyntaxError, struct.error, ...
         raise Refused("This file is no image that can be read here: please try a JPEG or a PNG.") from None
     if max(image.size) > LONGEST * min(image.size):
@@ -76,16 +79,17 @@ def read(path: str) -> Image.Image:
     return image
 
 
-def to_8_bits(image: Image.Image) -> Image.Image:
+def to_8_bits(image: Image.Image, full_scale: float | None) -> Image.Image:
     """Scale a gray image of 16 or 32 bits or floats as :func:`read` says; pixels that are no number count as 0."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    if low < 0 or high > FULL_SCALES[-1]:
-        values, full = values - low, (high - low) or 1.0
-    else:
-        scales = (1, *FULL_SCALES) if image.mode == "F" else FULL_SCALES
-        full = next(scale for scale in scales if high <= scale)
-    return Image.fromarray(np.rint(values * 255.0 / full).astype(np.uint8))
+    values = np.asarray(image, dtype=np.float64)
+    if full_scale is not None:
+        values = np.nan_to_num(values, nan=0.0, posinf=full_scale, neginf=0.0)
+        return Image.fromarray(np.clip(np.rint(values * (255 / full_scale)), 0, 255).astype(np.uint8))
+    finite = values[np.isfinite(values)]
+    high = finite.max(initial=0)
+    if finite.min(initial=0) < 0 or high > 255 or (image.mode == "F" and high <= 1 and (finite % 1).any()):
+        raise Refused("The gray values of this image do not fit 8 bits, which the model knows: please convert it.")
+    return image
 
 
 class Classifier:
@@ -104,6 +108,7 @@ class Classifier:
         place = model or self.settings["model"]
         self.processor = AutoImageProcessor.from_pretrained(place)
         self.model = AutoModelForImageClassification.from_pretrained(place).eval().requires_grad_(False)
+        self.full_scale = self.model.config.to_dict().get("full_scale")
         self.names = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
         self.examples = [str(folder / name) for name in self.settings["examples"]]
         bank = load_file(folder / "neighbours.safetensors")
@@ -220,7 +225,7 @@ def build_page(classifier: Classifier):
         if path is None:
             return nothing_wrong, {}, ""
         try:
-            image = read(path)
+            image = read(path, classifier.full_scale)
         except Refused as reason:
             return gr.Markdown(f"⚠️ {reason}", visible=True), {}, ""
         return nothing_wrong, classifier.probabilities(image), classifier.gallery(image)
@@ -228,7 +233,7 @@ def build_page(classifier: Classifier):
     def explain(path: str | None, name: str | None = None):
         """The saliency of one class laid over the image; without a name, of the most probable one."""
         try:
-            image = None if path is None else read(path)
+            image = None if path is None else read(path, classifier.full_scale)
         except Refused:  # answer() has said why
             image = None
         if image is None:
