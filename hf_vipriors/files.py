@@ -61,9 +61,9 @@ def file_names(texts: Iterable[str]) -> dict[str, str]:
 
 
 def write_file(path: Path, content: str | bytes) -> Path:
-    """Write ``content``, text as UTF-8, see :func:`replacing`."""
+    """Write ``content``, text as UTF-8, see :func:`replacing`; bytes of a path that are no UTF-8 as ``\\udc..``."""
     with replacing(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 

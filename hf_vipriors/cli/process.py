@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -86,6 +87,8 @@ def is_main_process() -> bool:
 
 def configure_logging() -> None:
     """Our own lines at INFO on the main process; other libraries only warn."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # tables hold letters that not every terminal has (LANG=C)
+        sys.stdout.reconfigure(errors="backslashreplace")
     # In a file nothing has a width: do not break lines at 80.
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")

@@ -41,10 +41,18 @@ def _images(root: Path) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+def _text(paths: list[str]) -> pa.Array:
+    try:
+        return pa.array(paths, pa.string())
+    except UnicodeEncodeError as error:  # bytes that are no UTF-8, as Python keeps them in a path
+        name = os.fsencode(error.object)
+        raise InputError(f"the path {name!r} is not UTF-8, which tables of images are: rename it") from None
+
+
 def _dataset(paths: list[str], labels: list[int] | None, class_names: list[str]) -> Dataset:
     features = Features({"image": Image(decode=False)})
     images = pa.StructArray.from_arrays(
-        [pa.nulls(len(paths), pa.binary()), pa.array(paths, pa.string())], fields=list(Image.pa_type)
+        [pa.nulls(len(paths), pa.binary()), _text(paths)], fields=list(Image.pa_type)
     )
     columns = [images]
     if labels is not None:
