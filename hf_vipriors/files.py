@@ -60,6 +60,26 @@ def file_names(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def is_utf8(path: str) -> bool:
+    """Whether a path can be written down; of other bytes Python makes what no table and no library takes.
+
+    Example:
+        >>> is_utf8("Käfer"), is_utf8(os.fsdecode(b"K\\xe4fer"))
+        (True, False)
+    """
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def waits_for_ever(path: str | os.PathLike) -> bool:
+    """Whether what lies at ``path`` is a FIFO, a socket or a device, which to read may never end.
+
+    Example:
+        >>> waits_for_ever(os.devnull), waits_for_ever(__file__), waits_for_ever("no such file")
+        (True, False, False)
+    """
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def write_file(path: Path, content: str | bytes) -> Path:
     """Write ``content``, text as UTF-8, see :func:`replacing`; bytes of a path that are no UTF-8 as ``\\udc..``."""
     with replacing(path) as part:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from .errors import InputError, nearest
+from .files import waits_for_ever
 
 _PACKAGE = Path(__file__).parent
 _SCRIPTS = _PACKAGE.parent / "scripts"
@@ -48,7 +49,7 @@ def find_recipe(name: str, flag: str, *, kind: str = "recipe", folder: Path | No
     folder = folder or recipes()
     path = Path(name)
     try:
-        if path.is_file():
+        if path.is_file() or waits_for_ever(path):  # which the reader refuses
             return path
         parts = path.with_suffix("").parts if path.suffix == ".yaml" else path.parts
         # As the documentation writes it for a checkout; there is no such folder after `pip install`.

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .errors import InputError, one_line
+from .files import waits_for_ever
 
 LONGEST = 100_000  # characters; the longest recipe of ours has 5,000
 MOST_VALUES = 10_000  # with each alias written out
@@ -38,6 +39,8 @@ def yaml_mapping(path: str | Path, flag: str, holds: str) -> dict[str, Any]:
         ...
         hf_vipriors.errors.InputError: config /.../recipe.yaml names 'epochs' twice, the second time in line 3: ...
     """
+    if waits_for_ever(path):
+        raise InputError(f"{flag} {path} is a FIFO or a device: give a file")
     try:
         with Path(path).open(encoding="utf-8") as file:
             text = file.read(LONGEST + 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -160,3 +161,11 @@ def steps():
 def snapshot():
     """``snapshot(module)``: a copy of every parameter by name."""
     return lambda module: {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+@pytest.fixture
+def deadline():
+    """A test that waits for ever ends after a minute, and all tests with it: no thread that hangs can be freed."""
+    signal.alarm(60)
+    yield
+    signal.alarm(0)

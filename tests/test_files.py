@@ -64,3 +64,8 @@ def test_a_damaged_file_is_named(tmp_path):
 )
 def test_one_line(error, options, line):
     assert one_line(error, **options) == line
+
+
+def test_a_path_of_other_bytes_is_kept_in_json(tmp_path):
+    folder = os.fsdecode(b"caf\xe9")
+    assert read_json(write_json(tmp_path / "run.json", {"data_dir": folder})) == {"data_dir": folder}

@@ -16,7 +16,8 @@ reports
 methods evaluation hub
 models
 losses views backbones data
-papers options invocation shipped yaml_files logs files disk_errors
+papers options invocation shipped yaml_files logs disk_errors
+files
 errors
 """
 LEVEL = {room: -number for number, line in enumerate(ROOMS.split("\n")) for room in line.split()}

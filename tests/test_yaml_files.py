@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import os
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.shipped import find_recipe
 from hf_vipriors.yaml_files import LONGEST, yaml_mapping
 
 SYNTAX = st.text(alphabet="ab:&*[]{}<>-!|%@?,#'\" \n\t019.~=", max_size=60)
@@ -118,3 +120,9 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_dates_stay_dates(tmp_path):
     """What an option makes of them is its own affair."""
     assert read(tmp_path / "recipe.yaml", "a: 2020-01-02\n") == {"a": datetime.date(2020, 1, 2)}
+
+
+def test_a_fifo_is_not_waited_for(tmp_path, deadline):
+    os.mkfifo(tmp_path / "recipe.yaml")
+    with pytest.raises(InputError, match="recipe.yaml is a FIFO or a device"):
+        yaml_mapping(find_recipe(str(tmp_path / "recipe.yaml"), "--config"), "--config", "lines")

@@ -5,14 +5,17 @@ Nothing here downloads: weights come from our own training or from a checkpoint 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import psutil
 import timm
 import torch
 from torch import nn
 
 from ..errors import InputError, nearest
 
+_MOST = 10_000  # all numbers of backbone_args together; the widths of a large network add up to some 4,000
 # Given by this project or meant for downloads and files: none of them may come from a recipe.
 RESERVED_ARGS = frozenset(
     {
@@ -46,8 +49,8 @@ def create_backbone(
         The timm module, in training mode as timm gives it.
 
     Raises:
-        InputError: unknown name (with the nearest ones), arguments that the network does not have, or an image
-            size that it cannot take.
+        InputError: unknown name (with the nearest ones), arguments that the network does not have, an image size
+            that it cannot take, or more layers or weights than a machine holds.
 
     Example:
         >>> small = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
@@ -61,9 +64,17 @@ def create_backbone(
     shown = f" with backbone_args {backbone_args}" if backbone_args else ""
     if has_fixed_size(name):
         arguments["img_size"] = image_size
+    _check_numbers(arguments, name, shown)
+
+    def build() -> nn.Module:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
+
     # Which exception a network raises for a bad argument or size is up to each of timm's hundred files.
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
+        _check_memory(build, name, shown)
+        model = build()
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"backbone {name!r} cannot be built for {image_size} px images{shown}: {_first_line(error)}"
@@ -117,6 +128,34 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_tuples(item) for item in value)
     return value
+
+
+def _check_numbers(arguments: dict[str, Any], name: str, shown: str) -> None:
+    """Building a layer takes a millisecond: who asks for a million of them, by mistake or not, would wait for ever."""
+    if _total(list(arguments.values())) > _MOST:
+        raise InputError(
+            f"backbone {name!r}{shown}: its numbers add up to more than {_MOST:,}, no network is so large"
+        )
+
+
+def _total(value: Any) -> float:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return len(value) + sum(map(_total, value))
+    return abs(value) if isinstance(value, int | float) else 0
+
+
+def _check_memory(build: Callable[[], nn.Module], name: str, shown: str) -> None:
+    """Build without memory first: the operating system may kill a process that asks for all there is."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        needed = sum(parameter.nbytes for parameter in build().parameters())
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise InputError(
+            f"backbone {name!r}{shown} takes {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}: build "
+            "a smaller one"
+        )
 
 
 def _first_line(error: Exception) -> str:

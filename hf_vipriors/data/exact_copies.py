@@ -77,12 +77,11 @@ def _digests(records: Records) -> dict[bytes, list[int]]:
 
 def _digest(record: Mapping[str, Any]) -> bytes:
     """Of the pixels of a small image, of the file of a large or wide one: images of equal pixels are of equal size."""
-    file = {"bytes": encoded(record), "path": None}
-    with open_image(file) as image:
+    with open_image(record) as image:
         by_pixels = image.width * image.height <= _SMALL and not is_wide(image.mode)
     if not by_pixels:
-        return hashlib.blake2b(file["bytes"], digest_size=16).digest()
-    pixels = read_pixels(file)
+        return hashlib.blake2b(encoded(record), digest_size=16).digest()
+    pixels = read_pixels(record)
     digest = hashlib.blake2b(f"{pixels.mode} {pixels.size}".encode(), digest_size=16)
     digest.update(pixels.tobytes())
     return digest.digest()

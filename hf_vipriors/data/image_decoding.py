@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from ..errors import InputError, nearest, one_line
+from ..files import waits_for_ever
 
 # Times as long as wide: of what is longer, the middle is cut out before it is resized.
 _LONGEST = 64
@@ -112,6 +113,8 @@ def open_image(record: Mapping[str, Any] | None) -> AbstractContextManager[Image
     """Open the image of a record; the pixels are not read yet. Raises whatever Pillow raises."""
     if record is None or (record["bytes"] is None and record["path"] is None):
         raise ValueError("the row holds no image")
+    if record["bytes"] is None and waits_for_ever(record["path"]):
+        raise ValueError("it is a FIFO or a device, and no file")
     try:
         return Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"]))
     except UnidentifiedImageError:

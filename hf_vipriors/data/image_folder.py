@@ -51,9 +51,7 @@ def _text(paths: list[str]) -> pa.Array:
 
 def _dataset(paths: list[str], labels: list[int] | None, class_names: list[str]) -> Dataset:
     features = Features({"image": Image(decode=False)})
-    images = pa.StructArray.from_arrays(
-        [pa.nulls(len(paths), pa.binary()), _text(paths)], fields=list(Image.pa_type)
-    )
+    images = pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), _text(paths)], fields=list(Image.pa_type))
     columns = [images]
     if labels is not None:
         features["label"] = ClassLabel(names=class_names)

@@ -30,6 +30,7 @@ from ..errors import InputError, one_line
 from ..files import write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..models.configuration_vipriors import label_maps
+from ..models.download import check_files
 from .whole_folder import whole_folder
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"no such folder {str(directory)!r}: give the folder of an exported student")
+    check_files(directory)
     native = _read_config(directory)
     config = _vipriors_config(native, directory)
     extracts = native.get("architectures") == [TimmWrapperModel.__name__]

@@ -35,7 +35,7 @@ from ..models import (
     VipriorsModel,
     preprocessing,
 )
-from ..models.download import check_shards, verified_snapshot
+from ..models.download import check_files, check_shards, verified_snapshot
 from ..models.modeling_vipriors import not_finite
 from .embedded import FASHION_TEACHER, embedded_teacher
 from .import_checkpoint import SUFFIXES, import_checkpoint, listed
@@ -45,6 +45,8 @@ from .native_export import load_native
 logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification
 TIMM_PREFIXES = ("timm/", "timm:")
+_DEEPEST = 2_000
+"""Layers of a network: the deepest of transformers and timm have some 200, and a million take hours to build."""
 
 
 def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = None) -> Teacher:
@@ -127,7 +129,18 @@ def _read_config(folder: Path, flag: str) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict) or not _names_its_kind(config):
         raise InputError(f"{path} is damaged (--{flag}): train or download it again")
+    if (depth := _depth(config)) > _DEEPEST:
+        raise InputError(f"{path} (--{flag}) asks for {depth:,} layers, and more than {_DEEPEST:,} are not built here")
     return config
+
+
+def _depth(config: Any, key: str = "") -> int:
+    """The layers that a configuration asks for, however its library calls them."""
+    if isinstance(config, dict):
+        return sum(_depth(value, name) for name, value in config.items())
+    if isinstance(config, list):
+        return sum(_depth(value, key) for value in config)
+    return config if isinstance(config, int) and ("layers" in key or "depth" in key) else 0
 
 
 def _names_its_kind(config: dict[str, Any]) -> bool:
@@ -148,6 +161,7 @@ def _load_vipriors(folder: str, name: str, config: dict[str, Any], flag: str) ->
 
 
 def _from_folder(folder: Path, flag: str) -> Teacher:
+    check_files(folder)
     if not (folder / CONFIG_NAME).is_file():
         return load_ours(str(folder), flag)  # which says what is missing
     config = _read_config(folder, flag)

@@ -120,7 +120,8 @@ def label_next(args: LabelNextArguments) -> int:
     names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
     rows = [_row(images, looks, int(at), names, Path(args.data_dir).expanduser()) for at in chosen]
     kinds = {"file_name": pa.string(), "suggested": pa.string(), "confidence": pa.float64(), "margin": pa.float64()}
-    page = labelling_page([*names, *(each for each in args.classes if each not in names)], images, looks, chosen, rows)
+    known = [*names, *(each for each in args.classes if each not in names)]
+    page = labelling_page(known, images, looks, chosen, rows, model.config.full_scale)
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
@@ -142,12 +143,13 @@ def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -
 
 
 def labelling_page(
-    names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]]
-) -> str:
+    names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]],
+    full_scale: float | None = None,
+) -> str:  # fmt: skip
     """The images with keys for their classes; what is labelled is exported as CSV (file_name, label)."""
     shown: list[dict[str, Any]] = []
     for at, row in zip(chosen, rows, strict=True):
-        pixels = np.asarray(decode(images[looks.rows[int(at)]]["image"]))
+        pixels = np.asarray(decode(images[looks.rows[int(at)]]["image"], full_scale))
         shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), "suggested": row.get("suggested")})
     subtitle = "The least certain first, no two of a kind." if names else "Some of every kind there is."
     return render(

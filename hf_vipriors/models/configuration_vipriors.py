@@ -12,6 +12,8 @@ from transformers import PreTrainedConfig
 from ..backbones import normalisation
 from ..errors import InputError
 
+_MOST_LABELS = 1_000_000
+
 
 @strict
 class VipriorsConfig(PreTrainedConfig):
@@ -35,8 +37,8 @@ class VipriorsConfig(PreTrainedConfig):
         num_labels, id2label, label2id: as in every transformers configuration.
 
     Raises:
-        InputError: a size or width below 1, a batch norm inside a projector of one layer, ``crop_pct`` outside
-            (0, 1], or a ``full_scale`` that is not above 0.
+        InputError: a size or width below 1 or beyond any machine, a batch norm inside a projector of one layer,
+            ``crop_pct`` outside (0, 1], or a ``full_scale`` that is not above 0.
     """
 
     model_type = "vipriors"
@@ -59,10 +61,13 @@ class VipriorsConfig(PreTrainedConfig):
         self.backbone_args = _lists(self.backbone_args)
         self.image_mean = [float(value) for value in self.image_mean]
         self.image_std = [float(value) for value in self.image_std]
-        for name, lowest in (("image_size", 1), ("projector_dim", 1), ("projector_hidden_dim", 0)):
+        limits = {"image_size": (1, 4096), "projector_dim": (1, 65536), "projector_hidden_dim": (0, 65536)}
+        for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise InputError(f"{name} must be at least {lowest}, got {value}")
+            if value is not None and not lowest <= value <= highest:
+                raise InputError(f"{name} must be at least {lowest} and at most {highest}, got {value}")
+        if (kwargs.get("num_labels") or 0) > _MOST_LABELS:  # each of them gets a name
+            raise InputError(f"num_labels must be at most {_MOST_LABELS}, got {kwargs['num_labels']}")
         if self.projector_hidden_dim == 0 and self.projector_batch_norm:
             raise InputError("projector_hidden_dim 0 is a projector of one layer: there is no room for a batch norm")
         if not 0 < self.crop_pct <= 1:

@@ -17,6 +17,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from ..errors import InputError
+from ..files import waits_for_ever
 
 logger = logging.getLogger(__name__)
 # What a model is loaded from: never a pickle, never a program.
@@ -52,6 +53,17 @@ def verified_snapshot(repo_id: str, *, subfolder: str = "", **options: Any) -> P
                 "Hub's: it was removed, run the same again to download it anew"
             )
     return folder
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder where a FIFO or a device stands for a file of the model: whoever reads it would wait for ever.
+
+    Raises:
+        InputError: naming it.
+    """
+    for path in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+        if waits_for_ever(path):
+            raise InputError(f"{path} is a FIFO or a device: put a file there")
 
 
 def check_shards(folder: Path) -> None:

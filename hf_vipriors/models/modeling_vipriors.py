@@ -20,7 +20,7 @@ from transformers.utils import CONFIG_NAME, ModelOutput
 from ..backbones import create_backbone, feature_dim, has_fixed_size
 from ..errors import InputError, one_line
 from .configuration_vipriors import VipriorsConfig
-from .download import check_shards, verified_snapshot
+from .download import check_files, check_shards, verified_snapshot
 
 # What from_pretrained takes to reach the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -64,6 +64,7 @@ class VipriorsPreTrainedModel(PreTrainedModel):
             options = {key: kwargs.pop(key) for key in HUB_OPTIONS if kwargs.get(key) is not None}
             name = verified_snapshot(str(name), subfolder=kwargs.get("subfolder", ""), **options)
         folder = Path(name, kwargs.get("subfolder", ""))
+        check_files(folder)
         check_is_ours(folder, kwargs.get("config"))
         check_shards(folder)
         wants_report = kwargs.pop("output_loading_info", False)

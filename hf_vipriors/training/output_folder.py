@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
+from ..files import is_utf8
 
 logger = logging.getLogger(__name__)
 LOCK_FILE = ".lock"
@@ -24,6 +25,10 @@ def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
         InputError: naming the folder and the flag that mends it.
     """
     folder = Path(directory)
+    if not is_utf8(directory):
+        raise InputError(
+            f"--output_dir {os.fsencode(directory)!r} is not UTF-8, as weights need it: choose another name"
+        )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output_dir {directory} is a file: give a folder")
     parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())

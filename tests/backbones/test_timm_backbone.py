@@ -115,3 +115,25 @@ def test_feature_dim_is_the_width_before_the_classifier(name, width):
         model = create_backbone(name, image_size=32, num_classes=num_classes).eval()
         features = model.forward_head(model.forward_features(torch.rand(1, 3, 32, 32)), pre_logits=True)
         assert feature_dim(model) == features.shape[1] == width
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": [10**6, 1, 1, 1]}, "add up to more than 10,000"),
+        ({"block_args": {"rd_channels": 10**6}}, "add up to more than 10,000"),
+        ({"layers": [1000, 1, 1, 1], "channels": [9000, 8, 8, 8]}, "add up to more than 10,000"),
+        ({"layers": [400, 2, 2, 2], "channels": [8000, 64, 64, 64]}, "takes [0-9,]+ GiB, this machine has"),
+    ],
+)
+def test_what_no_machine_could_build_is_refused_before_it_is_built(arguments, message):
+    with pytest.raises(InputError, match=message):
+        create_backbone("resnet18", image_size=32, backbone_args=arguments)
+
+
+def test_the_look_at_the_size_draws_no_random_numbers():
+    torch.manual_seed(0)
+    expected = timm.create_model("test_vit", num_classes=3, img_size=32).state_dict()
+    torch.manual_seed(0)
+    found = create_backbone("test_vit", image_size=32, num_classes=3).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

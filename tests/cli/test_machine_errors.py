@@ -1,6 +1,9 @@
 """What a machine refuses, in one line; what is a defect keeps its traceback."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -24,3 +27,11 @@ def test_what_a_machine_refuses_in_words(error, words):
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("no"), KeyError("DataLoader worker")])
 def test_what_is_a_defect_keeps_its_traceback(error):
     assert explain_error(error) is None
+
+
+def test_tables_are_printed_on_a_terminal_that_lacks_their_letters():
+    program = "from hf_vipriors.cli import process; from rich.console import Console\n"
+    program += f"process.run(lambda: Console().print({ascii('Käfer … 7')}))"
+    environment = os.environ | {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert done.returncode == 0 and done.stdout == b"K\\xe4fer \\u2026 7\n", done

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hf_vipriors.data import ResizeCrop, build_store, load_splits
+from hf_vipriors.data.exact_copies import copies_between
 from hf_vipriors.data.image_decoding import decode
 from hf_vipriors.errors import InputError
 
@@ -166,3 +167,25 @@ def test_10000_classes_are_listed_in_seconds(tmp_path):
     assert time.perf_counter() - start < 30
     assert len(loaded.class_names) == 10_000 and list(loaded.splits["train"]["label"][-2:]) == [9998, 9999]
     assert max(map(len, loaded.notes)) < 1000, "no line lists them all"
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_what_would_be_read_for_ever_is_no_image(kind, hostile, deadline):
+    images = hostile(broken=False)
+    path = images[0]["image"]["path"]
+    os.remove(path)
+    os.mkfifo(path) if kind == "FIFO" else os.symlink("/dev/zero", path)
+    with pytest.raises(InputError, match=r"unreadable image '.*': it is a FIFO or a device, and no file; mend"):
+        build_store(images, GEOMETRY)
+    assert len(build_store(images, GEOMETRY, on_bad_image="skip")) == 8
+    assert not copies_between({"train": images}, {"test": images.select([0])})
+
+
+@pytest.mark.parametrize("place", ["train/caf\udce9/0.png", "train/cat/caf\udce9.png", "unlabelled/caf\udce9.png"])
+def test_a_path_that_is_not_utf8_is_to_be_renamed(place, tmp_path):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    picture().save(path)
+    with pytest.raises(InputError, match=r"caf\\xe9.*' is not UTF-8, .*: rename it$") as error:
+        load_splits("imagefolder", data_dir=str(tmp_path))
+    error.value.on_command_line.encode()

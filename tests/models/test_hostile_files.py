@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.hub.native_export import load_native
+from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.hub.teachers import load_ours, load_teacher
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.models.download import check_shards, matches_its_name
 
 JSON = st.recursive(
@@ -84,3 +86,48 @@ def test_a_configuration_that_is_none(tmp_path, content, kind):
             with pytest.raises(InputError) as error:
                 load(str(tmp_path))
             assert one_line(error), error.value
+
+
+SMALL = {"image_size": 32, "class_names": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_fifo_in_place_of_a_file_is_refused_and_not_waited_for(name, native, tmp_path, deadline):
+    model = VipriorsForImageClassification(VipriorsConfig.for_backbone("test_resnet", **SMALL))
+    folder = tmp_path / "model"
+    export_native(model, folder) if native else model.save_pretrained(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    for load in (load_teacher, load_native if native else VipriorsModel.from_pretrained):
+        with pytest.raises(InputError, match=f"{name} is a FIFO or a device|no model in") as error:
+            load(str(folder))
+        assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("native", {"model_args": {"layers": [1_000_000, 1, 1, 1]}}),
+        ("native", {"model_args": {"channels": [1_000_000] * 4}}),
+        ("native", {"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}),
+        ("ours", {"backbone_args": {"layers": [10**6, 1, 1, 1]}}),
+        ("ours", {"image_size": 10**6}),
+        ("ours", {"num_labels": 10**9, "id2label": None}),
+        ("ours", {"projector_dim": 10**9}),
+        ("other", {"model_type": "vit", "num_hidden_layers": 10**6}),
+        ("other", {"model_type": "swin", "depths": [10**6, 2]}),
+        ("other", {"architecture": "resnet18", "model_args": {"layers": [10**6, 1, 1, 1]}}),
+    ],
+)
+def test_a_network_without_end_is_not_built(file, change, tmp_path, deadline):
+    model = VipriorsForImageClassification(VipriorsConfig.for_backbone("test_resnet", **SMALL))
+    folder = tmp_path / "model"
+    export_native(model, folder) if file == "native" else model.save_pretrained(folder)
+    config = {} if file == "other" else json.loads((folder / "config.json").read_text())
+    if "pretrained_cfg" in change:
+        change = {"pretrained_cfg": config["pretrained_cfg"] | change["pretrained_cfg"]}
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(InputError) as error:
+        load_teacher(str(folder))
+    assert one_line(error), error.value

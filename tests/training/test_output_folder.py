@@ -110,3 +110,8 @@ def test_a_folder_without_rights_is_refused_before_anything_is_done(inside, tmp_
     finally:
         os.seteuid(before)
     assert not list(locked.iterdir())
+
+
+def test_a_folder_that_no_weights_can_be_written_to_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"output_dir b'.*caf\\xe9' is not UTF-8"):
+        guard_output_dir(os.path.join(tmp_path, os.fsdecode(b"caf\xe9")), overwrite=False, resume=False)
