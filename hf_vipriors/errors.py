@@ -33,21 +33,30 @@ class InputError(ValueError):
         return super().__str__()
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # base64: text and paths have other characters in between
+_LONGEST = 1000
+
+
 def one_line(error: BaseException, limit: int | None = 300, *, kind: bool = False) -> str:
-    """The message of ``error`` with its white space folded, or the name of its type where it has none.
+    """The message of ``error`` as one line of text, or the name of its type where it has none.
+
+    White space is folded; terminal colours, long base64 and whatever is beyond the limit are left out.
 
     Args:
-        limit: characters of the message to keep; None for all.
+        limit: characters of the message to keep; None: 1000 of start and end, where our own messages say how to mend.
         kind: put the name of the type in front, but of an :class:`InputError`, whose message says enough.
 
     Example:
-        >>> one_line(ValueError("first\\n  second"), kind=True)
+        >>> one_line(ValueError("first\\n  \\x1b[96msecond\\x1b[0m"), kind=True)
         'ValueError: first second'
     """
     message = error.on_command_line if isinstance(error, InputError) else str(error)
-    text = " ".join(message.split())
+    text = " ".join(_ENCODED.sub(lambda found: f"{found[0][:20]}...", _COLOURS.sub("", message)).split())
     if limit is not None and len(text) > limit:
         text = text[: limit - 3] + "..."
+    elif len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 300]} ... {text[-295:]}"
     name = type(error).__name__
     if not text:
         return name

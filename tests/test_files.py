@@ -59,7 +59,11 @@ def test_a_damaged_file_is_named(tmp_path):
         (ValueError(), {}, "ValueError"),
         (ValueError(), {"kind": True}, "ValueError"),
         (InputError("no such folder"), {"kind": True}, "no such folder"),
-        (KeyError("x" * 400), {"limit": 10}, "'xxxxxx..."),
+        (KeyError("x " * 400), {"limit": 10}, "'x x x ..."),
+        (ValueError("\x1b[96mstep 1/3\x1b[0m\n- advice"), {"limit": None}, "step 1/3 - advice"),
+        (ValueError(f"no image in {'iVBOR' * 100}: look"), {"limit": None}, f"no image in {'iVBOR' * 4}...: look"),
+        (ValueError(f"/data/{'long-name/' * 30}x"), {"limit": None}, f"/data/{'long-name/' * 30}x"),
+        (InputError(f"what {'a ' * 999}: mend it"), {"limit": None}, f"what {'a ' * 347}a ... {'a ' * 143}: mend it"),
     ],
 )
 def test_one_line(error, options, line):

@@ -38,8 +38,8 @@ from ..models import (
 from ..models.download import check_files, check_shards, verified_snapshot
 from ..models.modeling_vipriors import not_finite
 from .embedded import FASHION_TEACHER, embedded_teacher
+from .failures import as_input_error
 from .import_checkpoint import SUFFIXES, import_checkpoint, listed
-from .load_failures import as_input_error
 from .native_export import load_native
 
 logger = logging.getLogger(__name__)

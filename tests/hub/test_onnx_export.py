@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -15,6 +16,7 @@ import timm
 import torch
 from onnxruntime import quantization
 from PIL.Image import Resampling
+from torch.onnx.errors import OnnxExporterError
 from transformers import AutoConfig
 
 from hf_vipriors.data import ResizeCrop, build_store, load_splits
@@ -186,6 +188,24 @@ def test_a_file_of_another_network_is_not_that_of_these_weights(exports, folder)
         check_onnx(folder)
 
 
+def test_logits_are_compared_on_their_own_scale(folder):
+    """Logits of a million differ by more than 1e-4 in float32's last digit."""
+    path, weights = folder / "onnx" / "model.onnx", folder / "model.safetensors"
+    network, state = onnx.load(path), safetensors.torch.load_file(weights)
+    for tensor in (each for each in network.graph.initializer if each.name in ("fc.weight", "fc.bias")):
+        state[tensor.name] *= 1e5
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(1e5), tensor.name)
+        )
+    onnx.save(network, path)
+    safetensors.torch.save_file(state, weights, metadata={"format": "pt"})
+    assert check_onnx(folder) > 1e-4
+    state["fc.weight"][0] *= 1.01
+    safetensors.torch.save_file(state, weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="no copy of the weights.*differ"):
+        check_onnx(folder)
+
+
 @pytest.mark.parametrize("value", [1.0, float("nan")])
 def test_a_wrong_file_is_not_written(value, folder, quick):
     quick(lambda network: change_a_weight(network, value))
@@ -274,10 +294,13 @@ def test_what_is_no_student(tmp_path):
 
 def test_a_network_that_torch_cannot_convert(folder, monkeypatch):
     def fails(*args, **kwargs):
-        raise RuntimeError("no operator\nfor this")
+        try:
+            raise NotImplementedError("no operator for this\n\nConsider another one.")
+        except NotImplementedError as error:
+            raise OnnxExporterError("Failed. \x1b[96mThis is step 1/3\x1b[0m\n- Debug it.") from error
 
     monkeypatch.setattr("torch.onnx.export", fails)
-    with pytest.raises(InputError, match="cannot be written as ONNX: RuntimeError: no operator for this"):
+    with pytest.raises(InputError, match="cannot be written as ONNX: no operator for this$"):
         export_onnx(folder)
 
 
