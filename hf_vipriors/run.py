@@ -19,9 +19,9 @@ from .training import DataArguments, RunArguments, StudentTrainer, TeacherTraine
 from .training.cards import result_facts, write_card
 from .training.checkpoints import read_method_state
 from .training.fingerprint import fingerprint, fingerprint_line
+from .training.finished_run import check_push, push_result
 from .training.leaks import look_for_leaks
 from .training.load_images import load_images
-from .training.push_result import check_push, push_result
 from .training.results import score_on_test, summary
 from .training.run_files import METRICS_FILE, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point

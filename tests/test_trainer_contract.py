@@ -22,7 +22,7 @@ from hf_vipriors import (
 )
 from hf_vipriors.data import ImageStore
 from hf_vipriors.errors import InputError
-from hf_vipriors.hub import publish as publishing
+from hf_vipriors.hub import upload as uploading
 
 SMALL = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 QUICK = {"max_steps": 4, "save_steps": 2, "eval_steps": 2, "logging_steps": 1, "use_cpu": True, "report_to": "none"}
@@ -178,7 +178,7 @@ def test_the_card_says_what_was_measured_on_which_images(student):
 
 def test_a_push_is_one_commit_with_our_card(student, hub_here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    monkeypatch.setattr(uploading, "PAUSE", 0.01)
     address = student.push_to_hub(commit_message="Mine")
     assert "commit" in address
     ((_, name),) = hub_here.repositories

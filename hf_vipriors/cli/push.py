@@ -27,12 +27,13 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..hub.card_facts import read_facts
-from ..hub.publication import Publication, check_repo_id, space_publication
-from ..hub.publish import publish
+from ..hub.repository_files import CARD, RepositoryFiles, check_repo_id, space_files
 from ..hub.space import NEIGHBOURS, write_space
+from ..hub.upload import upload
 from ..options import check_options, option
+from ..training.finished_run import baseline_rows, data_of, run_files
 from ..training.load_images import load_images
-from ..training.publication_files import baseline_rows, data_of, gather, run_of
+from ..training.run_files import read_run
 from . import process
 from .parser import Parser
 
@@ -65,7 +66,7 @@ class PushArguments:
             raise InputError(f"{missing} is missing: what is to be pushed, and where to?")
         check_repo_id(self.repo_id)
         if self.space is not None:
-            check_repo_id(self.space)
+            check_repo_id(self.space, "space")
         check_options(self)
 
 
@@ -82,19 +83,19 @@ def _changes(args: PushArguments, directory: Path) -> dict[str, Any]:
     return changes
 
 
-def show(publication: Publication, console: Console) -> None:
+def show(files: RepositoryFiles, console: Console) -> None:
     """The files and the card, as they would be pushed."""
-    table = Table(title=f"{publication.repo_id} ({publication.kind})", title_justify="left", title_style="bold")
+    table = Table(title=f"{files.repo_id} ({files.kind})", title_justify="left", title_style="bold")
     table.add_column("file")
     table.add_column("size", justify="right")
-    sizes = publication.sizes()
+    sizes = files.sizes()
     for path, size in sizes.items():
         table.add_row(path, decimal(size))
     table.add_section()
     table.add_row(f"{len(sizes)} files", decimal(sum(sizes.values())))
     console.print(table)
-    if "README.md" in publication.files:
-        text = publication.content("README.md").decode("utf-8")
+    if CARD in files.files:
+        text = files.content(CARD).decode("utf-8")
         metadata, _, body = text.removeprefix("---\n").partition("\n---\n")
         console.rule("metadata of the card", align="left")
         console.print(metadata, highlight=False, markup=False)
@@ -102,16 +103,13 @@ def show(publication: Publication, console: Console) -> None:
         console.print(Markdown(body))
 
 
-def demo(args: PushArguments, folder: Path) -> Publication:
+def demo(args: PushArguments, folder: Path) -> RepositoryFiles:
     """A Space for the student of ``args``, written to ``folder``.
 
     Raises:
         InputError: no ``run.json``, which tells where the training images lie, or no student.
     """
-    run = run_of(Path(args.model))
-    if run is None:
-        raise InputError(f"--space: {args.model} has no run.json, which tells where its training images lie")
-    data = data_of(run)
+    data = data_of(read_run(Path(args.model)))
     splits = load_images(data)
     write_space(
         args.model, folder, repo_id=args.repo_id, data=splits, licence=args.license, on_bad_image=data.on_bad_image
@@ -122,7 +120,7 @@ def demo(args: PushArguments, folder: Path) -> Publication:
         args.space,
         held,
     )
-    return space_publication(folder, args.space)
+    return space_files(folder, args.space)
 
 
 def push(args: PushArguments, console: Console, api: HfApi | None = None) -> None:
@@ -132,23 +130,23 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
         InputError: on whatever cannot work.
     """
     directory = Path(args.model)
-    publications = [
-        gather(directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory))
+    repositories = [
+        run_files(directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory))
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:
-            publications.append(demo(args, Path(folder) / "space"))
-        for each in publications:
+            repositories.append(demo(args, Path(folder) / "space"))
+        for each in repositories:
             for note in each.notes:
                 logger.warning("%s", note)
             if args.dry_run:
                 show(each, console)
                 continue
-            address = publish(each, private=args.private, revision=args.revision, message=args.message, api=api)
+            address = upload(each, private=args.private, revision=args.revision, message=args.message, api=api)
             console.print(f"pushed {len(each.files)} files: {address}", soft_wrap=True, highlight=False)
     if args.dry_run:
         console.print("\n--dry_run: nothing was sent.")
-    elif publications[0].kind == "student":
+    elif repositories[0].kind == "student":
         console.print(f'\n    pipeline("image-classification", model="{args.repo_id}")("image.png")', highlight=False)
 
 

@@ -36,7 +36,7 @@ _REASONS = (
 )
 _STATUS = {
     401: "the Hub does not know your token: run `hf auth login` with a token that may write",
-    403: "your token may not do that: use one with write access, and a --repo_id of your own",
+    403: "your token may not write there: use one with write access, and a --repo_id of your own",
     CONFLICT: "others push to it all the time",
 }
 

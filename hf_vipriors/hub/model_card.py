@@ -17,69 +17,57 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..markup import file_stem, markdown, visible
 from .card_facts import CardFacts
 
 _PLACE = "path/to/this/folder"
+# Task, library and topic by the kind of model.
+_KINDS = {
+    "student": ("image-classification", "transformers", "knowledge-distillation"),
+    "teacher": ("image-feature-extraction", "hf_vipriors", "self-supervised-learning"),
+}
 
 
-def student_card(facts: CardFacts) -> ModelCard:
-    """The card of a classifier exported by :func:`hf_vipriors.hub.native_export.export_native`.
+def model_card(facts: CardFacts) -> ModelCard:
+    """The card of a classifier exported by :func:`hf_vipriors.hub.native_export.export_native`, or of a teacher.
 
     Returns:
         A ``huggingface_hub.ModelCard``; ``card.save(folder / "README.md")`` writes it.
 
-    Raises:
-        ValueError: the facts are a teacher's.
-
     Example:
         >>> facts = CardFacts("my-student", "student", "resnet18", 64, ["cat", "dog"], "pets", "overhaul")
-        >>> student_card(facts).data.pipeline_tag
+        >>> model_card(facts).data.pipeline_tag
         'image-classification'
     """
-    _check_kind(facts, "student")
-    return _card(
-        facts,
-        pipeline_tag="image-classification",
-        library_name="transformers",
-        tags=["image-classification", "timm", "vipriors", "few-images", "knowledge-distillation"],
-    )
-
-
-def teacher_card(facts: CardFacts) -> ModelCard:
-    """The card of a self-supervised teacher saved by ``VipriorsModel.save_pretrained``.
-
-    Raises:
-        ValueError: the facts are a student's.
-    """
-    _check_kind(facts, "teacher")
-    return _card(
-        facts,
-        pipeline_tag="image-feature-extraction",
-        library_name="hf_vipriors",
-        tags=["image-feature-extraction", "timm", "vipriors", "few-images", "self-supervised-learning"],
-    )
-
-
-def _check_kind(facts: CardFacts, kind: str) -> None:
-    if facts.kind != kind:
-        raise ValueError(f"these are a {facts.kind}'s facts ({facts.model_name}), a {kind}'s card was asked for")
-
-
-def _card(facts: CardFacts, *, pipeline_tag: str, library_name: str, tags: list[str]) -> ModelCard:
     results = _results(facts)
+    task, library, topic = _KINDS[facts.kind]
     datasets = list(dict.fromkeys([*([facts.dataset_id] if facts.dataset_id else []), *facts.dataset_sources]))
     data = ModelCardData(
         license=facts.licence,
-        library_name=library_name,
-        pipeline_tag=pipeline_tag,
-        tags=tags,
+        library_name=library,
+        pipeline_tag=task,
+        tags=[task, "timm", "vipriors", "few-images", topic],
         datasets=datasets or None,
         metrics=["accuracy"] if results else None,
         base_model=facts.base_models or None,
-        model_name=facts.model_name if results else None,
+        model_name=visible(facts.model_name) if results else None,
         eval_results=results or None,
         **_optional_metadata(facts),
     )
+    body = render(
+        f"{facts.kind}.md.j2",
+        facts=facts,
+        baseline=next((row for row in facts.scores if row.role == "baseline"), None),
+        place=facts.repo_id or _PLACE,
+        timm_place=f"hf-hub:{facts.repo_id}" if facts.repo_id else f"local-dir:{_PLACE}",
+    )
+    # Sections that were left out leave several empty lines behind.
+    body = re.sub(r"\n{3,}", "\n\n", body)
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
+
+
+def render(template: str, **values: Any) -> str:
+    """A text from ``templates/``; what people named goes through the filter ``markdown``."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -87,17 +75,8 @@ def _card(facts: CardFacts, *, pipeline_tag: str, library_name: str, tags: list[
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=_percent, cell=_cell, duration=_duration)
-    baseline = next((row for row in facts.scores if row.role == "baseline"), None)
-    body = environment.get_template(f"{facts.kind}.md.j2").render(
-        facts=facts,
-        baseline=baseline,
-        place=facts.repo_id or _PLACE,
-        timm_place=f"hf-hub:{facts.repo_id}" if facts.repo_id else f"local-dir:{_PLACE}",
-    )
-    # Sections that were left out leave several empty lines behind.
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
+    environment.filters.update(percent=_percent, markdown=markdown, duration=_duration)
+    return environment.get_template(template).render(values).strip()
 
 
 def _optional_metadata(facts: CardFacts) -> dict[str, Any]:
@@ -105,7 +84,7 @@ def _optional_metadata(facts: CardFacts) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if facts.examples:
         # Paths inside the repository hold for every revision, and on every Hub.
-        found["widget"] = [{"src": path, "example_title": title} for path, title in facts.examples.items()]
+        found["widget"] = [{"src": path, "example_title": visible(title)} for path, title in facts.examples.items()]
     if facts.emissions is not None:
         found["co2_eq_emissions"] = {"emissions": facts.emissions, "source": "CodeCarbon", "training_type": "training"}
         if facts.hardware:
@@ -115,12 +94,11 @@ def _optional_metadata(facts: CardFacts) -> dict[str, Any]:
 
 def _results(facts: CardFacts) -> list[EvalResult]:
     own = [row for row in facts.scores if row.role == "model"]
-    slug = re.sub(r"[^a-z0-9]+", "-", facts.dataset_name.lower()).strip("-")
     common = {
         "task_type": "image-classification",
         "task_name": "Image Classification",
-        "dataset_type": facts.dataset_id or slug,
-        "dataset_name": facts.dataset_name,
+        "dataset_type": facts.dataset_id or file_stem(facts.dataset_name),
+        "dataset_name": visible(facts.dataset_name),
         "dataset_split": facts.split,
         "metric_type": "accuracy",
     }
@@ -136,11 +114,6 @@ def _results(facts: CardFacts) -> list[EvalResult]:
 
 def _percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
-
-
-def _cell(value: object) -> str:
-    """Text that may stand in a Markdown table."""
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _duration(seconds: float) -> str:

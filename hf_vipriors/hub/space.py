@@ -21,7 +21,6 @@ import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData, SpaceCard, SpaceCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -34,10 +33,12 @@ from ..data import ImageSplits, ResizeCrop, build_store, collate, decode
 from ..data.columns import label_array, some
 from ..errors import InputError, check_range, one_line
 from ..files import write_json
+from ..markup import visible
 from ..models import VipriorsForImageClassification
 from ..views import EvaluationView
+from .model_card import render
 from .native_export import load_native
-from .publication import check_repo_id
+from .repository_files import check_repo_id
 
 GRADIO = "6.31.0"
 PYTHON = "3.11"
@@ -67,7 +68,7 @@ def write_space(
 
     Args:
         student_dir: folder of an exported student, see :func:`~hf_vipriors.hub.native_export.export_native`.
-        directory: the new folder; :func:`~hf_vipriors.hub.publication.space_publication` gathers it for the Hub.
+        directory: the new folder; :func:`~hf_vipriors.hub.repository_files.space_files` gathers it for the Hub.
         repo_id: where the student itself is on the Hub, ``"someone/student"``.
         data: what it was trained on. ``splits["train"]`` gives the neighbours; up to 6 images of ``"test"``, else
             of ``"validation"``, are offered as examples.
@@ -118,10 +119,11 @@ def write_space(
         to_pil_image(sheet[: thumbnails.shape[1]]).save(folder / "thumbnails.png", optimize=True)
         shutil.copyfile(_TEMPLATES / "space_app.py", folder / "app.py")
         (folder / "requirements.txt").write_text(_requirements(), encoding="utf-8")
+        title = visible(title or f"{repo_id.split('/')[-1]}, trained on {len(labels):,} images")
         settings = {
             "model": repo_id,
-            "title": title or f"{repo_id.split('/')[-1]}, trained on {len(labels):,} images",
-            **_page_text(repo_id, labels, len(thumbnails), model, card),
+            "title": title,
+            **_page_text(repo_id, title, labels, len(thumbnails), model, card),
             "tile": thumbnails.shape[-1],
             "examples": _write_examples(data, folder, on_bad_image, model.config.full_scale),
         }
@@ -241,7 +243,7 @@ def _requirements() -> str:
 
 
 def _page_text(
-    repo_id: str, labels: np.ndarray, held: int, model: VipriorsForImageClassification, card: ModelCardData
+    repo_id: str, title: str, labels: np.ndarray, held: int, model: VipriorsForImageClassification, card: ModelCardData
 ) -> dict[str, str]:
     counts = np.bincount(labels)
     accuracies = [
@@ -251,6 +253,7 @@ def _page_text(
     ]
     facts = {
         "repo_id": repo_id,
+        "title": title,
         "names": _names(model),
         "trained_on": len(labels),
         "held": held,
@@ -258,7 +261,7 @@ def _page_text(
         "most": counts.max(),
         "measured": accuracies[0] if accuracies else None,
     }
-    return {name: _render(name, **facts) for name in ("description", "how_to_read")}
+    return {name: render(f"space_{name}.md.j2", **facts) for name in ("description", "how_to_read")}
 
 
 def _space_card(settings: dict[str, Any], held: int, card: ModelCardData, licence: str | None) -> SpaceCard:
@@ -276,14 +279,8 @@ def _space_card(settings: dict[str, Any], held: int, card: ModelCardData, licenc
         datasets=card.datasets,
         tags=["image-classification", "few-images", "vipriors"],
     )
-    return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{_render('readme', **settings, held=held, gradio=GRADIO)}\n")
-
-
-def _render(name: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(f"space_{name}.md.j2").render(values).strip()
+    text = render("space_readme.md.j2", **settings, held=held, gradio=GRADIO)
+    return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
 
 
 def _names(model: VipriorsForImageClassification) -> list[str]:

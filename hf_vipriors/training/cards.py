@@ -18,7 +18,7 @@ from ..data import FASHION_VIPRIORS
 from ..hub.card_facts import CardFacts, ScoreRow, write_facts
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.import_checkpoint import SUFFIXES
-from ..hub.model_card import student_card, teacher_card
+from ..hub.model_card import model_card
 from ..hub.teachers import TIMM_PREFIXES
 from ..methods import METHODS
 from .arguments import DataArguments, RunArguments
@@ -220,5 +220,4 @@ def _model_name(args: RunArguments, folder: Path | None) -> str:
 def write_card(facts: CardFacts, directory: Path) -> None:
     """README.md beside the model, and what it is rendered from."""
     write_facts(facts, directory)
-    card = teacher_card(facts) if facts.kind == "teacher" else student_card(facts)
-    card.save(directory / "README.md")
+    model_card(facts).save(directory / "README.md")

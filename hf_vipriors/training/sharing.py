@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, Trainer
 
 from ..errors import InputError
 from ..hub.native_export import export_native
-from ..hub.publication import model_publication
-from ..hub.publish import check_login, publish
+from ..hub.repository_files import check_repo_id
+from ..hub.upload import check_login
 from ..hub.whole_folder import whole_folder
 from ..methods import METHODS
 from ..models import VipriorsForImageClassification, VipriorsModel
 from .cards import result_facts, write_card
+from .finished_run import push_run
 from .setup import Setup
 from .sharding import whole_state
 
@@ -109,23 +110,17 @@ class SharingTrainer(Trainer):
         """
         if not blocking:
             raise InputError("blocking=False cannot be given: a push is one commit, and is tried again where it fails")
-        api = HfApi(token=token or self.args.hub_token)
         repo_id = None
         if self.args.should_save:
-            user = check_login(api)
+            user = check_login(HfApi(token=token or self.args.hub_token))
             name = self.args.hub_model_id or Path(self.args.output_dir).resolve().name
             repo_id = name if "/" in name else f"{user}/{name}"
+            check_repo_id(repo_id, "hub_model_id")
         self.save_model()
         self.create_model_card(**kwargs)
         if repo_id is None:
             return None
-        return publish(
-            model_publication(Path(self.args.output_dir), repo_id),
-            private=bool(self.args.hub_private_repo if private is None else private),
-            revision=revision or self.args.hub_revision,
-            message=commit_message,
-            api=api,
-        )
+        return push_run(self.args, repo_id, token=token, private=private, revision=revision, message=commit_message)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Nothing yet: the finished model is pushed whole and with its card, in one commit."""

@@ -2,10 +2,11 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -17,10 +18,11 @@ from hf_vipriors.cli.parser import Parser
 from hf_vipriors.cli.push import main
 from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
-from hf_vipriors.hub import publish as publishing
+from hf_vipriors.hub import upload as uploading
 from hf_vipriors.training import DataArguments, StudentArguments
-from hf_vipriors.training.publication_files import recipe_text
+from hf_vipriors.training.finished_run import recipe_text
 from hf_vipriors.training.resolve import resolve
+from hf_vipriors.training.run_files import read_run
 
 NAME = "owner/colours"
 
@@ -28,7 +30,7 @@ NAME = "owner/colours"
 @pytest.fixture
 def logged_in(hub_here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    monkeypatch.setattr(uploading, "PAUSE", 0.01)
     return hub_here
 
 
@@ -88,7 +90,7 @@ def test_push_and_what_the_card_promises(logged_in, classifier_folder, photos, t
 
 def test_the_recipe_repeats_the_run(classifier_folder, tmp_path):
     run = json.loads((classifier_folder / "run.json").read_text())
-    text = recipe_text(run)
+    text = recipe_text(read_run(classifier_folder), {})
     assert "# hf-vipriors student --config recipe.yaml" in text
     assert "--data_dir: your own copy of photos" in text and "/photos" not in text
     (tmp_path / "recipe.yaml").write_text(text)
@@ -113,7 +115,7 @@ def test_a_run_of_an_earlier_version_is_pushed_and_its_recipe_repeats_it(
     assert "resolved" not in run and run["arguments"]["learning_rate"] != given["arguments"]["learning_rate"] is None
     main(["--model", str(folder), "--repo_id", NAME, "--dry_run"])
     assert "recipe.yaml" in capsys.readouterr().out and not hub_here.log
-    (tmp_path / "recipe.yaml").write_text(recipe_text(run))
+    (tmp_path / "recipe.yaml").write_text(recipe_text(read_run(folder), {}))
     data, args = Parser([DataArguments, StudentArguments], "").parse(
         ["--config", str(tmp_path / "recipe.yaml"), "--data_dir", run["data"]["data_dir"], "--use_cpu"]
     )
@@ -124,14 +126,20 @@ def test_a_run_of_an_earlier_version_is_pushed_and_its_recipe_repeats_it(
     assert asdict(data) == run["data"]
 
 
-def test_a_recipe_names_what_lies_on_this_machine(classifier_folder, teacher_folder):
-    run = json.loads((classifier_folder / "run.json").read_text())
-    run["arguments"] |= {"teacher": str(teacher_folder), "more_teachers": ["me/one"], "hub_token": "<HUB_TOKEN>"}
-    text = recipe_text(run)
+def test_a_recipe_names_what_lies_on_this_machine(classifier_folder, teacher_folder, tmp_path):
+    run = read_run(classifier_folder)
+    (odd := tmp_path / "two\nlines: x").mkdir()
+    run.arguments.update(teacher=str(teacher_folder), more_teachers=["me/one"], hub_token="<HUB_TOKEN>")
+    run.data["data_dir"] = str(odd)
+    text = recipe_text(run, {"mixup": 0.3})
     assert "# --teacher: teacher, a folder of a training before this one" in text
+    assert (
+        "# --data_dir: your own copy of two␊lines: x\n" in text and "# chosen on validation by a search: mixup" in text
+    )
     settings = yaml.safe_load(text)
     assert settings["more_teachers"] == ["me/one"] and "teacher" not in settings and "hub_token" not in settings
-    assert recipe_text({"command": "quickstart"}) is None
+    assert settings["mixup"] == 0.3, "what the search found is no argument that was given"
+    assert recipe_text(replace(run, command="quickstart"), {}) is None
 
 
 def test_beside_a_baseline(logged_in, classifier_folder, tmp_path, capsys):
@@ -208,11 +216,11 @@ def test_what_would_fail_later_fails_first(hub_here, student_options, tmp_path, 
 
 
 def test_a_push_that_fails_loses_nothing(logged_in, waits, student_options, tmp_path, capsys):
-    folder = tmp_path / "student"
-    logged_in.order(Status(500), "POST", "/commit/", times=publishing.ATTEMPTS)
+    folder = tmp_path / "my student"
+    logged_in.order(Status(500), "POST", "/commit/", times=uploading.ATTEMPTS)
     options = [*student_options, "--method", "supervised", "--output_dir", folder, "--push_to_hub"]
     line = refused(capsys, train_student, *options, "--hub_model_id", NAME)
-    command = f"hf-vipriors push --model {folder} --repo_id {NAME}"
+    command = f"hf-vipriors push --model '{folder}' --repo_id {NAME}"
     assert "The model is safe" in line and command in line
-    main(command.split()[2:])
+    main(shlex.split(command)[2:])
     assert "model.safetensors" in logged_in.repository(NAME).files()

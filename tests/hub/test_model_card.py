@@ -8,9 +8,11 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from hf_vipriors.hub.card_facts import CardFacts, Paper, ScoreRow
-from hf_vipriors.hub.model_card import student_card, teacher_card
+from hf_vipriors.hub.model_card import model_card
+from hf_vipriors.markup import visible
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def reload(card, tmp_path):
 
 
 def test_student_metadata_parses_back(student, tmp_path):
-    data = reload(student_card(student), tmp_path).data
+    data = reload(model_card(student), tmp_path).data
     assert data.pipeline_tag == "image-classification"
     assert data.library_name == "transformers"
     assert "timm" in data.tags and "image-classification" in data.tags
@@ -76,7 +78,7 @@ def test_student_metadata_parses_back(student, tmp_path):
 
 
 def test_model_index_numbers_are_the_facts(student, tmp_path):
-    results = reload(student_card(student), tmp_path).data.eval_results
+    results = reload(model_card(student), tmp_path).data.eval_results
     found = {result.metric_name: result.metric_value for result in results}
     assert found == {
         "Top-1 accuracy (student, one crop)": 0.8383,
@@ -92,13 +94,13 @@ def test_model_index_numbers_are_the_facts(student, tmp_path):
 
 def test_model_index_names_the_data_set_that_was_measured_on(student, tmp_path):
     student.dataset_id = "someone/fashion-vipriors"
-    data = reload(student_card(student), tmp_path).data
+    data = reload(model_card(student), tmp_path).data
     assert {result.dataset_type for result in data.eval_results} == {"someone/fashion-vipriors"}
     assert data.datasets == ["someone/fashion-vipriors", "zalando-datasets/fashion_mnist"]
 
 
 def test_the_baseline_stands_beside_but_is_not_claimed_as_the_models_own(student, tmp_path):
-    card = reload(student_card(student), tmp_path)
+    card = reload(model_card(student), tmp_path)
     line = next(line for line in card.text.splitlines() if line.startswith("| supervised from scratch"))
     assert "(supervised baseline)" in line and "81.2 | 79.5 to 82.9" in line and "97.2" in line
     values = {result.metric_value for result in card.data.eval_results}
@@ -108,11 +110,11 @@ def test_the_baseline_stands_beside_but_is_not_claimed_as_the_models_own(student
 
 def test_a_card_without_a_baseline_says_so(student):
     student.scores = [row for row in student.scores if row.role != "baseline"]
-    assert "No supervised baseline was measured" in student_card(student).text
+    assert "No supervised baseline was measured" in model_card(student).text
 
 
 def test_the_student_card_shows_what_was_measured(student):
-    text = student_card(student).text
+    text = model_card(student).text
     for part in (
         "on 2,000 test images",
         "| **student, one crop**<br>EMA weights | 83.8 | 82.2 to 85.4 | 99.7 |",
@@ -133,8 +135,46 @@ def test_the_student_card_shows_what_was_measured(student):
     assert "| Coat |" not in text  # no image of the class: no accuracy
 
 
+def shown(markdown: str) -> list[str]:
+    """The texts that a reader of Markdown sees: of each paragraph, heading and cell."""
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    return [
+        "".join(part.content for part in token.children if part.type in ("text", "softbreak", "text_special"))
+        for token in parser.parse(markdown)
+        if token.type == "inline" and not any(part.type == "code_inline" for part in token.children[:1])
+    ]
+
+
+ODD = [
+    "__background__", "<unknown>", "<br>", "`a`", "[a](b)", "![a](b)", "a|b", "a\\|b", "\\", "*", "**b**", "~~s~~",
+    "$x$", "&lt;", "&", "C# #", "猫", "a_b", "_a_", "- x", "# x", "  two  spaces ", "two\nlines", "--- \n---\n",
+    "a: b", "'\"", "{{ x }}", "\t",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_are_shown_as_they_are(student, teacher, name, tmp_path):
+    seen = visible(name)
+    assert "\n" not in seen
+    student.class_names, student.per_class = [name, "Coat"], {name: 0.5}
+    student.teacher, student.warnings, student.settings = [name, "x"], [f"few of {name}."], {"option": name}
+    student.scores = [ScoreRow(name, 0.8, role="model", note=name)]
+    for facts in (student, teacher):
+        facts.model_name = facts.dataset_name = name
+        card = reload(model_card(facts), tmp_path)
+        texts = [text.replace("\xa0", " ") for text in shown(card.text)]
+        assert seen in texts, "the heading"
+        assert any(seen in text for text in texts if text.startswith(("An image classifier", "A feature extractor")))
+        assert f"Data: {seen}" in [text.split(", images under")[0] for text in texts]
+        assert card.data.model_name == seen and card.data.eval_results[0].dataset_name == seen
+    texts = [text.replace("\xa0", " ") for text in shown(model_card(student).text)]
+    assert {f"Classes: {seen}, Coat.", f"{seen}{seen}", f"Came from: {seen} <- x"} <= set(texts)
+    assert texts.count(seen) == 3, "as heading, class and setting"
+    assert f"Warned while it trained: few of {seen}." in texts
+
+
 def test_tables_are_whole(student):
-    tables = re.findall(r"(?:^\|.*\n)+", student_card(student).text, flags=re.MULTILINE)
+    tables = re.findall(r"(?:^\|.*\n)+", model_card(student).text, flags=re.MULTILINE)
     assert len(tables) == 3
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
@@ -142,7 +182,7 @@ def test_tables_are_whole(student):
 
 def test_what_was_not_measured_is_left_out(tmp_path):
     facts = CardFacts("bare", "student", "resnet18", 32, ["cat", "dog"], "pets", "supervised")
-    card = reload(student_card(facts), tmp_path)
+    card = reload(model_card(facts), tmp_path)
     assert card.data.eval_results is None and card.data.metrics is None
     assert card.data.license is None and card.data.datasets is None
     for word in ("None", "Results", "Training time", "parameters", "Versions", "Papers", "Came from", "Settings", "%"):
@@ -151,7 +191,7 @@ def test_what_was_not_measured_is_left_out(tmp_path):
 
 
 def test_teacher_metadata_parses_back(teacher, tmp_path):
-    card = reload(teacher_card(teacher), tmp_path)
+    card = reload(model_card(teacher), tmp_path)
     assert card.data.pipeline_tag == "image-feature-extraction"
     assert card.data.library_name == "hf_vipriors"
     assert [(r.metric_name, r.metric_value) for r in card.data.eval_results] == [("Top-1 accuracy", 0.7512)]
@@ -163,19 +203,19 @@ def test_teacher_metadata_parses_back(teacher, tmp_path):
 def test_snippets_are_python_and_name_the_place(student, teacher, repo_id):
     student.repo_id = teacher.repo_id = repo_id
     place = repo_id or "path/to/this/folder"
-    text = student_card(student).text
-    for snippet in re.findall(r"```python\n(.*?)```", text + teacher_card(teacher).text, flags=re.DOTALL):
+    text = model_card(student).text
+    for snippet in re.findall(r"```python\n(.*?)```", text + model_card(teacher).text, flags=re.DOTALL):
         ast.parse(snippet)
         assert place in snippet
     assert f'pipeline("image-classification", model="{place}")' in text
     timm = "hf-hub:someone/model" if repo_id else "local-dir:path/to/this/folder"
     assert f'timm.create_model("{timm}", pretrained=True)' in text
     assert "load_native(" in text
-    assert f'AutoModel.from_pretrained("{place}")' in teacher_card(teacher).text
+    assert f'AutoModel.from_pretrained("{place}")' in model_card(teacher).text
 
 
 def test_snippets_import_what_exists(student, teacher):
-    text = student_card(student).text + teacher_card(teacher).text
+    text = model_card(student).text + model_card(teacher).text
     imports = set(re.findall(r"from (hf_vipriors[\w.]*) import (\w+)", text))
     assert imports == {("hf_vipriors.hub.native_export", "load_native"), ("hf_vipriors.models", "VipriorsModel")}
     for module, name in imports:
@@ -184,15 +224,8 @@ def test_snippets_import_what_exists(student, teacher):
 
 def test_many_classes_are_not_all_listed(student):
     student.class_names = [f"class {number}" for number in range(1000)]
-    text = student_card(student).text
+    text = model_card(student).text
     assert "class 9, ... (1000 in `config.json`)" in text and "class 10," not in text
-
-
-def test_the_facts_of_the_other_kind_are_refused(student, teacher):
-    with pytest.raises(ValueError, match="student's facts"):
-        teacher_card(student)
-    with pytest.raises(ValueError, match="teacher's facts"):
-        student_card(teacher)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from transformers import AutoModel
 
 from hf_vipriors.data import ResizeCrop
-from hf_vipriors.hub.publication import model_publication
-from hf_vipriors.hub.publish import publish
+from hf_vipriors.hub.repository_files import model_files
+from hf_vipriors.hub.upload import upload
 from hf_vipriors.models import VipriorsModel
 from hf_vipriors.views import EvaluationView
 
@@ -54,7 +54,7 @@ def test_strangers_get_our_features(hub_here, tmp_path, tiny_config, monkeypatch
         torch.manual_seed(0)
         teachers[name] = VipriorsModel(tiny_config(**options)).eval()
         teachers[name].save_pretrained(tmp_path / name)
-        publish(model_publication(tmp_path / name, f"owner/{name}"))
+        upload(model_files(tmp_path / name, f"owner/{name}"))
     command = [sys.executable, "-I", "-c", STRANGER, str(tmp_path), *(f"owner/{name}" for name in TEACHERS)]
     environment = hub_here.environment(tmp_path / "another_home")
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
@@ -81,7 +81,7 @@ def test_our_own_class_runs_none_of_it(hub_here, tmp_path, tiny_config, monkeypa
     monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
     teacher = VipriorsModel(tiny_config(projector_dim=8)).eval()
     teacher.save_pretrained(tmp_path / "teacher")
-    publish(model_publication(tmp_path / "teacher", "owner/teacher"))
+    upload(model_files(tmp_path / "teacher", "owner/teacher"))
     again = AutoModel.from_pretrained("owner/teacher")
     assert type(again) is VipriorsModel
     images = torch.rand(2, 3, 32, 32)

@@ -24,7 +24,7 @@ from transformers import pipeline
 from hf_vipriors.data import ImageSplits, ResizeCrop, decode
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.card_facts import CardFacts, ScoreRow
-from hf_vipriors.hub.model_card import student_card
+from hf_vipriors.hub.model_card import model_card
 from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.hub.space import GRADIO, write_space
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
@@ -112,6 +112,20 @@ def test_the_folder_is_a_whole_space(space):
     assert len(text["examples"]) == 6 and all((space / name).is_file() for name in text["examples"])
 
 
+def test_odd_names_are_shown_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "CLASSES", ["<unknown>", "__boot__", "two\nlines"])
+    student = export(tmp_path / "student")
+    space = write_space(student, tmp_path / "demo", repo_id="me/x", data=splits(), title="*mine*\nall: mine")
+    page = json.loads((space / "settings.json").read_text("utf-8"))
+    assert page["description"].startswith("# \\*mine\\*␊all: mine\n\n[me/x](https://huggingface.co/me/x) learnt")
+    assert r"It knows \<unknown>, \_\_boot\_\_, two␊lines and nothing else" in page["description"]
+    card = SpaceCard.load(space / "README.md")
+    assert card.data.title == page["title"] == "*mine*␊all: mine" and card.text.strip().startswith(page["description"])
+    demo = load_app(space).Classifier(space, str(student))
+    assert list(demo.probabilities(smooth(0))) == ["<unknown>", "__boot__", "two␊lines"]
+    assert {"&lt;unknown&gt;", "__boot__", "two␊lines"} == set(re.findall('alt="(.*?)"', demo.gallery(smooth(0))))
+
+
 def test_the_app_imports_only_what_the_space_installs(space):
     imported = set()
     for node in ast.walk(ast.parse((space / "app.py").read_text("utf-8"))):
@@ -130,7 +144,7 @@ def test_what_was_measured_is_said_and_nothing_else(student, tmp_path):
     folder = shutil.copytree(student, tmp_path / "student")
     facts = CardFacts("s", "student", "resnet18", 40, CLASSES, "Pets (few)", "kd", licence="mit", dataset_id="a/pets")
     facts.scores = [ScoreRow("mixup", 0.7, role="baseline"), ScoreRow("one crop", 0.8065, (0.7, 0.9), 1.0, "model")]
-    student_card(facts).save(folder / "README.md")
+    model_card(facts).save(folder / "README.md")
     written = write_space(folder, tmp_path / "space", repo_id="a/b", data=splits(), title="Is it a boot?")
     card = SpaceCard.load(written / "README.md")
     assert (card.data.license, card.data.datasets, card.data.title) == ("mit", ["a/pets"], "Is it a boot?")

@@ -35,6 +35,7 @@ LONGEST = 100  # times the shorter side: resized for the network, a longer strip
 COPIES, NOISE, BLUR, FULL_STRENGTH = 25, 0.15, 0.03, 0.99
 COPIES_AT_ONCE = 5
 ORANGE = (255.0, 140.0, 0.0)
+CONTROLS = {code: 0x2400 + code for code in range(32)}  # a line end in the name of a class is shown as a sign
 MAP_LABEL = "Pixels that speak for or against"
 # Small images are drawn as large as their frame, and the page never wider than a line can be read.
 CSS = """
@@ -42,6 +43,7 @@ CSS = """
 #image img, #pixels img { width: 100%; height: 100%; object-fit: contain; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: 12px; padding-top: 28px; }
 .cards figure { margin: 0; text-align: center; line-height: 1.35; overflow-wrap: anywhere; }
+.cards figcaption { white-space: pre-wrap; }
 .cards img { width: 100%; max-width: 160px; border-radius: 6px; }
 """
 
@@ -109,7 +111,8 @@ class Classifier:
         self.processor = AutoImageProcessor.from_pretrained(place)
         self.model = AutoModelForImageClassification.from_pretrained(place).eval().requires_grad_(False)
         self.full_scale = self.model.config.to_dict().get("full_scale")
-        self.names = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
+        labels = self.model.config.id2label
+        self.names = [labels[number].translate(CONTROLS) for number in range(len(labels))]
         self.examples = [str(folder / name) for name in self.settings["examples"]]
         bank = load_file(folder / "neighbours.safetensors")
         self.bank, self.labels = bank["features"].float(), bank["labels"].tolist()
@@ -247,7 +250,7 @@ def build_page(classifier: Classifier):
 
     settings = classifier.settings
     with gr.Blocks(title=settings["title"], analytics_enabled=False) as page:
-        gr.Markdown(f"# {settings['title']}\n\n{settings['description']}")
+        gr.Markdown(settings["description"])
         with gr.Row(equal_height=True):
             with gr.Column():
                 image = gr.Image(

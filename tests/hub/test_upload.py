@@ -9,18 +9,18 @@ from hub_server import CutReply, CutUpload, Status
 from huggingface_hub import HfApi, ModelCard
 
 from hf_vipriors.errors import InputError
-from hf_vipriors.hub import publish as publishing
+from hf_vipriors.hub import upload as uploading
 from hf_vipriors.hub.card_facts import CardFacts, ScoreRow, write_facts
-from hf_vipriors.hub.model_card import student_card
+from hf_vipriors.hub.model_card import model_card
 from hf_vipriors.hub.native_export import export_native
-from hf_vipriors.hub.publication import (
+from hf_vipriors.hub.repository_files import (
     check_no_secrets,
     check_repo_id,
     identity_of,
-    model_publication,
-    space_publication,
+    model_files,
+    space_files,
 )
-from hf_vipriors.hub.publish import check_free, check_login, publish
+from hf_vipriors.hub.upload import check_free, check_login, upload
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 
 NAME = "owner/flowers"
@@ -29,7 +29,7 @@ NAME = "owner/flowers"
 @pytest.fixture
 def logged_in(hub_here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    monkeypatch.setattr(uploading, "PAUSE", 0.01)
     return hub_here
 
 
@@ -42,7 +42,7 @@ def student(tmp_path, tiny_config):
         facts = CardFacts(name, "student", "resnet18", 32, [f"class{i}" for i in range(classes)], "pets", "overhaul")
         facts.scores = [ScoreRow("one centre crop", 0.75, (0.7, 0.8), role="model")]
         write_facts(facts, folder)
-        student_card(facts).save(folder / "README.md")
+        model_card(facts).save(folder / "README.md")
         (folder / "metrics.json").write_text(json.dumps({"test": {"top1": 0.75}}))
         return folder
 
@@ -53,7 +53,7 @@ def student(tmp_path, tiny_config):
 
 
 def test_files_of_a_student(student):
-    publication = model_publication(
+    publication = model_files(
         student(),
         NAME,
         examples={"Ankle boot": b"png"},
@@ -75,9 +75,27 @@ def test_files_of_a_student(student):
     assert sum(publication.sizes().values()) == sum(len(publication.content(name)) for name in publication.files)
 
 
+def test_every_class_has_an_example_of_its_own(student):
+    examples = {
+        "猫": b"0",
+        "犬": b"1",
+        "हिन्दी": b"2",
+        "C": b"3",
+        "C#": b"4",
+        "!": b"5",
+        "two\nlines": b"6",
+        "x" * 300: b"7",
+    }
+    found = model_files(student(), NAME, examples=examples)
+    names = ["猫", "犬", "हिन्दी", "c", "c-2", "unnamed", "two-lines", "x" * 60]
+    assert [found.content(f"examples/{name}.png") for name in names] == list(examples.values())
+    widget = ModelCard(found.content("README.md").decode()).data.widget
+    assert [each["example_title"] for each in widget] == [title.replace("\n", "␊") for title in examples]
+
+
 def test_files_of_a_teacher(tmp_path, tiny_config):
     VipriorsModel(tiny_config(projector_dim=8)).save_pretrained(tmp_path / "teacher")
-    publication = model_publication(tmp_path / "teacher", NAME)
+    publication = model_files(tmp_path / "teacher", NAME)
     assert sorted(publication.files) == [
         "config.json", "configuration_vipriors.py", "model.safetensors", "modeling_vipriors.py",
         "preprocessor_config.json",
@@ -93,7 +111,7 @@ def test_files_of_a_teacher(tmp_path, tiny_config):
 def test_a_card_edited_by_hand_goes_as_it_is(student):
     folder = student()
     (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
-    publication = model_publication(folder, NAME)
+    publication = model_files(folder, NAME)
     assert publication.content("README.md").decode().endswith("\nMy own words.\n")
     assert "edited by hand" in publication.notes[0]
 
@@ -103,15 +121,15 @@ def test_damaged_models_are_not_published(student):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="model.safetensors"):
-        model_publication(folder, NAME)
+        model_files(folder, NAME)
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is damaged"):
-        model_publication(folder, NAME)
+        model_files(folder, NAME)
     (folder / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match="no student or teacher"):
-        model_publication(folder, NAME)
+    with pytest.raises(InputError, match="no exported student.*'bert'"):
+        model_files(folder, NAME)
     with pytest.raises(InputError, match="no model in"):
-        model_publication(folder / "nowhere", NAME)
+        model_files(folder / "nowhere", NAME)
 
 
 @pytest.mark.parametrize("name", ["flowers", "a/b/c", "me/-x", "me/a b", "me/x.git", "me/" + "x" * 100, "../x"])
@@ -125,10 +143,10 @@ def test_tokens_are_never_published(student, monkeypatch):
     secret = "hf_" + "aB3" * 11
     (folder / "metrics.json").write_text(json.dumps({"note": secret}))
     with pytest.raises(InputError, match="metrics.json holds what looks like a Hub token") as error:
-        model_publication(folder, NAME)
+        model_files(folder, NAME)
     assert secret not in error.value.on_command_line
     (folder / "metrics.json").write_text(json.dumps({"note": "my-own-kind-of-token"}))
-    publication = model_publication(folder, NAME)
+    publication = model_files(folder, NAME)
     monkeypatch.setenv("HF_TOKEN", "my-own-kind-of-token")
     with pytest.raises(InputError, match="metrics.json"):
         check_no_secrets(publication)
@@ -138,8 +156,8 @@ def test_tokens_are_never_published(student, monkeypatch):
 
 
 def test_one_commit_with_all_files(logged_in, student):
-    publication = model_publication(student(), NAME, recipe="seed: 0\n")
-    address = publish(publication)
+    publication = model_files(student(), NAME, recipe="seed: 0\n")
+    address = upload(publication)
     repository = logged_in.repository(NAME)
     assert len(repository.history()) == 2, "the one that made the repository, and ours"
     files = repository.files()
@@ -147,27 +165,27 @@ def test_one_commit_with_all_files(logged_in, student):
         name: publication.content(name) for name in publication.files
     }
     assert address.endswith(repository.history()[0].oid) and not repository.private
-    publish(publication)
+    upload(publication)
     assert len(repository.history()) == 2, "nothing new, no commit"
-    other = model_publication(student("again", seed=1), NAME)
-    publish(other, message="better")
+    other = model_files(student("again", seed=1), NAME)
+    upload(other, message="better")
     assert repository.history()[0].title == "better" and len(repository.history()) == 3
 
 
 def test_private_and_revision(logged_in, student):
-    publication = model_publication(student(), NAME)
-    publish(publication, private=True, revision="trial")
+    publication = model_files(student(), NAME)
+    upload(publication, private=True, revision="trial")
     repository = logged_in.repository(NAME)
     assert (
         repository.private and "config.json" in repository.files("trial") and "config.json" not in repository.files()
     )
     logged_in.add("owner/open")
     with pytest.raises(InputError, match="exists and is public"):
-        publish(model_publication(student(), "owner/open"), private=True)
+        upload(model_files(student(), "owner/open"), private=True)
 
 
 def test_another_architecture_is_not_overwritten(logged_in, student, tiny_config, tmp_path):
-    publish(model_publication(student(), NAME))
+    upload(model_files(student(), NAME))
     before = logged_in.repository(NAME).files()
     for other, word in (
         (student("more", classes=5), "num_classes 4, not 5"),
@@ -178,13 +196,13 @@ def test_another_architecture_is_not_overwritten(logged_in, student, tiny_config
         (student("net", backbone="test_convnext"), "'resnet18', not 'test_convnext'"),
     ):
         with pytest.raises(InputError, match="holds another model") as error:
-            publish(model_publication(other, NAME))
+            upload(model_files(other, NAME))
         assert word in error.value.on_command_line
     VipriorsModel(tiny_config()).save_pretrained(tmp_path / "teacher")
     with pytest.raises(InputError, match="model_type 'timm_wrapper', not 'vipriors'"):
-        publish(model_publication(tmp_path / "teacher", NAME))
+        upload(model_files(tmp_path / "teacher", NAME))
     assert logged_in.repository(NAME).files() == before
-    publish(model_publication(student("more", classes=5), NAME), revision="five")  # on a branch of its own
+    upload(model_files(student("more", classes=5), NAME), revision="five")  # on a branch of its own
 
 
 @pytest.mark.parametrize(
@@ -193,14 +211,14 @@ def test_another_architecture_is_not_overwritten(logged_in, student, tiny_config
 def test_other_people_s_repositories(logged_in, student, files):
     logged_in.add(NAME).push(files)
     with pytest.raises(InputError, match="holds another model"):
-        publish(model_publication(student(), NAME))
+        upload(model_files(student(), NAME))
     assert len(logged_in.repository(NAME).history()) == 2
 
 
 def test_who_may(hub_here, student, monkeypatch):
-    publication = model_publication(student(), NAME)
+    publication = model_files(student(), NAME)
     with pytest.raises(InputError, match="not logged in: run `hf auth login`"):
-        publish(publication)
+        upload(publication)
     for token, line in (
         ("hf_" + "x" * 34, "does not know your token"),
         (hub_here.read_token, "may not write"),
@@ -208,7 +226,7 @@ def test_who_may(hub_here, student, monkeypatch):
     ):
         monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(InputError, match=line) as error:
-            publish(publication)
+            upload(publication)
         assert token not in error.value.on_command_line and "\n" not in error.value.on_command_line
     assert ("model", NAME) not in hub_here.repositories
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -220,10 +238,10 @@ def test_who_may(hub_here, student, monkeypatch):
 def test_with_xet(logged_in, student, waits, monkeypatch, fault):
     """As most people have it: large files go another way, and a lost answer to the commit is asked for again."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
-    publication = model_publication(student(), NAME)
+    publication = model_files(student(), NAME)
     if fault is not None:
         logged_in.order(fault, "POST", "/commit/")
-    publish(publication)
+    upload(publication)
     files = logged_in.repository(NAME).files()
     assert all(files[name] == publication.content(name) for name in publication.files)
     assert len(logged_in.repository(NAME).history()) == 2, "one commit, also where its answer was lost"
@@ -242,9 +260,9 @@ def test_with_xet(logged_in, student, waits, monkeypatch, fault):
     ],
 )
 def test_a_hub_that_stumbles(logged_in, student, waits, fault, method, path, times):
-    publication = model_publication(student(), NAME)
+    publication = model_files(student(), NAME)
     logged_in.order(fault, method, path, times)
-    publish(publication)
+    upload(publication)
     repository = logged_in.repository(NAME)
     files = repository.files()
     assert all(files[name] == publication.content(name) for name in publication.files)
@@ -252,37 +270,37 @@ def test_a_hub_that_stumbles(logged_in, student, waits, fault, method, path, tim
 
 
 def test_a_hub_that_is_down(logged_in, student, waits):
-    publication = model_publication(student(), NAME)
-    logged_in.order(Status(500), "POST", "/commit/", times=publishing.ATTEMPTS)
+    publication = model_files(student(), NAME)
+    logged_in.order(Status(500), "POST", "/commit/", times=uploading.ATTEMPTS)
     with pytest.raises(InputError, match="nothing there has changed, run the same again: the Hub answers 500"):
-        publish(publication)
+        upload(publication)
     assert len(logged_in.repository(NAME).history()) == 1
-    publish(publication)
+    upload(publication)
     assert len(logged_in.repository(NAME).history()) == 2
 
 
 def test_somebody_pushes_in_between(logged_in, student):
-    publish(model_publication(student(), NAME))
+    upload(model_files(student(), NAME))
     repository = logged_in.repository(NAME)
     logged_in.once("POST", "/commit/", lambda: repository.push({"notes.txt": b"theirs"}))
-    second = model_publication(student("second", seed=1), NAME)
-    publish(second)
+    second = model_files(student("second", seed=1), NAME)
+    upload(second)
     files = repository.files()
     assert files["notes.txt"] == b"theirs" and files["model.safetensors"] == second.content("model.safetensors")
     other = json.dumps({"model_type": "timm_wrapper", "architecture": "vit", "num_classes": 4}).encode()
     logged_in.once("POST", "/commit/", lambda: repository.push({"config.json": other}))
     with pytest.raises(InputError, match="holds another model"):
-        publish(model_publication(student("third", seed=2), NAME))
+        upload(model_files(student("third", seed=2), NAME))
     assert repository.files()["config.json"] == other
 
 
 def test_two_pushes_at_once(logged_in, student):
-    publications = [model_publication(student(f"student{seed}", seed=seed), NAME) for seed in range(2)]
+    publications = [model_files(student(f"student{seed}", seed=seed), NAME) for seed in range(2)]
     failures = []
 
     def push(publication):
         try:
-            publish(publication)
+            upload(publication)
         except InputError as error:
             failures.append(error)
 
@@ -304,21 +322,21 @@ def test_spaces(logged_in, tmp_path):
     for name in ("app.py", "neighbours.safetensors", "examples/0.png"):
         (folder / name).write_bytes(b"x")
     (folder / "README.md").write_text("---\nsdk: gradio\napp_file: app.py\n---\n")
-    publication = space_publication(folder, "owner/demo")
-    publish(publication)
+    publication = space_files(folder, "owner/demo")
+    upload(publication)
     assert set(publication.files) <= set(logged_in.repository("owner/demo", "space").files())
     (folder / "examples" / "0.png").write_bytes(b"y")
-    publish(space_publication(folder, "owner/demo"))
+    upload(space_files(folder, "owner/demo"))
     logged_in.add("owner/game", "space", sdk="gradio").push({"app.py": b"play()"})
     with pytest.raises(InputError, match="another program"):
-        publish(space_publication(folder, "owner/game"))
+        upload(space_files(folder, "owner/game"))
 
 
 def test_checks_before_a_training(logged_in, student):
     assert check_login() == "owner"
-    publication = model_publication(student(), NAME)
+    publication = model_files(student(), NAME)
     check_free(publication)
-    publish(publication)
+    upload(publication)
     check_free(publication)
     assert identity_of(json.loads(publication.content("config.json"))) == publication.identity
     assert HfApi().model_info(NAME).id == NAME

@@ -1,11 +1,10 @@
-"""What goes to the Hub for one model: every file, gathered and checked before anything is sent."""
+"""The files that a repository on the Hub will hold, gathered and checked before anything is sent."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,15 @@ from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import InputError, one_line
-from ..files import json_text
-from ..models import VipriorsConfig
-from .card_facts import CardFacts, read_facts
-from .model_card import student_card, teacher_card
-from .native_export import load_native
+from ..files import json_text, read_json
+from ..markup import file_stem
+from .card_facts import read_facts
+from .model_card import model_card
 from .remote_code import AUTO_MAP, remote_files
 from .teachers import load_ours
 
 CARD = "README.md"
 CURVES = "training_curves.png"
-RECIPE = "recipe.yaml"
-EXAMPLES = "examples"
-NATIVE = "native"
-METRICS = "metrics.json"
 SPACE_MARK = "neighbours.safetensors"
 """A file that no Space but ours has."""
 SPACE_IDENTITY = {"space": "a demo by hf_vipriors"}
@@ -39,7 +33,7 @@ TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 @dataclass(frozen=True)
-class Publication:
+class RepositoryFiles:
     """Files for one repository; nothing of it is sent yet.
 
     Attributes:
@@ -72,21 +66,21 @@ class Publication:
         }
 
 
-def check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str, flag: str = "repo_id") -> None:
     """Refuse what the Hub would refuse, and a name without its owner: the card's snippets need both.
 
     Raises:
-        InputError: it is not "org/name".
+        InputError: it is not "org/name"; ``flag`` is the option that gave it.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"--repo_id {repo_id!r}: {one_line(error)}") from None
+        raise InputError(f"--{flag} {repo_id!r}: {one_line(error)}") from None
     if repo_id.count("/") != 1:
-        raise InputError(f"--repo_id {repo_id!r} has no owner: write it as org/name, such as me/my-flowers")
+        raise InputError(f"--{flag} {repo_id!r} has no owner: write it as org/name, such as me/my-flowers")
 
 
-def model_publication(
+def model_files(
     directory: Path,
     repo_id: str,
     *,
@@ -95,7 +89,7 @@ def model_publication(
     recipe: str | None = None,
     onnx: Path | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> Publication:
+) -> RepositoryFiles:
     """Gather a trained student or teacher.
 
     The model is loaded first: a damaged one is not published. The card is rendered again with what is only known now
@@ -116,52 +110,58 @@ def model_publication(
     Example:
         >>> import tempfile
         >>> from hf_vipriors.hub.native_export import export_native
-        >>> from hf_vipriors.models import VipriorsForImageClassification
+        >>> from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
         >>> config = VipriorsConfig.for_backbone("test_convnext", image_size=32, class_names=["cat", "dog"])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = export_native(VipriorsForImageClassification(config), folder)
-        ...     publication = model_publication(Path(folder), "me/cats")
-        >>> sorted(publication.files), publication.identity["num_classes"]
+        ...     found = model_files(Path(folder), "me/cats")
+        >>> sorted(found.files), found.identity["num_classes"]
         (['config.json', 'model.safetensors', 'preprocessor_config.json'], 2)
     """
     check_repo_id(repo_id)
-    config = _read_config(directory)
-    student = config.get("model_type") == TimmWrapperConfig.model_type
-    files: dict[str, Path | bytes] = {SAFE_WEIGHTS_NAME: directory / SAFE_WEIGHTS_NAME}
-    if student:
-        load_native(directory)
-        files |= {name: directory / name for name in (CONFIG_NAME, IMAGE_PROCESSOR_NAME)}
-    else:
-        load_ours(str(directory), "model")
-        files[CONFIG_NAME] = _json(config | {"auto_map": AUTO_MAP})
-        files[IMAGE_PROCESSOR_NAME] = _json(_processor(config))
-        files |= remote_files() | _native(directory)
-    files |= {METRICS: directory / METRICS} if (directory / METRICS).is_file() else {}
+    if not directory.is_dir():
+        raise InputError(f"no model in {directory} (--model): give the --output_dir of a finished training")
+    load_ours(str(directory), "model")
+    config = read_json(directory / CONFIG_NAME)
+    student = config["model_type"] == TimmWrapperConfig.model_type
+    files: dict[str, Path | bytes] = _native(directory)
+    if student and not files:
+        raise InputError(
+            f"no {IMAGE_PROCESSOR_NAME} in {directory} (--model): pipeline() needs it, train or export again"
+        )
+    if not student:
+        files = {SAFE_WEIGHTS_NAME: directory / SAFE_WEIGHTS_NAME, **remote_files(), **_native(directory, "native")}
+        files[CONFIG_NAME] = json_text(config | {"auto_map": AUTO_MAP}).encode()
+        files[IMAGE_PROCESSOR_NAME] = json_text(_processor(config)).encode()
+    metrics = directory / "metrics.json"
+    files |= {metrics.name: metrics} if metrics.is_file() else {}
     files |= {f"onnx/{path.name}": path for path in sorted(onnx.iterdir())} if onnx is not None else {}
-    images = {f"{EXAMPLES}/{_slug(title)}.png": (title, png) for title, png in (examples or {}).items()}
-    files |= {path: png for path, (_, png) in images.items()}
+    titles: dict[str, str] = {}  # by the path in the repository
+    for title, png in (examples or {}).items():
+        path = f"examples/{file_stem(title, [Path(each).stem for each in titles])}.png"
+        titles[path], files[path] = title, png
     files |= {CURVES: curves} if curves is not None else {}
-    files |= {RECIPE: recipe.encode()} if recipe is not None else {}
+    files |= {"recipe.yaml": recipe.encode()} if recipe is not None else {}
     known = {
         "repo_id": repo_id,
         "model_name": repo_id.split("/")[1],
-        "examples": {path: title for path, (title, _) in images.items()},
+        "examples": titles,
         "curves": CURVES if curves is not None else None,
     }
     card, notes = _card(directory, known | dict(changes or {}))
-    files |= {CARD: card} if card is not None else {}
-    publication = Publication(repo_id, files, identity_of(config), "student" if student else "teacher", notes)
-    check_no_secrets(publication)
-    return publication
+    files |= {CARD: card.encode()} if card is not None else {}
+    found = RepositoryFiles(repo_id, files, identity_of(config), "student" if student else "teacher", notes)
+    check_no_secrets(found)
+    return found
 
 
-def space_publication(folder: Path, repo_id: str) -> Publication:
+def space_files(folder: Path, repo_id: str) -> RepositoryFiles:
     """Gather a demo that :func:`hf_vipriors.hub.space.write_space` wrote."""
-    check_repo_id(repo_id)
+    check_repo_id(repo_id, "space")
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    publication = Publication(repo_id, files, SPACE_IDENTITY, "space")
-    check_no_secrets(publication)
-    return publication
+    found = RepositoryFiles(repo_id, files, SPACE_IDENTITY, "space")
+    check_no_secrets(found)
+    return found
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,36 +175,17 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_no_secrets(publication: Publication) -> None:
+def check_no_secrets(files: RepositoryFiles) -> None:
     """Refuse to publish a file that holds a Hub token.
 
     Raises:
         InputError: which file; the token itself is not shown.
     """
     own = get_token()
-    for path in publication.files:
-        if not path.endswith(TEXT):
-            continue
-        text = publication.content(path).decode("utf-8", errors="replace")
+    for path in (path for path in files.files if path.endswith(TEXT)):
+        text = files.content(path).decode("utf-8", errors="replace")
         if TOKEN.search(text) or (own and own in text):
             raise InputError(f"{path} holds what looks like a Hub token: remove it there, and revoke the token")
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no model in {directory} (--model): give the --output_dir of a finished training") from None
-    except ValueError as error:
-        raise InputError(f"{directory / CONFIG_NAME} is damaged: {one_line(error)}") from None
-    kinds = (TimmWrapperConfig.model_type, VipriorsConfig.model_type)
-    if not isinstance(config, dict) or config.get("model_type") not in kinds:
-        raise InputError(f"{directory} (--model) holds no student or teacher of hf_vipriors")
-    return config
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json_text(value).encode()
 
 
 def _processor(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,33 +203,20 @@ def _processor(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _native(directory: Path) -> dict[str, Path]:
-    folder = directory / NATIVE
-    return {f"{NATIVE}/{path.name}": path for path in _whole(folder)}
+def _native(directory: Path, inside: str = "") -> dict[str, Path | bytes]:
+    """The files of a native checkpoint by their path in the repository; empty where one is missing."""
+    paths = [Path(inside, name) for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, IMAGE_PROCESSOR_NAME)]
+    whole = all((directory / path).is_file() for path in paths)
+    return {path.as_posix(): directory / path for path in paths} if whole else {}
 
 
-def _whole(folder: Path) -> Iterable[Path]:
-    names = (CONFIG_NAME, SAFE_WEIGHTS_NAME, IMAGE_PROCESSOR_NAME)
-    return [folder / name for name in names] if all((folder / name).is_file() for name in names) else []
-
-
-def _card(directory: Path, known: dict[str, Any]) -> tuple[bytes | None, list[str]]:
+def _card(directory: Path, known: dict[str, Any]) -> tuple[str | None, list[str]]:
     """The card's text, and what to say of it."""
     facts, file = read_facts(directory), directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
     if facts is None:
         missing = "there is no README.md" if written is None else "README.md goes as it is"
-        return (None if written is None else written.encode()), [
-            f"no card.json in {directory}, from which the card is rendered: {missing}"
-        ]
-    if written is not None and written != _rendered(facts):
-        return written.encode(), ["README.md was edited by hand: it goes as it is"]
-    return _rendered(replace(facts, **known)).encode(), []
-
-
-def _rendered(facts: CardFacts) -> str:
-    return str(student_card(facts) if facts.kind == "student" else teacher_card(facts))
-
-
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "example"
+        return written, [f"no card.json in {directory}, from which the card is rendered: {missing}"]
+    if written is not None and written != str(model_card(facts)):
+        return written, ["README.md was edited by hand: it goes as it is"]
+    return str(model_card(replace(facts, **known))), []

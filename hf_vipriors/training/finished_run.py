@@ -1,19 +1,26 @@
-"""What goes to the Hub beside a model: its recipe, its curves, images to try, the baseline it is compared with."""
+"""A finished training as it goes to the Hub: the model with its card, recipe, curves and images to try.
+
+Everything that pushes goes through :func:`run_files` and :func:`~hf_vipriors.hub.upload.upload`.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
-from dataclasses import MISSING, Field, asdict, fields
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from huggingface_hub import HfApi
+from transformers import TimmWrapperConfig
 
 from ..data import FASHION_VIPRIORS, decode
 from ..data.columns import label_array
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..evaluation.predictions import read_predictions
@@ -22,15 +29,18 @@ from ..files import read_json
 from ..hub.card_facts import ScoreRow, read_facts
 from ..hub.native_export import load_native
 from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
-from ..hub.publication import Publication, model_publication
+from ..hub.repository_files import RepositoryFiles, check_repo_id, model_files
+from ..hub.upload import check_free, check_login, upload
 from ..invocation import TRAININGS, command
+from ..markup import visible
+from ..models import VipriorsConfig
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves
-from .arguments import DataArguments
+from .arguments import DataArguments, RunArguments
 from .cards import dataset_title, score_row, teacher_name
 from .load_images import load_images
 from .pretrain_arguments import PretrainArguments
-from .run_files import METRICS_FILE, RUN_FILE
+from .run_files import METRICS_FILE, RUN_FILE, RunRecord, read_run
 from .stores import evaluation_store
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
@@ -51,10 +61,67 @@ NETWORKS = ("teacher", "student_init", "more_teachers")
 EXAMPLES = 3
 
 
-def gather(
+def check_push(args: RunArguments, config: VipriorsConfig, job: str) -> None:
+    """Refuse before a training what would fail after it: no login, or a repository that holds another model.
+
+    Raises:
+        InputError: see above.
+    """
+    if args.hub_model_id is not None and not args.push_to_hub:
+        raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
+    if not (args.push_to_hub and args.should_save):
+        return
+    check_repo_id(args.hub_model_id, "hub_model_id")
+    api = HfApi(token=args.hub_token)
+    check_login(api)
+    student = job == "student"
+    # What identity_of() will find in the finished model's config.json.
+    identity = {
+        "model_type": TimmWrapperConfig.model_type if student else config.model_type,
+        "architecture": config.backbone,
+        "arguments": dict(config.backbone_args or {}),
+        "num_classes": config.num_labels if student else None,
+    }
+    expected = RepositoryFiles(args.hub_model_id, {}, identity, "student" if student else "teacher")
+    check_free(expected, revision=args.hub_revision, api=api)
+
+
+def push_result(args: RunArguments) -> None:
+    """Push what a finished training left in ``--output_dir``.
+
+    Raises:
+        InputError: it did not work; the line says how to push it later.
+    """
+    if not (args.push_to_hub and args.should_save):
+        return
+    try:
+        address = push_run(args, args.hub_model_id)
+    except InputError as error:
+        later = shlex.join(["--model", args.output_dir, "--repo_id", args.hub_model_id])
+        raise InputError(
+            f"{one_line(error, None)}. The model is safe; push it by: {command('push')} {later}"
+        ) from error
+    logger.info("pushed to the Hub: %s", address)
+
+
+def push_run(
+    args: RunArguments, repo_id: str, *, token: str | None = None, private: bool | None = None,
+    revision: str | None = None, message: str | None = None,
+) -> str:  # fmt: skip
+    """Push a run as its arguments say, or as the others do; the address of the commit."""
+    return upload(
+        run_files(Path(args.output_dir), repo_id),
+        private=bool(args.hub_private_repo if private is None else private),
+        revision=revision or args.hub_revision,
+        message=message,
+        api=HfApi(token=token or args.hub_token),
+    )
+
+
+def run_files(
     directory: Path, repo_id: str, *, examples: int | None = None, onnx: bool = False,
     changes: dict[str, Any] | None = None,
-) -> Publication:  # fmt: skip
+) -> RepositoryFiles:  # fmt: skip
     """All files of the repository of a finished training; nothing is sent.
 
     Args:
@@ -68,76 +135,87 @@ def gather(
         InputError: on whatever cannot work.
     """
     run = run_of(directory)
-    count = examples if examples is not None else (EXAMPLES if is_embedded(run) else 0)
-    if count and run is None:
-        raise InputError(f"--examples: {directory} has no {RUN_FILE}, which tells where its images lie: leave it out")
-    facts = read_facts(directory)
+    embedded = run is not None and run.data["dataset_name"] == FASHION_VIPRIORS
+    count = examples if examples is not None else (EXAMPLES if embedded else 0)
+    facts, metrics = read_facts(directory), read_metrics(directory)
     if facts is not None and facts.kind == "teacher":
         count = 0  # its class has no widget
-    return model_publication(
+    return model_files(
         directory,
         repo_id,
-        examples=example_images(data_of(run), count) if count else {},
-        curves=curves_png(directory, len(facts.class_names) if facts is not None else 0),
-        recipe=recipe_text(run) if run is not None else None,
+        examples=example_images(data_of(read_run(directory)), count) if count else {},
+        curves=curves_png(directory, metrics, len(facts.class_names) if facts is not None else 0),
+        recipe=recipe_text(run, metrics.get("search", {}).get("settings", {})) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
-        changes=(changes or {}) | ({"onnx": onnx_figures(directory, run)} if onnx else {}),
+        changes=(changes or {}) | ({"onnx": onnx_figures(directory)} if onnx else {}),
     )
 
 
-def recipe_text(run: dict[str, Any]) -> str | None:
-    """The recipe that repeats a run, from its ``run.json``; None for a command that takes none.
+def run_of(directory: Path) -> RunRecord | None:
+    """What ``run.json`` says of a training; None where there is none, as of a trainer that was called by hand."""
+    return read_run(directory) if (directory / RUN_FILE).is_file() else None
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    file = directory / METRICS_FILE
+    return read_json(file) if file.is_file() else {}
+
+
+def data_of(run: RunRecord) -> DataArguments:
+    return DataArguments(**{each.name: run.data[each.name] for each in fields(DataArguments) if each.name in run.data})
+
+
+def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
+    """The recipe that repeats a run; None for a command that takes none.
 
     It holds what differs from the defaults. Paths of this machine are named in a comment and left out.
+
+    Args:
+        run: from its ``run.json``.
+        searched: the settings that a search found for it.
     """
-    if run.get("command") not in KINDS:
+    if run.command not in KINDS:
         return None
-    kind = KINDS[run["command"]]
-    settings = _changed(DataArguments, run["data"]) | _changed(kind, run["arguments"])
+    settings = _changed(DataArguments, run.data) | _changed(KINDS[run.command], {**run.arguments, **searched})
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
-    comments = [f"{command(TRAININGS[run['command']])} --config recipe.yaml --output_dir outputs/again"]
+    comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
     for name in ("dataset_name", "data_dir"):
         if settings.get(name) and _is_local(settings[name]):
             comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")
     for name in NETWORKS:
         given = settings.get(name)
-        if any(_is_local(each) for each in (given if isinstance(given, list) else [given]) if each):
-            names = settings.pop(name)
-            teachers = ", ".join(teacher_name(each) for each in (names if isinstance(names, list) else [names]))
+        names = given if isinstance(given, list) else [given] if given else []
+        if any(_is_local(each) for each in names):
+            del settings[name]
+            teachers = ", ".join(teacher_name(each) for each in names)
             comments.append(f"--{name}: {teachers}, a folder of a training before this one")
-    if "search" in run:
-        comments.append("these settings were chosen on validation by a search")
-    head = "".join(f"# {line}\n" for line in comments)
+    if searched:
+        comments.append(f"chosen on validation by a search: {', '.join(searched)}")
+    head = "".join(f"# {visible(line)}\n" for line in comments)
     return head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
 def _changed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for each in fields(kind):
-        value, default = values.get(each.name), _default(each)
+        made = None if each.default_factory is MISSING else each.default_factory()
+        value, default = values.get(each.name), made if each.default is MISSING else each.default
         # An empty value of an option that is empty anyway: transformers writes [] for "".
         if each.init and value not in (default, None, "<HUB_TOKEN>") and (value or default):
             found[each.name] = value
     return found
 
 
-def _default(each: Field) -> Any:
-    if each.default is not MISSING:
-        return each.default
-    return each.default_factory() if each.default_factory is not MISSING else None
-
-
 def _is_local(name: str) -> bool:
     return Path(name).is_absolute() or Path(name).exists()
 
 
-def curves_png(directory: Path, classes: int) -> bytes | None:
+def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:
     """The training curves as an image; None where nothing was logged."""
-    state, metrics = directory / "trainer_state.json", directory / METRICS_FILE
+    state = directory / "trainer_state.json"
     if not state.is_file():
         return None
-    chance = read_json(metrics).get("chance_level") if metrics.is_file() else None
-    levels = {} if chance is None else {directory.name: chance}
+    levels = {directory.name: metrics["chance_level"]} if metrics.get("chance_level") is not None else {}
     figure = learning_curves({directory.name: read_json(state)["log_history"]}, chance=levels, classes=classes)
     return None if figure is None else to_png(figure)
 
@@ -162,17 +240,15 @@ def example_images(data: DataArguments, count: int) -> dict[str, bytes]:
     return chosen
 
 
-def onnx_figures(directory: Path, run: dict[str, Any] | None) -> dict[str, dict[str, float]]:
+def onnx_figures(directory: Path) -> dict[str, dict[str, float]]:
     """Write and check the ONNX files of a student, and measure both on its test images.
 
     Raises:
         InputError: the ``onnx`` extra is missing, no student, or no ``run.json`` that tells where its images lie.
     """
-    if run is None:
-        raise InputError(f"--onnx: {directory} has no run.json, which tells on which images to measure int8")
+    data = data_of(read_run(directory))
     export_onnx(directory)
     quantize_onnx(directory)
-    data = data_of(run)
     splits = load_images(data)
     store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
 
@@ -187,21 +263,6 @@ def onnx_figures(directory: Path, run: dict[str, Any] | None) -> dict[str, dict[
     return {name: asdict(each) for name, each in found.items()}
 
 
-def run_of(directory: Path) -> dict[str, Any] | None:
-    """What ``run.json`` says of a training; None where there is none."""
-    file = directory / RUN_FILE
-    return read_json(file) if file.is_file() else None
-
-
-def data_of(run: dict[str, Any]) -> DataArguments:
-    known = {each.name for each in fields(DataArguments)}
-    return DataArguments(**{name: value for name, value in run["data"].items() if name in known})
-
-
-def is_embedded(run: dict[str, Any] | None) -> bool:
-    return run is not None and run["data"]["dataset_name"] == FASHION_VIPRIORS
-
-
 def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     """The row of a supervised baseline for a student's card, and the sentence that compares the two.
 
@@ -210,8 +271,8 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     """
     rows = {}
     for place, flag in ((directory, "model"), (baseline, "baseline")):
-        predictions, metrics = read_predictions(place), place / METRICS_FILE
-        if predictions is None or not metrics.is_file():
+        predictions = read_predictions(place)
+        if predictions is None or not read_metrics(place):
             raise InputError(
                 f"{place} (--{flag}) has no predictions to compare: give the folder of a finished student"
             )
@@ -227,9 +288,9 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
     word = "above" if gain >= 0 else "below"
     shown = "" if low > 0 or high < 0 else "; it includes zero: no difference shown"
     run = run_of(baseline)
-    note = f"{dataset_title(data_of(run))}, method {run['arguments']['method']}" if run else ""
+    note = f"{dataset_title(data_of(run))}, method {run.arguments['method']}" if run else ""
     return (
-        score_row("supervised baseline", read_json(baseline / METRICS_FILE)["test"], "baseline", note),
+        score_row("supervised baseline", read_metrics(baseline)["test"], "baseline", note),
         f"{100 * abs(gain):.1f} points {word} the supervised baseline on the same images (95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}, McNemar p = {mcnemar(*right):.2g}){shown}. One run each: "
         "another seed gives other values.",
