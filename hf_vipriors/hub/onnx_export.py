@@ -20,7 +20,6 @@ import importlib
 import math
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from ..models import VipriorsConfig, VipriorsForImageClassification
 from ..views import EvaluationView
 from .failures import as_input_error
 from .native_export import load_native
+from .whole_folder import temporary_folder
 
 # transformers.js asks for these names; the files are its dtypes "fp32" and "q8".
 ONNX_FOLDER, FLOAT_FILE, INT8_FILE = "onnx", "model.onnx", "model_quantized.onnx"
@@ -68,6 +68,7 @@ def export_onnx(directory: str | os.PathLike) -> Path:
             that ONNX cannot hold or answers differently with; then nothing was changed.
 
     Example:
+        >>> import tempfile
         >>> from hf_vipriors.hub.native_export import export_native
         >>> config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["cat", "dog"])
         >>> with tempfile.TemporaryDirectory() as student:
@@ -78,9 +79,7 @@ def export_onnx(directory: str | os.PathLike) -> Path:
     for name in ("onnx", "onnxscript", "onnxruntime"):  # before a long export and not after it
         _library(name)
     model, folder = _classifier(directory), Path(directory) / ONNX_FOLDER
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=directory) as temporary:
-        written = Path(temporary) / ONNX_FOLDER
-        written.mkdir()
+    with temporary_folder(Path(directory), ONNX_FOLDER) as written:
         _library("onnx").save(_graph(model, directory), written / FLOAT_FILE)
         _check(written / FLOAT_FILE, model, f"{str(directory)!r} cannot be written as ONNX, choose another network")
         for name, content in _javascript(model.config).items():
@@ -122,8 +121,8 @@ def quantize_onnx(directory: str | os.PathLike) -> Path:
     check_onnx(directory)
     source, config = _file(directory, FLOAT_FILE), _classifier(directory).config
     failure = f"{str(source)!r} cannot be quantised to int8"
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=directory) as temporary:
-        shaped, written = Path(temporary) / FLOAT_FILE, Path(temporary) / INT8_FILE
+    with temporary_folder(Path(directory), ONNX_FOLDER) as temporary:
+        shaped, written = temporary / FLOAT_FILE, temporary / INT8_FILE
         with as_input_error(failure):
             # Shapes only: there is nothing left to fuse, torch has folded batch norms into convolutions.
             prepare = quantization.shape_inference.quant_pre_process

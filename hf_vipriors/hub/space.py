@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
@@ -39,6 +38,7 @@ from ..views import EvaluationView
 from .model_card import render
 from .native_export import load_native
 from .repository_files import check_repo_id
+from .whole_folder import temporary_folder
 
 GRADIO = "6.31.0"
 PYTHON = "3.11"
@@ -87,6 +87,7 @@ def write_space(
             cannot be, no labelled training images, classes that are not the student's, an unreadable image.
 
     Example:
+        >>> import tempfile
         >>> from hf_vipriors.data import load_splits
         >>> from hf_vipriors.hub.native_export import export_native
         >>> from hf_vipriors.models import VipriorsConfig
@@ -110,10 +111,7 @@ def write_space(
     kept = _spread(labels)[:neighbours]
     kept.sort()
     bank, thumbnails = _neighbours(model, data.splits["train"].select(kept), on_bad_image)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
-        folder = Path(temporary) / "space"
-        folder.mkdir()
+    with temporary_folder(directory.parent, directory.name) as folder:
         safetensors.torch.save_file(bank, folder / "neighbours.safetensors")
         sheet = make_grid(thumbnails, nrow=math.ceil(math.sqrt(len(thumbnails))), padding=0)
         to_pil_image(sheet[: thumbnails.shape[1]]).save(folder / "thumbnails.png", optimize=True)
