@@ -167,6 +167,43 @@ def test_one_process_through_the_launcher_then_evaluate(student_options, photos,
     assert "Scores on test" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        ("train_teacher", "{tiny} --method byol --projector_dim 8 --output_dir {out}", "saved to"),
+        (
+            "pretrain_student",
+            "{tiny} --method seed --teacher {teacher} --output_dir {out}",
+            "for transformers and timm",
+        ),
+        ("train_student", "{tiny} --teacher {teacher} --distil_from_epoch 0 --output_dir {out}", "saved to"),
+        ("push_to_hub", "--model {student} --repo_id me/x --dry_run --onnx --space me/y --baseline {student}", "int8"),
+        ("push_to_hub", "--model {teacher} --repo_id me/x --dry_run", "nothing was sent"),
+        (
+            "evaluate",
+            "{data} --model {student} --ten_crop --output {out}.json --report {out} --corruptions",
+            "ten crops",
+        ),
+        ("evaluate", "--advise {data}", "images"),
+        ("benchmark", "--image_sizes 16 --batch 4 --images 32 --use_cpu --steps 1 --warmup 1 --rounds 2", "ceiling"),
+    ],
+    ids=lambda value: value.split()[0],
+)
+def test_every_script_is_a_program(script, options, words, common, teacher_folder, classifier_folder, tmp_path):
+    """With its main options: what lies beside it, such as evaluate.py, must hide no library.
+
+    quickstart and reproduce have tests of their own.
+    """
+    tiny = [*common, *"--max_steps 1 --per_device_train_batch_size 4 --save_strategy no".split()]
+    student = shutil.copytree(classifier_folder, tmp_path / "student")  # ONNX is written into it
+    named = {"teacher": teacher_folder, "student": student, "out": tmp_path / "out"}
+    lists = {"{tiny}": tiny, "{data}": common[:4]}
+    given = [word for part in options.split() for word in lists.get(part) or [part.format_map(named)]]
+    done = run(sys.executable, f"scripts/{script}.py", *given)
+    assert words in " ".join((done.stdout + done.stderr).split()), done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def test_importing_the_package_is_enough_for_auto_model(teacher_folder):
     code = (
         "import hf_vipriors; from transformers import AutoModel; "
