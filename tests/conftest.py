@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the package hub_server, a Hub on loopback
-from hub_server.fixtures import hub, hub_here, waits  # noqa: F401
+from hub_server.fixtures import hub, hub_here, logged_in, waits  # noqa: F401
 from tiny_runs import (  # noqa: F401
     card_settings,
     classifier_folder,

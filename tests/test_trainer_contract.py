@@ -22,7 +22,6 @@ from hf_vipriors import (
 )
 from hf_vipriors.data import ImageStore
 from hf_vipriors.errors import InputError
-from hf_vipriors.hub import upload as uploading
 
 SMALL = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 QUICK = {"max_steps": 4, "save_steps": 2, "eval_steps": 2, "logging_steps": 1, "use_cpu": True, "report_to": "none"}
@@ -176,13 +175,11 @@ def test_the_card_says_what_was_measured_on_which_images(student):
         student.create_model_card(tags=["mine"])
 
 
-def test_a_push_is_one_commit_with_our_card(student, hub_here, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(uploading, "PAUSE", 0.01)
+def test_a_push_is_one_commit_with_our_card(student, logged_in):
     address = student.push_to_hub(commit_message="Mine")
     assert "commit" in address
-    ((_, name),) = hub_here.repositories
-    files = hub_here.repository(name).files()
+    ((_, name),) = logged_in.repositories
+    files = logged_in.repository(name).files()
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"} <= set(files)
     assert not any("checkpoint" in name or name.endswith((".pt", ".bin")) for name in files)
     assert name.split("/")[1] == "student"

@@ -27,13 +27,6 @@ from hf_vipriors.training.run_files import read_run
 NAME = "owner/colours"
 
 
-@pytest.fixture
-def logged_in(hub_here, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(uploading, "PAUSE", 0.01)
-    return hub_here
-
-
 def refused(capsys, command, *arguments) -> str:
     with pytest.raises(SystemExit) as error:
         command(list(map(str, arguments)))

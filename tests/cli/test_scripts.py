@@ -183,7 +183,7 @@ def test_one_process_through_the_launcher_then_evaluate(student_options, photos,
         (
             "evaluate",
             "{data} --model {student} --ten_crop --output {out}.json --report {out} --corruptions",
-            "ten crops",
+            "page of images",
         ),
         ("evaluate", "--advise {data}", "images"),
         ("benchmark", "--image_sizes 16 --batch 4 --images 32 --use_cpu --steps 1 --warmup 1 --rounds 2", "ceiling"),

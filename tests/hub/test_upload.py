@@ -27,13 +27,6 @@ NAME = "owner/flowers"
 
 
 @pytest.fixture
-def logged_in(hub_here, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
-    monkeypatch.setattr(uploading, "PAUSE", 0.01)
-    return hub_here
-
-
-@pytest.fixture
 def student(tmp_path, tiny_config):
     def make(name: str = "student", classes: int = 4, seed: int = 0, **options):
         torch.manual_seed(seed)

@@ -43,3 +43,11 @@ def waits(monkeypatch):
     monkeypatch.setattr(_http, "time", clock)
     monkeypatch.setattr(file_download, "time", clock)
     return seconds
+
+
+@pytest.fixture
+def logged_in(hub_here, monkeypatch):
+    """The same, as somebody who may write there and is not kept waiting between two attempts."""
+    monkeypatch.setenv("HF_TOKEN", hub_here.write_token)
+    monkeypatch.setattr("hf_vipriors.hub.upload.PAUSE", 0.01)
+    return hub_here
