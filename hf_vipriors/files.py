@@ -109,5 +109,5 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a nest without end
         raise InputError(f"{path} is damaged: {one_line(error)}") from None

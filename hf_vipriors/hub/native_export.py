@@ -10,7 +10,6 @@ neither this package nor remote code::
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -27,7 +26,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from ..backbones import has_fixed_size, is_ours
 from ..errors import InputError, one_line
-from ..files import write_json
+from ..files import read_json, write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..models.configuration_vipriors import label_maps
 from ..models.download import check_files
@@ -230,12 +229,9 @@ def _check_rebuild(directory: Path, state: dict[str, torch.Tensor]) -> None:
 
 def _read_config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is damaged: {one_line(error, kind=True)}") from error
+    if not path.is_file():
+        raise InputError(f"no {CONFIG_NAME} in {str(directory)!r}: give the folder of an exported student")
+    config = read_json(path)
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == VipriorsConfig.model_type:
         raise InputError(f"{str(directory)!r} is no exported student but one of our models: use from_pretrained")

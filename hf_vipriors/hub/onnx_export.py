@@ -17,7 +17,6 @@ answers as torch does; others it resizes unlike Pillow.
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import statistics
 import time
@@ -27,18 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Resampling
 from torch import Tensor, nn
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from ..data import FASHION_VIPRIORS, ResizeCrop, build_store, load_splits
+from ..data import FASHION_VIPRIORS, build_store, load_splits
 from ..errors import InputError
 from ..files import write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from ..views import EvaluationView
 from .failures import as_input_error
 from .native_export import load_native
+from .preprocessing import evaluation_geometry, processor_words
 from .whole_folder import temporary_folder
 
 # transformers.js asks for these names; the files are its dtypes "fp32" and "q8".
@@ -250,8 +249,8 @@ def _run(session: Any, images: Tensor) -> Tensor:
 
 def _images(config: VipriorsConfig) -> Tensor:
     """Photographs and noise (12, 3, S, S), normalised: what a network is for, and what it was never shown."""
-    geometry = ResizeCrop(math.floor(config.image_size / config.crop_pct), config.image_size, config.interpolation)
-    store = build_store(load_splits(FASHION_VIPRIORS).splits["test"].select(range(8)), geometry, name="photographs")
+    test = load_splits(FASHION_VIPRIORS).splits["test"].select(range(8))
+    store = build_store(test, evaluation_geometry(config), name="photographs")
     photographs = EvaluationView(config.image_mean, config.image_std)(store.__getitems__(range(8))["pixel_values"])
     noise = torch.randn(4, *photographs.shape[1:], generator=torch.Generator().manual_seed(0))
     return torch.cat([photographs, noise])
@@ -280,16 +279,7 @@ def _check(path: Path, model: VipriorsForImageClassification, failure: str) -> f
 def _javascript(config: VipriorsConfig) -> dict[str, dict]:
     """By file name what transformers.js reads: the same classes and preprocessing, in the words it knows."""
     classes = {"model_type": JAVASCRIPT_MODEL_TYPE, "id2label": config.id2label, "label2id": config.label2id}
-    preprocessing = {
-        "image_processor_type": "ImageFeatureExtractor",
-        **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
-        "size": {"shortest_edge": math.floor(config.image_size / config.crop_pct)},
-        "resample": Resampling[config.interpolation.upper()].value,
-        "crop_size": {"height": config.image_size, "width": config.image_size},
-        "image_mean": config.image_mean,
-        "image_std": config.image_std,
-    }
-    return {CONFIG_NAME: classes, IMAGE_PROCESSOR_NAME: preprocessing}
+    return {CONFIG_NAME: classes, IMAGE_PROCESSOR_NAME: processor_words(config, "ImageFeatureExtractor")}
 
 
 def _move(written: Path, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,6 @@ from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_token, validate_repo_id
-from PIL.Image import Resampling
 from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
@@ -20,6 +18,7 @@ from ..files import json_text, read_json
 from ..markup import file_stem
 from .card_facts import read_facts
 from .model_card import model_card
+from .preprocessing import processor_words
 from .remote_code import AUTO_MAP, remote_files
 from .teachers import load_ours
 
@@ -121,7 +120,7 @@ def model_files(
     check_repo_id(repo_id)
     if not directory.is_dir():
         raise InputError(f"no model in {directory} (--model): give the --output_dir of a finished training")
-    load_ours(str(directory), "model")
+    model = load_ours(str(directory), "model")
     config = read_json(directory / CONFIG_NAME)
     student = config["model_type"] == TimmWrapperConfig.model_type
     files: dict[str, Path | bytes] = _native(directory)
@@ -132,7 +131,9 @@ def model_files(
     if not student:
         files = {SAFE_WEIGHTS_NAME: directory / SAFE_WEIGHTS_NAME, **remote_files(), **_native(directory, "native")}
         files[CONFIG_NAME] = json_text(config | {"auto_map": AUTO_MAP}).encode()
-        files[IMAGE_PROCESSOR_NAME] = json_text(_processor(config)).encode()
+        # Of transformers, so that it needs no code of ours.
+        processor = processor_words(model.config, "BitImageProcessor", do_convert_rgb=True, rescale_factor=1 / 255)
+        files[IMAGE_PROCESSOR_NAME] = json_text(processor).encode()
     metrics = directory / "metrics.json"
     files |= {metrics.name: metrics} if metrics.is_file() else {}
     files |= {f"onnx/{path.name}": path for path in sorted(onnx.iterdir())} if onnx is not None else {}
@@ -186,21 +187,6 @@ def check_no_secrets(files: RepositoryFiles) -> None:
         text = files.content(path).decode("utf-8", errors="replace")
         if TOKEN.search(text) or (own and own in text):
             raise InputError(f"{path} holds what looks like a Hub token: remove it there, and revoke the token")
-
-
-def _processor(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A teacher's preprocessing in the words of transformers' ``BitImageProcessor``, which needs no code of ours."""
-    side, crop = config["image_size"], config["crop_pct"]
-    return {
-        "image_processor_type": "BitImageProcessor",
-        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
-        "size": {"shortest_edge": math.floor(side / crop)},
-        "crop_size": {"height": side, "width": side},
-        "resample": Resampling[config["interpolation"].upper()].value,
-        "rescale_factor": 1 / 255,
-        "image_mean": config["image_mean"],
-        "image_std": config["image_std"],
-    }
 
 
 def _native(directory: Path, inside: str = "") -> dict[str, Path | bytes]:

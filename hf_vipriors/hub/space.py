@@ -28,7 +28,7 @@ from torchvision.transforms.functional import resize, to_pil_image
 from torchvision.utils import make_grid
 
 from ..backbones import is_ours
-from ..data import ImageSplits, ResizeCrop, build_store, collate, decode
+from ..data import ImageSplits, build_store, collate, decode
 from ..data.columns import label_array, some
 from ..errors import InputError, check_range, one_line
 from ..files import write_json
@@ -37,6 +37,7 @@ from ..models import VipriorsForImageClassification
 from ..views import EvaluationView
 from .model_card import render
 from .native_export import load_native
+from .preprocessing import evaluation_geometry
 from .repository_files import check_repo_id
 from .whole_folder import temporary_folder
 
@@ -191,9 +192,7 @@ def _neighbours(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features (N, D) as unit vectors, labels (N,) and the probe (D,) that app.py knows the weights by; thumbnails."""
     config = model.config
-    side = math.floor(config.image_size / config.crop_pct)
-    geometry = ResizeCrop(side, config.image_size, config.interpolation, config.full_scale)
-    store = build_store(train, geometry, on_bad_image=on_bad_image)
+    store = build_store(train, evaluation_geometry(config), on_bad_image=on_bad_image)
     view, tile = EvaluationView(config.image_mean, config.image_std), min(config.image_size, _TILE)
     features, labels, thumbnails = [], [], []
     for batch in DataLoader(store, batch_size=64, collate_fn=collate):

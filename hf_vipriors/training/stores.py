@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from ..data import ImageStore, PairedStore, ResizeCrop, StreamedStore, build_store, train_geometry
 from ..errors import InputError
+from ..hub.preprocessing import evaluation_geometry
 from ..models import VipriorsConfig
 from .arguments import DataArguments
 
@@ -21,12 +22,6 @@ def training_store(datasets: Sequence[Dataset], config: VipriorsConfig, data: Da
     """Square images a little larger than a view, never larger than the originals."""
     geometry = train_geometry(datasets, config.image_size, config.interpolation)
     return _store_of(datasets, geometry, config, data, "train", reduced=True)
-
-
-def evaluation_geometry(config: VipriorsConfig) -> ResizeCrop:
-    """How the exported model's own preprocessing crops an image."""
-    side = math.floor(config.image_size / config.crop_pct)
-    return ResizeCrop(side, config.image_size, config.interpolation, config.full_scale)
 
 
 def evaluation_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments, name: str) -> Store:
