@@ -1,4 +1,4 @@
-"""Our own lines in the log: which of them are shown."""
+"""Lines in the log: which of them are shown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet(level: int) -> Iterator[None]:
-    """Our own lines from this level on only: what many short trainings would all say stays out of the log."""
-    ours = logging.getLogger("hf_vipriors")
+def quiet(level: int, name: str = "hf_vipriors") -> Iterator[None]:
+    """Lines of one logger, our own by default, from this level on only."""
+    ours = logging.getLogger(name)
     before = ours.level
     ours.setLevel(level)
     try:

@@ -23,6 +23,7 @@ from .training.finished_run import check_push, push_result
 from .training.leaks import look_for_leaks
 from .training.load_images import load_images
 from .training.results import score_on_test, summary
+from .training.resumption import check_resumption
 from .training.run_files import METRICS_FILE, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point
 from .training.setup import Setup, load_named_teacher, set_up
@@ -110,6 +111,7 @@ def train(
     check_push(given, setup.config, METHODS[given.method].job)
     sums = fingerprint(setup) if given.should_save else {}
     if resume is not None:  # before anything is written, so that a checkpoint of another run is refused in time
+        check_resumption(setup, resume)
         read_method_state(setup.method, resume)
     if not claimed:
         claim_output_dir(given, resume)

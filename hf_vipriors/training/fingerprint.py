@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -22,10 +24,12 @@ from .arguments import RunArguments
 from .run_files import versions
 from .run_identity import influences
 from .setup import Setup
-from .stores import Store
+from .stores import Store, is_streamed
 
 PACKAGE = Path(__file__).parent.parent
 _LENGTH = 12
+# Images are read once for all sums of a process: they do not change, and may be many.
+_checksums: WeakKeyDictionary[Store, bytes] = WeakKeyDictionary()
 # What names weights and images, which are summed themselves, and what decides options that are summed.
 _SUMMED_OTHERWISE = {
     "teacher", "more_teachers", "teacher_revision", "student_init", "corruptions", "trials", "search_space",
@@ -50,7 +54,28 @@ def fingerprint(setup: Setup) -> dict[str, str]:
 
 def data_sum(stores: Mapping[str, Store]) -> str:
     """Of images and labels: pixels of what is in memory, encoded images of what is streamed."""
-    return _short(*(part for name, store in stores.items() for part in (name.encode(), store.checksum())))
+    return _short(*(part for name, store in stores.items() for part in (name.encode(), _checksum(store))))
+
+
+def store_sums(store: Store) -> dict[str, Any]:
+    """How many images a store has, and sums of their labels and of all of it.
+
+    The latter of a store in memory is never that of a streamed one: only those of one kind can be compared.
+    """
+    labels, content = (_short(part) for part in (_bytes(store.labels), _checksum(store)))
+    return {"count": len(store), "labels": labels, "content": content, "streamed": is_streamed(store)}
+
+
+def _checksum(store: Store) -> bytes:
+    if store not in _checksums:
+        _checksums[store] = store.checksum()
+    return _checksums[store]
+
+
+def teachers_sum(method: Method) -> str | None:
+    """Of the parameters of the networks that a method learns from, which stay as they are; None without any."""
+    parts = [_bytes(tensor) for teacher in method.teachers() for tensor in teacher.model.parameters()]
+    return _short(*parts) if parts else None
 
 
 def weights_sum(method: Method) -> str:

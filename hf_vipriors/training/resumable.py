@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import defaultdict
@@ -12,13 +13,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from ..errors import InputError, one_line
+from ..logs import quiet
 from .checkpoints import STAGING, first_not_finite, newest_checkpoint, seal
+from .run_folder import resumes_in_place
 from .signals import StopOnSignal
+
+logger = logging.getLogger(__name__)
 
 
 class SaveAfterEpoch(TrainerCallback):
@@ -86,10 +92,38 @@ class ResumableTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         self.before_training(self._resumed)
         with self.signals.listening():
-            self.signals.saved = self._resumed
+            self.signals.saved = self._resumed if resumes_in_place(self.args, self._resumed) else None
             found = super().train(resume_from_checkpoint=self._resumed, **options)
             self.signals.stop_if_asked(self.state.global_step)
         return found
+
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        """Steps of logs, saves and evaluations are those that this run asks for, not those of the checkpoint."""
+        with quiet(logging.ERROR, "transformers.trainer_utils"):  # it compares shares of a run with steps
+            found = super()._init_training_state(max_steps, steps_per_epoch, epochs, checkpoint, trial)
+        self.state.compute_steps(self.args, max_steps)
+        return found
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """In a run of another length the next step has the learning rate that the new schedule has there."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
+            return
+        before = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).max_steps
+        if before == self.state.max_steps:
+            return
+        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
+        was, step = groups[0]["lr"], schedule.last_epoch
+        for group, peak, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = peak * factor(step)
+        schedule._last_lr = [group["lr"] for group in groups]
+        logger.info(
+            "the run has %d steps in place of %d: from step %d on the learning rate is that of a schedule of this "
+            "length (%.3g, it was %.3g)",
+            *(self.state.max_steps, before, self.state.global_step, groups[0]["lr"], was),
+        )
 
     def _run_epoch(self, **options: Any) -> None:
         """Nothing where all steps were taken: the Trainer would take one more first."""
@@ -168,9 +202,11 @@ class ResumableTrainer(Trainer):
 
     def resume_hint(self) -> str:
         """The checkpoint to go back to, in words."""
-        if self.signals.saved is None:
+        found = self.signals.saved or self._resumed
+        if found is None:
             return "there is no checkpoint before it"
-        return f"{self.signals.saved} is the last good checkpoint (--resume_from_checkpoint true)"
+        how = "true" if self.signals.saved else found
+        return f"{found} is the last good checkpoint (--resume_from_checkpoint {how})"
 
     # Logs
 

@@ -1,4 +1,4 @@
-"""Which options do not change what a run measures: one list for all who compare settings."""
+"""Which options do not change what a run measures, and which may change on the way: for all who compare settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ _NO_INFLUENCE = {
     "ddp_timeout", "eval_strategy", "eval_steps", "store",
 }  # fmt: skip
 _PREFIXES = ("hub_", "logging_", "log_", "save_", "trackio_")
+# How long a run is, what it is measured by, and which machine computes it, in which precision.
+_MAY_CHANGE = {
+    "num_train_epochs", "max_steps",
+    "per_device_eval_batch_size", "knn_neighbours", "corruptions", "load_best_model_at_end", "metric_for_best_model",
+    "greater_is_better", "prediction_loss_only", "include_for_metrics", "batch_eval_metrics",
+    "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32", "full_determinism", "accelerator_config",
+    "deepspeed", "parallelism_config", "ignore_data_skip", "restore_callback_states_from_checkpoint",
+    "enable_jit_checkpoint", "dataloader_in_order", "dataloader_multiprocessing_context", "auto_find_batch_size",
+}  # fmt: skip
+_MAY_CHANGE_PREFIXES = ("eval_", "fsdp", "ddp_", "torch_")
 
 
 def influences(option: str) -> bool:
@@ -20,3 +30,13 @@ def influences(option: str) -> bool:
         (True, False, False)
     """
     return option not in _NO_INFLUENCE and not option.startswith(_PREFIXES)
+
+
+def may_change(option: str) -> bool:
+    """Whether a run that is resumed may have another value of an option that influences its figures.
+
+    Example:
+        >>> may_change("num_train_epochs"), may_change("bf16"), may_change("learning_rate"), may_change("mixup")
+        (True, True, False, False)
+    """
+    return option in _MAY_CHANGE or option.startswith(_MAY_CHANGE_PREFIXES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -23,6 +22,7 @@ from ..data import PairedSampler, PairedStore, collate
 from ..data.image_store import Batch
 from ..errors import InputError
 from ..evaluation.features import NotFinite
+from ..files import write_json
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig
 from ..models.modeling_vipriors import not_finite
@@ -37,13 +37,13 @@ from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_
 from .repeatable import RepeatableTrainer
 from .resolve import Resolved
 from .resumable import ResumableTrainer
+from .resumption import RECORD_FILE, check_resumption, training_record
 from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
 from .stores import Store
 
 logger = logging.getLogger(__name__)
-ARGUMENTS = "training_args.json"
 # What a training beside the run takes over from it.
 SHARED_BESIDE = (
     "per_device_train_batch_size", "dataloader_drop_last", "dataloader_num_workers", "disable_tqdm", "seed", "bf16",
@@ -325,8 +325,7 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_method_state(self.model, state_dict or self.model.state_dict(), folder)
-        args_dict = {**self.args.to_dict(), "global_batch": self.args.global_batch}
-        (folder / ARGUMENTS).write_text(json.dumps(args_dict, indent=2, default=str) + "\n")
+        write_json(folder / RECORD_FILE, training_record(self.setup))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self.is_fsdp_enabled:  # else it was read before it was sharded
@@ -334,22 +333,11 @@ class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, Resuma
 
     def before_training(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            self._compare_batch(Path(checkpoint))
+            if changes := check_resumption(self.setup, checkpoint):
+                logger.info("goes on from %s with %s", checkpoint, ", ".join(changes))
             if self.is_fsdp_enabled:
                 read_method_state(self.model, checkpoint)
         self.start_alike()
-
-    def _compare_batch(self, checkpoint: Path) -> None:
-        """Say it when a checkpoint counts in steps of another size, as on another number of processes."""
-        file = checkpoint / ARGUMENTS
-        theirs = json.loads(file.read_text()).get("global_batch") if file.is_file() else None
-        if theirs not in (None, self.args.global_batch):
-            forwards = self.args.world_size * self.args.gradient_accumulation_steps
-            logger.warning(
-                "%s took steps of %d images, this run takes %d: its step count and learning rate go on all the same; "
-                "--per_device_train_batch_size %g would keep the steps as they were",
-                *(checkpoint, theirs, self.args.global_batch, theirs / forwards),
-            )
 
     def _load_best_model(self) -> None:
         logger.info("best checkpoint: %s (%s)", self.state.best_model_checkpoint, self.state.best_metric)

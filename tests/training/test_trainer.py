@@ -8,7 +8,6 @@ from hf_vipriors.errors import InputError
 from hf_vipriors.methods import SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
-from hf_vipriors.training import trainer as trainer_module
 from hf_vipriors.training.resolve import complete, resolve
 from hf_vipriors.views import ClassificationViews, ContrastiveViews
 
@@ -161,16 +160,3 @@ def test_labelled_and_unlabelled_images_are_paired_by_the_seed_of_the_data_where
     assert all(isinstance(sampler, PairedSampler) for sampler in samplers)
     first, by_seed, by_data_seed = map(list, samplers)
     assert first != by_seed == by_data_seed
-
-
-def test_steps_of_another_size_are_told_on_resumption(student_trainer, tmp_path, monkeypatch):
-    """As when a run goes on with another number of processes and the same command."""
-    said = []
-    monkeypatch.setattr(trainer_module.logger, "warning", lambda text, *values: said.append(text % values))
-    whole = student_trainer(num_train_epochs=1, save_strategy="epoch")
-    whole.train()
-    checkpoint = str(tmp_path / "run" / "checkpoint-4")
-    student_trainer(num_train_epochs=1).train(resume_from_checkpoint=checkpoint)
-    assert not said
-    student_trainer(num_train_epochs=1, per_device_train_batch_size=10).train(resume_from_checkpoint=checkpoint)
-    assert len(said) == 1 and "steps of 5 images, this run takes 10" in said[0] and "_batch_size 5 " in said[0]
