@@ -32,10 +32,12 @@ def explain_error(error: BaseException, outputs: Iterable[Path] = ()) -> str | N
         return f"the accelerator's memory is full: {_SMALLER}"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
         return f"the memory is full: {_SMALLER}, or a smaller --memory_share"
-    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker (pid"):
+    if isinstance(error, RuntimeError) and text.startswith(("DataLoader worker (pid", "DataLoader timed out")):
+        killed = "a data worker was killed, mostly because the memory was full"
+        silent = "a data worker delivered nothing for minutes: shared memory (/dev/shm) is full, or a disk hangs"
         return (
-            "a data worker was killed, mostly because the memory was full: take fewer --dataloader_num_workers (0: "
-            "none); --resume_from_checkpoint true goes on from the last checkpoint"
+            f"{silent if 'timed out' in text else killed}: take fewer --dataloader_num_workers (0: none); "
+            "--resume_from_checkpoint true goes on from the last checkpoint"
         )
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{error.strerror}; allow more open files (ulimit -n), or take fewer --dataloader_num_workers"

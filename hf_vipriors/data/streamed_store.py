@@ -17,6 +17,8 @@ from .image_decoding import ResizeCrop, encoded, read_square, why_unreadable
 from .image_records import Records, decoding_threads
 
 Batch = dict[str, Tensor]
+# A data worker that delivers nothing for so many seconds never will: torch by itself would wait without end.
+WORKER_TIMEOUT = 300
 _READ_AHEAD = 256  # encoded images held at once while they are summed
 
 

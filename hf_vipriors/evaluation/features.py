@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from ..data import collate
+from ..data import collate, streamed_store
 from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..models.modeling_vipriors import VipriorsPreTrainedModel
@@ -137,7 +137,8 @@ def _run(
     """What a model gives for each image, in the store's order."""
     # A store gives a whole batch at once, which torch's types do not know.
     collate_batch: Callable[[Any], dict[str, Tensor]] = collate
-    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate_batch, num_workers=workers)
+    timeout = streamed_store.WORKER_TIMEOUT if workers else 0
+    loader = DataLoader(store, batch_size=batch_size, collate_fn=collate_batch, num_workers=workers, timeout=timeout)
     if accelerator is not None:
         # The function and not the accelerator's method, which would remember every loader it ever prepared.
         loader = prepare_data_loader(

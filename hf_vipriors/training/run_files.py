@@ -17,6 +17,7 @@ from .arguments import DataArguments, RunArguments
 from .resolve import Resolved
 
 RUN_FILE, METRICS_FILE, SEARCH_FILE = "run.json", "metrics.json", "search.json"
+SEARCH_JOURNAL = "search/journal.log"  # of trials that are not all finished
 # What a run writes beside RUN_FILE; of a run that is replaced these are removed, and nothing else.
 RUN_FILES = (
     "config.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -11,9 +12,10 @@ from typing import ParamSpec, TypeVar
 from ..errors import InputError
 from ..methods.sskd_head import HEAD
 from .arguments import RunArguments
-from .checkpoints import STAGING, damage, newest_checkpoint
+from .checkpoints import STAGING, checkpoints_in, complete_checkpoint, damage, newest_checkpoint
 from .output_folder import guard_output_dir, lock_folder, locked_folders, unlock_folders
-from .run_files import PARTS, RUN_FILE, RUN_FILES
+from .run_files import METRICS_FILE, PARTS, RUN_FILE, RUN_FILES, SEARCH_JOURNAL
+from .signals import Stopped
 
 P, R = ParamSpec("P"), TypeVar("R")
 YES, NO = ("true", "latest", "yes"), ("none", "false", "no")
@@ -80,14 +82,36 @@ def claim_output_dir(args: RunArguments, resume: str | None) -> None:
 
 
 def holding_output_dir(run: Callable[P, R]) -> Callable[P, R]:
-    """For a function that is a whole run: when it ends, the folder it claimed is free again."""
+    """For a function that is a whole run: when it ends, the folder it claimed is free again.
+
+    Raises:
+        Stopped: interrupted with Ctrl-C after it had claimed the folder; it says with which option it goes on.
+    """
 
     @functools.wraps(run)
     def held(*args: P.args, **options: P.kwargs) -> R:
         before = locked_folders()
         try:
             return run(*args, **options)
+        except KeyboardInterrupt:
+            claimed = locked_folders() - before
+            if not claimed:
+                raise
+            raise _interrupted(claimed.pop()) from None
         finally:
             unlock_folders(locked_folders() - before)
 
     return held
+
+
+def _interrupted(folder: Path) -> Stopped:
+    """What an interruption at any moment has left in a run's folder."""
+    saved = next(filter(complete_checkpoint, checkpoints_in(str(folder))), None)
+    searching = (folder / SEARCH_JOURNAL).is_file() and not (folder / METRICS_FILE).is_file()
+    if saved is not None:
+        kept = f"{saved} is whole"
+    elif searching:
+        kept = "the trials that were finished are kept"
+    else:
+        kept = "nothing was saved; give the command again with --overwrite_output_dir"
+    return Stopped(signal.SIGINT, f"interrupted: {kept}", goes_on=saved is not None or searching)

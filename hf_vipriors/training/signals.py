@@ -14,9 +14,9 @@ from torch import distributed
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-# Ctrl-C, the end of a job or container, and what SLURM's --signal=USR1 sends ahead of it.
-STOPPING = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1"))
-_listening = False
+# Ctrl-C, the end of a job or container, what SLURM's --signal=USR1 sends ahead of it, and a terminal that is closed.
+STOPPING = tuple(n for n in signal.Signals if n.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"))
+_listening: tuple[signal.Signals, ...] = ()
 
 
 class Stopped(SystemExit):
@@ -62,18 +62,22 @@ class StopOnSignal(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals as wishes; only the main thread can, another one leaves them as they are."""
+        """Take the signals as requests; only the main thread can, another one leaves them as they are.
+
+        A SIGHUP that nohup had ignored stays so: its runs go on when the terminal is closed.
+        """
         global _listening
         self._begin()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._receive) for number in STOPPING}
-        _listening = True
+        ignored = [n for n in STOPPING if n.name == "SIGHUP" and signal.getsignal(n) == signal.SIG_IGN]
+        before = {number: signal.signal(number, self._receive) for number in STOPPING if number not in ignored}
+        _listening = tuple(before)
         try:
             yield
         finally:
-            _listening = False
+            _listening = ()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -84,7 +88,10 @@ class StopOnSignal(TrainerCallback):
         if int(os.environ.get("RANK", "0")) == 0:
             again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
             # No logger: the signal may have come while one held its lock.
-            os.write(2, f"\n{signal.Signals(number).name}: the step is finished first{again}\n".encode())
+            try:
+                os.write(2, f"\n{signal.Signals(number).name}: the step is finished first{again}\n".encode())
+            except OSError:  # the terminal is gone: whatever else is written there would end the run before it saves
+                _write_to_nowhere()
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         if args.world_size > 1:
@@ -143,11 +150,19 @@ class StopOnSignal(TrainerCallback):
         raise Stopped(number, text, goes_on=self.saved is not None or self.kept is not None)
 
 
+def _write_to_nowhere() -> None:
+    """Bars and lines of log are written without an error, and read by nobody."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def _leave_group() -> None:
     """In a fork, as a data worker is: a signal to the whole group, as Ctrl-C is, must not end it before the step."""
     if _listening:
         os.setpgrp()
-        for number in STOPPING:
+        for number in _listening:
             signal.signal(number, signal.SIG_DFL)
 
 

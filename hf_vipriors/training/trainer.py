@@ -42,6 +42,7 @@ from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
 from .stores import Store
+from .workers import WorkersTrainer
 
 logger = logging.getLogger(__name__)
 # What a training beside the run takes over from it.
@@ -51,7 +52,9 @@ SHARED_BESIDE = (
 )  # fmt: skip
 
 
-class MethodTrainer(EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, ShardedTrainer):
+class MethodTrainer(
+    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, ShardedTrainer, WorkersTrainer
+):
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so

@@ -3,14 +3,18 @@
 import os
 import subprocess
 import sys
+import time
 
 import datasets
 import psutil
 import pytest
+import torch
 from datasets import config
+from torch.utils.data import get_worker_info
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
+from hf_vipriors.data import ImageStore, streamed_store
 from hf_vipriors.training import MethodTrainer
 
 KEPT = ("run.json", "trainer_state.json", ".lock")  # what was asked for and how it went
@@ -109,3 +113,23 @@ def test_without_a_home_to_write_in(student_options, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Scores on test" in done.stdout
+
+
+@pytest.mark.parametrize("phase", ["training", "evaluation"])
+def test_a_data_worker_that_lives_and_delivers_nothing(teacher_options, stopped, monkeypatch, tmp_path, phase):
+    """As where its batch does not fit into shared memory: torch drops it, and waits without end."""
+    take, steps = ImageStore.__getitems__, []
+
+    def silent(self, indices):
+        if get_worker_info() is not None:
+            time.sleep(60)
+        return take(self, indices)
+
+    monkeypatch.setattr(ImageStore, "__getitems__", silent)
+    monkeypatch.setattr(MethodTrainer, "_begin_step", lambda self: steps.append(self.state.global_step))
+    monkeypatch.setattr(streamed_store, "WORKER_TIMEOUT", 1)
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    options = [*teacher_options, "--dataloader_num_workers", "1", "--output_dir", str(tmp_path / "out")]
+    line = stopped(train_teacher.main, options if phase == "training" else [*options, "--eval_on_start", "true"])
+    assert "a data worker delivered nothing" in line and "--dataloader_num_workers (0: none)" in line
+    assert steps == [], "no batch came"

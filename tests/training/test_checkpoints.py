@@ -1,5 +1,6 @@
 import json
 import os
+import pty
 import shutil
 import signal
 
@@ -14,7 +15,7 @@ from hf_vipriors.methods import Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer, checkpoints
 from hf_vipriors.training.checkpoints import checkpoint_state
-from hf_vipriors.training.signals import Stopped
+from hf_vipriors.training.signals import STOPPING, Stopped
 from hf_vipriors.views import ClassificationViews
 
 NAMES = ["class0", "class1", "class2", "class3"]
@@ -185,9 +186,10 @@ def test_best_checkpoint_is_kept_under_its_own_name(trainer, tmp_path):
     assert told["best_model_checkpoint"] == str(tmp_path / "run" / "checkpoint-4")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOPPING)
 def test_signal_finishes_the_step_and_saves(trainer, tmp_path, number):
-    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    assert signal.SIGHUP in STOPPING and signal.SIGTERM in STOPPING
+    handlers = [signal.getsignal(one) for one in STOPPING]
     whole = trainer()
     whole.train()
     shutil.rmtree(tmp_path / "run")
@@ -195,7 +197,7 @@ def test_signal_finishes_the_step_and_saves(trainer, tmp_path, number):
         trainer(At(4, lambda: os.kill(os.getpid(), number), "on_step_begin")).train()
     assert stop.value.code == 128 + number and stop.value.goes_on
     assert str(stop.value) == f"stopped by {number.name} at step 5: saved in {tmp_path / 'run' / 'checkpoint-5'}"
-    assert handlers == [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    assert handlers == [signal.getsignal(one) for one in STOPPING]
     resumed = trainer()
     resumed.train(resume_from_checkpoint=True)
     for name, value in whole.model.state_dict().items():
@@ -221,6 +223,30 @@ def test_signal_without_checkpoints_says_that_nothing_was_saved(trainer, tmp_pat
     with pytest.raises(Stopped, match="at step 5: nothing was saved") as stop:
         made.train()
     assert not stop.value.goes_on and not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_closed_terminal_saves_and_what_is_written_there_ends_nothing(trainer, tmp_path):
+    """A pseudo-terminal as a session has it, whose other end is closed; and nohup, which wants the run to go on."""
+
+    def hang_up():
+        os.close(theirs)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.write(2, b"a bar")
+
+    theirs, ours = pty.openpty()
+    before = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        os.dup2(ours, 2)
+        with pytest.raises(Stopped, match=r"SIGHUP at step 5: saved in .*checkpoint-5"):
+            trainer(At(4, hang_up, "on_step_begin")).train()
+    finally:
+        for saved, descriptor in zip(before, (1, 2), strict=True):
+            os.dup2(saved, descriptor)
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        trainer(At(4, lambda: os.kill(os.getpid(), signal.SIGHUP), "on_step_begin")).train()
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_second_interrupt_ends_at_once(trainer, tmp_path):

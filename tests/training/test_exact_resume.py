@@ -135,6 +135,28 @@ def test_signal_ends_a_command_with_the_line_that_goes_on(teacher_options, tmp_p
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
+@pytest.mark.parametrize("step", [1, 4], ids=["before a checkpoint", "after one"])
+def test_two_interrupts_name_an_option_that_is_taken(teacher_options, tmp_path, capsys, monkeypatch, step):
+    begin = StepHooks.on_step_begin
+
+    def twice(self, args, state, control, **options):
+        begin(self, args, state, control, **options)
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    options = [*teacher_options, "--output_dir", str(tmp_path / "run"), "--save_steps", "3"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(StepHooks, "on_step_begin", twice)
+        train_teacher.main(options)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("interrupted")]
+    assert stop.value.code == 130
+    words = ["--overwrite_output_dir"] if step == 1 else ["--resume_from_checkpoint", "true"]
+    assert line.endswith(" ".join(words))
+    train_teacher.main([*options, *words])
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
 def test_second_run_is_refused_before_it_writes(teacher_options, teacher_folder, contents, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(teacher_folder, run)
