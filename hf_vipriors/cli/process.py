@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..invocation import resume_command
-from ..training.output_folder import outputs
+from ..training.run_folder import outputs
 from ..training.signals import Stopped
 from .machine_errors import explain_error
 

@@ -4,12 +4,13 @@ A method comes in by its file in this folder and one line in :data:`METHODS`.
 """
 
 from ..errors import InputError, nearest
-from .base import FrozenTeacher, Material, Method, MethodOutput, Progress, card_options, embedding_dim, method_options
+from .base import Material, Method, MethodOutput, Progress, card_options, method_options
 from .byol import Byol
 from .crd import Crd
 from .dogo import DoGo
 from .fitnet import FitNet
 from .fixmatch import FixMatch
+from .frozen_teacher import FrozenTeacher, embedding_dim
 from .kd import KnowledgeDistillation
 from .key_queue import KeyQueue, resolve_queue_length
 from .moco import MoCo

@@ -21,8 +21,9 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import TEMPERATURE, option
 from ..papers import Paper
-from .base import Material, MethodOutput, labelled_first, pooled_and_logits
+from .base import Material, MethodOutput, labelled_first
 from .distributed import gather, world
+from .frozen_teacher import pooled_and_logits
 from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
 
 CRD = Paper(

@@ -18,8 +18,9 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import LEARNING_RATE, TEMPERATURE, Default, option
 from ..papers import Paper
-from .base import Material, MethodOutput, Progress, Renormalise, card_options
+from .base import Material, MethodOutput, Progress, card_options
 from .distributed import gather_with_gradient
+from .frozen_teacher import Renormalise
 from .moco import MoCo, MoCoOptions
 from .options import not_given
 from .pretraining import LabelFreeMethod, feature_config

@@ -19,7 +19,8 @@ from .. import losses
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import Default
 from ..papers import Paper
-from .base import FrozenTeacher, Material, MethodOutput
+from .base import Material, MethodOutput
+from .frozen_teacher import FrozenTeacher
 from .options import DistillationOptions, LabelOptions, not_given
 from .supervised import Supervised, label_settings
 

@@ -21,7 +21,8 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import TEMPERATURE, Default, option
 from ..papers import Paper
-from .base import FrozenTeacher, Material, MethodOutput, embedding_dim
+from .base import Material, MethodOutput
+from .frozen_teacher import FrozenTeacher, embedding_dim
 from .key_queue import KeyQueue, queue_default
 from .options import FeatureOptions, MultiCropOptions, QueueOptions, not_given
 from .pretraining import LabelFreeMethod, check_patches, feature_config

@@ -21,7 +21,8 @@ from ..models import VipriorsForImageClassification
 from ..options import LEARNING_RATE, TEMPERATURE, Default, option
 from ..papers import Paper
 from ..views import RotationViews
-from .base import FrozenTeacher, Material, Method, MethodOutput, labelled_first, pooled_and_logits
+from .base import Material, Method, MethodOutput, labelled_first
+from .frozen_teacher import FrozenTeacher, pooled_and_logits
 from .options import ClassifierOptions, DistillationOptions, not_given
 from .sskd_head import fit_head
 from .supervised import Supervised

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..backbones import Stage, StageTaps
 from ..models import VipriorsForImageClassification
-from .base import FrozenTeacher
+from .frozen_teacher import FrozenTeacher
 
 
 class StagePairs:

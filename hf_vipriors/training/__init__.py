@@ -1,8 +1,8 @@
 """Training: arguments, the trainers that add contrastive and distillation losses to ``transformers.Trainer``."""
 
 from .arguments import DataArguments, RunArguments
-from .output_folder import guard_output_dir
 from .pretrain_arguments import PretrainArguments
+from .run_folder import guard_output_dir
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
 from .trainer import MethodTrainer

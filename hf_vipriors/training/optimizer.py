@@ -1,17 +1,23 @@
-"""Which optimizer a run has: fused kernels, learning rates of their own, layouts that agree."""
+"""Optimizer and schedule: fused kernels, learning rates of their own, layouts that agree, runs that become longer."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import Trainer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from ..methods import Method
 from .arguments import RunArguments
 from .sharding import is_sharded
+
+logger = logging.getLogger(__name__)
 
 
 def optimizer_class(args: RunArguments, model: Method | None = None) -> tuple[type[Optimizer], dict[str, Any]]:
@@ -67,3 +73,58 @@ def begin_momentum(optimizer: Optimizer, *step: Any) -> None:
         for parameter in group["params"] if group["momentum"] else ():
             if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+class OptimizerTrainer(Trainer):
+    """A ``Trainer`` with these optimizers, milestones of the learning rate, and a schedule that follows the length."""
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: RunArguments, model: nn.Module | None = None) -> tuple[Any, Any]:
+        return optimizer_class(args, model)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices and kernels; every parameter with ``decay_norm_and_bias``, as in the papers' programs."""
+        return [n for n, p in model.named_parameters() if p.ndim > 1 or self.args.decay_norm_and_bias]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer; what has a learning rate of its own in the method becomes a group of its own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        split_by_rate(optimizer, self.model)
+        optimizer.register_load_state_dict_post_hook(follow_layout)
+        if isinstance(optimizer, torch.optim.SGD):
+            optimizer.register_step_pre_hook(begin_momentum)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.args.lr_milestones and self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            steps_per_epoch = self.args.steps_per_epoch(len(self.train_dataset))
+            milestones = [epoch * steps_per_epoch for epoch in self.args.lr_milestones]
+
+            def factor(step: int) -> float:
+                return min(1.0, (step + 1) / (warmup + 1)) * 0.1 ** sum(step >= m for m in milestones)
+
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """In a run of another length the next step has the learning rate that the new schedule has there."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
+            return
+        before = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).max_steps
+        if before == self.state.max_steps:
+            return
+        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
+        was, step = groups[0]["lr"], schedule.last_epoch
+        for group, peak, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = peak * factor(step)
+        schedule._last_lr = [group["lr"] for group in groups]
+        logger.info(
+            "the run has %d steps in place of %d: from step %d on the learning rate is that of a schedule of this "
+            "length (%.3g, it was %.3g)",
+            *(self.state.max_steps, before, self.state.global_step, groups[0]["lr"], was),
+        )

@@ -13,8 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
@@ -105,25 +104,6 @@ class ResumableTrainer(Trainer):
             found = super()._init_training_state(max_steps, steps_per_epoch, epochs, checkpoint, trial)
         self.state.compute_steps(self.args, max_steps)
         return found
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """In a run of another length the next step has the learning rate that the new schedule has there."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
-            return
-        before = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).max_steps
-        if before == self.state.max_steps:
-            return
-        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
-        was, step = groups[0]["lr"], schedule.last_epoch
-        for group, peak, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-            group["lr"] = peak * factor(step)
-        schedule._last_lr = [group["lr"] for group in groups]
-        logger.info(
-            "the run has %d steps in place of %d: from step %d on the learning rate is that of a schedule of this "
-            "length (%.3g, it was %.3g)",
-            *(self.state.max_steps, before, self.state.global_step, groups[0]["lr"], was),
-        )
 
     def _run_epoch(self, **options: Any) -> None:
         """Nothing where all steps were taken: the Trainer would take one more first."""

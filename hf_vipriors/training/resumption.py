@@ -146,7 +146,8 @@ def _other_images(had: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if not found:
         return []
     options = [name for name in had["data"] if name in now["data"] and had["data"][name] != now["data"][name]]
-    return [_change(name, had["data"], now["data"]) for name in options if name != "memory_share"] + found
+    chosen_by = [name for name in options if influences(name) and name != "memory_share"]
+    return [_change(name, had["data"], now["data"]) for name in chosen_by] + found
 
 
 def _other_evaluation(had: dict[str, Any], now: dict[str, Any]) -> list[str]:

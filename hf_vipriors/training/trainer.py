@@ -12,14 +12,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..backbones import to_channels_last
-from ..data import PairedSampler, PairedStore, collate
-from ..data.image_store import Batch
 from ..errors import InputError
 from ..evaluation.features import NotFinite
 from ..files import write_json
@@ -33,7 +28,8 @@ from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
 from .given_images import Images, refuse_given, setup_from_arguments
 from .guards import Guards
-from .optimizer import begin_momentum, follow_layout, optimizer_class, split_by_rate
+from .loading import LoadingTrainer, collate_batch
+from .optimizer import OptimizerTrainer
 from .repeatable import RepeatableTrainer
 from .resolve import Resolved
 from .resumable import ResumableTrainer
@@ -42,7 +38,6 @@ from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
 from .stores import Store
-from .workers import WorkersTrainer
 
 logger = logging.getLogger(__name__)
 # What a training beside the run takes over from it.
@@ -53,8 +48,9 @@ SHARED_BESIDE = (
 
 
 class MethodTrainer(
-    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, ShardedTrainer, WorkersTrainer
-):
+    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer, ShardedTrainer,
+    LoadingTrainer,
+):  # fmt: skip
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
     What it adds to ``Trainer``: views are made on the device, from a generator seeded by (seed, step, process), so
@@ -259,46 +255,6 @@ class MethodTrainer(
         unseen = self.args.logging_strategy == "steps" and (self.state.global_step + 1) % self.state.logging_steps
         return None if grad_norm is None and unseen else super()._get_grad_norm(model, grad_norm)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        store = self.train_dataset if train_dataset is None else train_dataset
-        if isinstance(store, PairedStore):
-            return PairedSampler(store, self.args.seed if self.args.data_seed is None else self.args.data_seed)
-        return super()._get_train_sampler(train_dataset)
-
-    # Optimizer and schedule
-
-    @staticmethod
-    def get_optimizer_cls_and_kwargs(args: RunArguments, model: nn.Module | None = None) -> tuple[Any, Any]:
-        return optimizer_class(args, model)
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices and kernels; every parameter with ``decay_norm_and_bias``, as in the papers' programs."""
-        return [n for n, p in model.named_parameters() if p.ndim > 1 or self.args.decay_norm_and_bias]
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's optimizer; what has a learning rate of its own in the method becomes a group of its own."""
-        if self.optimizer is not None:
-            return self.optimizer
-        optimizer = super().create_optimizer(model)
-        split_by_rate(optimizer, self.model)
-        optimizer.register_load_state_dict_post_hook(follow_layout)
-        if isinstance(optimizer, torch.optim.SGD):
-            optimizer.register_step_pre_hook(begin_momentum)
-        return optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        if self.args.lr_milestones and self.lr_scheduler is None:
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            steps_per_epoch = self.args.steps_per_epoch(len(self.train_dataset))
-            milestones = [epoch * steps_per_epoch for epoch in self.args.lr_milestones]
-
-            def factor(step: int) -> float:
-                return min(1.0, (step + 1) / (warmup + 1)) * 0.1 ** sum(step >= m for m in milestones)
-
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
-            self._created_lr_scheduler = True
-        return super().create_scheduler(num_training_steps, optimizer)
-
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -345,10 +301,3 @@ class MethodTrainer(
     def _load_best_model(self) -> None:
         logger.info("best checkpoint: %s (%s)", self.state.best_model_checkpoint, self.state.best_metric)
         read_method_state(self.model, self.state.best_model_checkpoint)
-
-
-def collate_batch(batch: Batch) -> dict[str, Any]:
-    """The batch, and how many images have a label, where these come first: counted while the labels lie in memory."""
-    known = batch["labels"] >= 0
-    labelled = int(known.sum())
-    return {**collate(batch), "labelled": labelled if known[:labelled].all() else None}

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..data import TrainingSample
 from ..errors import InputError
-from ..evaluation.classification import score
+from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
 from ..methods import METHODS
@@ -54,27 +55,28 @@ class TeacherTrainer(MethodTrainer):
         return features(self.evaluated()[""], store, **self._pass_options())
 
     def figures(self, outputs: Outputs, store: Store) -> dict[str, float]:
-        bank = self.setup.stores.get("bank")
-        if bank is None:
-            raise InputError("kNN needs labelled training images to vote: train_dataset has no labels")
         found = {}
         for prefix, model in self.evaluated().items():
             queries = features(model, store, **self._pass_options()).labelled if prefix else outputs
-            voting = features(model, bank, **self._pass_options())
-            knn = knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
-            found[f"{prefix}knn_top1"] = knn.top1
+            found[f"{prefix}knn_top1"] = self._knn(model, queries).top1
             found[f"{prefix}feature_std"] = feature_spread(queries.values)
             found[f"{prefix}effective_rank"] = effective_rank(queries.values)
         return found
 
+    def _knn(self, model: PreTrainedModel, queries: Outputs) -> ClassificationScore:
+        """The labelled training images vote."""
+        bank = self.setup.stores.get("bank")
+        if bank is None:
+            raise InputError("kNN needs labelled training images to vote: train_dataset has no labels")
+        voting = features(model, bank, **self._pass_options())
+        return knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
+
     def validation_results(self) -> dict[str, Any]:
-        bank, validation = self.setup.stores.get("bank"), self.eval_dataset
-        if bank is None or validation is None:
+        if self.setup.stores.get("bank") is None or self.eval_dataset is None:
             return {}
         model = self.evaluated()[""]
-        voting, queries = (features(model, store, **self._pass_options()) for store in (bank, validation))
-        knn = knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
-        return {"knn": knn.to_dict(), "split": "validation"}
+        queries = features(model, self.eval_dataset, **self._pass_options())
+        return {"knn": self._knn(model, queries).to_dict(), "split": "validation"}
 
 
 class StudentTrainer(MethodTrainer):

@@ -5,7 +5,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 from hf_vipriors.backbones import TransformersBackbone
 from hf_vipriors.methods import FrozenTeacher, embedding_dim
-from hf_vipriors.methods.base import Renormalise
+from hf_vipriors.methods.frozen_teacher import Renormalise
 from hf_vipriors.models import (
     ExternalForImageClassification,
     ExternalModel,

@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import safe_globals
 
 from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.training.callbacks import StepHooks
-from hf_vipriors.training.output_folder import LOCK_FILE
+from hf_vipriors.training.run_folder import LOCK_FILE
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 SPEEDS = {"images_per_second", "seconds"}  # and what ends in _runtime or _per_second

@@ -16,7 +16,7 @@ from hf_vipriors.methods import FixMatch, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer
 from hf_vipriors.training.checkpoints import checkpoint_state
-from hf_vipriors.training.trainer import collate_batch
+from hf_vipriors.training.loading import collate_batch
 
 NAMES = ["class0", "class1", "class2", "class3"]
 

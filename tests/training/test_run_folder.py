@@ -9,7 +9,7 @@ import pytest
 
 from hf_vipriors.errors import InputError
 from hf_vipriors.training import guard_output_dir
-from hf_vipriors.training.output_folder import LOCK_FILE, lock_folder, locked_folders, unlock_folders
+from hf_vipriors.training.run_folder import LOCK_FILE, lock_folder, locked_folders, unlock_folders
 
 HOLDER = """
 import os, sys

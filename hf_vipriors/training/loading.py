@@ -1,4 +1,4 @@
-"""The data workers of a trainer: as many as shared memory has room for, and none is waited for without end."""
+"""From stores to batches: samplers, and data workers, of which none is waited for without end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
-from ..data import PairedStore, streamed_store
+from ..data import PairedSampler, PairedStore, collate, streamed_store
+from ..data.image_store import Batch
 from .arguments import RunArguments
 from .stores import Store
 
@@ -21,8 +22,17 @@ SHARED_MEMORY = Path("/dev/shm")  # where workers hand over their batches; conta
 _PREFETCHED = 2  # batches that torch lets each worker have ready
 
 
-class WorkersTrainer(Trainer):
-    """A ``Trainer`` whose data loaders end with an error where a worker that lives delivers nothing."""
+class LoadingTrainer(Trainer):
+    """A ``Trainer`` that loads whole batches of a store, paired with unlabelled images where these are asked for.
+
+    Its loaders end with an error where a worker that lives delivers nothing.
+    """
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        store = self.train_dataset if train_dataset is None else train_dataset
+        if isinstance(store, PairedStore):
+            return PairedSampler(store, self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        return super()._get_train_sampler(train_dataset)
 
     def _get_dataloader(self, dataset: Dataset, description: str, batch_size: int, **options: Any) -> DataLoader:
         self.args.dataloader_num_workers = fitting_workers(dataset, batch_size, self.args)
@@ -54,3 +64,10 @@ def fitting_workers(store: Store, batch_size: int, args: RunArguments) -> int:
             *(SHARED_MEMORY, fitting, workers),
         )
     return fitting
+
+
+def collate_batch(batch: Batch) -> dict[str, Any]:
+    """The batch, and how many images have a label, where these come first: counted while the labels lie in memory."""
+    known = batch["labels"] >= 0
+    labelled = int(known.sum())
+    return {**collate(batch), "labelled": labelled if known[:labelled].all() else None}
