@@ -63,6 +63,8 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     if "method" in had and had["method"] != setup.args.to_dict().get("method"):
         _refuse(folder, [_change("method", had, setup.args.to_dict())])
     now = training_record(setup)
+    if "images" not in had:  # it holds these options as they were given
+        now |= {name: value for name, value in setup.args.to_dict().items() if name in _OF_NETWORK}
     what = "images" if had else "settings and images"
     told = [] if "images" in had else [f"{what} that could not be compared (it is of an earlier version)"]
     other_processes = _processes(had) not in (None, now["world_size"])
