@@ -70,6 +70,8 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     other_processes = _processes(had) not in (None, now["world_size"])
     options = [name for name in had.keys() & setup.args.to_dict().keys() if had[name] != now[name]]
     follows = setup.resolved.sources.keys() if other_processes else set()
+    if had.get("learning_rate") == now["learning_rate"] or "learning_rate" not in setup.resolved.sources:
+        options = [name for name in options if name != "base_learning_rate"]  # it decides nothing else
     refused = _other_images(had, now)
     for name in sorted(options, key=lambda option: (option in setup.resolved.sources, option)):
         if name in _OF_TEACHERS and _same_teachers(name, had, now):

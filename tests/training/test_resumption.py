@@ -75,6 +75,16 @@ def test_what_decides_the_weights_stays(trainer, change, words):
     assert "\n" not in str(error.value)
 
 
+def test_the_same_learning_rate_may_be_given_or_follow(trainer):
+    trainer(learning_rate=None).train()
+    rate = 0.1 * 5 / 256
+    trainer(learning_rate=rate).train(resume_from_checkpoint=True)
+    with pytest.raises(InputError, match=r"another run: learning_rate 0\.00195\d* -> 0\.5; give"):
+        trainer(learning_rate=0.5).train(resume_from_checkpoint=True)
+    with pytest.raises(InputError, match=r"another run: base_learning_rate 0\.1 -> 0\.2; give"):
+        trainer(learning_rate=None, base_learning_rate=0.2).train(resume_from_checkpoint=True)
+
+
 def test_another_teacher_is_known_by_its_weights(trainer, tiny_config):
     teachers = [VipriorsForImageClassification(tiny_config()) for _ in range(2)]
     trainer(teacher=teachers[0]).train()
