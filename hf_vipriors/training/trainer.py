@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..backbones import to_channels_last
 from ..errors import InputError
 from ..evaluation.features import NotFinite
 from ..files import write_json
