@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
+from .figure_text import plain_text
 from .report_figures import CARD, GRID, INK, MUTED, SERIES
 
 # Each placeholder's variable in the style sheet of the pages, and its light shade there.
@@ -37,7 +38,7 @@ def to_svg(figure: Figure, *, name: str, description: str) -> str:
     """
     buffer = io.StringIO()
     # "none" keeps text as text: it takes the page's font, scales and can be searched.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), plain_text(figure):
         options = {"bbox_inches": "tight", "pad_inches": 0.03, "metadata": {"Date": None}}
         figure.savefig(buffer, format="svg", transparent=True, **options)
     svg = buffer.getvalue()
@@ -68,10 +69,11 @@ def to_png(figure: Figure, **texts: str) -> bytes:
     for artist in drawn.findobj():
         _recolour(artist)
     buffer = io.BytesIO()
-    drawn.savefig(
-        buffer, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.1,
-        metadata={"Software": None, **texts},
-    )  # fmt: skip
+    with plain_text(drawn):
+        drawn.savefig(
+            buffer, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.1,
+            metadata={"Software": None, **texts},
+        )  # fmt: skip
     return buffer.getvalue()
 
 
