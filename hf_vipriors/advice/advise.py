@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from ..cli import process
 from ..cli.parser import Parser, as_words
@@ -27,6 +26,7 @@ from ..errors import InputError, check_choice, check_range
 from ..files import write_json
 from ..invocation import TRAININGS, command
 from ..options import option
+from ..terminal import Console
 from ..training import DataArguments
 from ..training.load_images import load_images
 from .findings import Advice, Step, class_counts, named_groups
@@ -154,10 +154,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             data.dataset_name = "imagefolder"  # a folder alone is a folder of images
         console = Console()
         advice = advise(data, args, console)
-        show(advice, console)
         if args.output is not None:
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
             write_json(Path(args.output), to_json(advice))
+        show(advice, console)
+        if args.output is not None:
             console.print(f"\neverything found, in full: {args.output}", soft_wrap=True)
 
     process.run(job)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from ..data.columns import some
 from ..reports.report_text import duration
+from ..terminal import Console
 from .findings import Advice, Group
 from .rules import TOO_FEW, UNEQUAL
 
@@ -27,31 +28,31 @@ def show(advice: Advice, console: Console) -> None:
     """Print the page: the answer, the images, what is wrong with them, what to do next."""
     found = advice.recommendation
     console.print()
-    console.print(Panel(escape(found.enough), title="Do I have enough images?", title_align="left", expand=False))
-    console.print(images_line(advice), highlight=False)
+    console.print(Panel(found.enough, title="Do I have enough images?", title_align="left", expand=False))
+    console.print(images_line(advice))
     if advice.per_class:
         headed("Images by class" + cut_note(advice), class_table(advice), console)
     if advice.duplicates:
         headed("The same image twice", duplicate_table(advice), console)
         for line in group_lines(advice):
-            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)
     lines = remarks(advice)
     if lines:
         headed("Mend or mind", bullets(lines), console)
-    headed(f"Recommended: {escape(found.method)}", Padding(escape(found.reason), (0, 0, 0, 2)), console)
+    headed(f"Recommended: {found.method}", Padding(found.reason, (0, 0, 0, 2)), console)
     console.print(settings_table(advice))
     commands(advice, console)
 
 
 def headed(title: str, body: RenderableType, console: Console) -> None:
-    console.print(f"\n[bold]{title}[/]", highlight=False)
-    console.print(body, highlight=False)
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(body)
 
 
 def bullets(lines: list[str]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1))
     for line in lines:
-        table.add_row("[yellow]![/]", escape(line))
+        table.add_row(Text("!", style="yellow"), line)
     return table
 
 
@@ -84,7 +85,7 @@ def class_table(advice: Advice) -> Table:
     for name, counts in rows:
         bar = "█" * max(1, round(BAR * counts["train"] / largest))
         style = "red" if counts["train"] < TOO_FEW else "cyan"
-        table.add_row(escape(name), *(str(counts[split]) for split in splits), f"[{style}]{bar}[/]")
+        table.add_row(name, *(str(counts[split]) for split in splits), Text(bar, style=style))
     return table
 
 
@@ -100,7 +101,8 @@ def duplicate_table(advice: Advice) -> Table:
             where, meaning = f"{overlap.second}, and in {overlap.first}", "phase 1 meets it twice"
         if evaluated and overlap.first != overlap.second:
             seen = "seen without its label" if overlap.first == "unlabelled" else "known before it is asked"
-            meaning = "[red]leak[/]: " + ("validation decides on test" if overlap.first == "validation" else seen)
+            why = "validation decides on test" if overlap.first == "validation" else seen
+            meaning = Text.assemble(("leak", "red"), f": {why}")
         near = str(overlap.near) if advice.near_duplicates_searched else "not searched"
         table.add_row(where, str(overlap.exact), near, meaning)
     return table
@@ -186,7 +188,7 @@ def _image_remarks(advice: Advice) -> list[str]:
 def settings_table(advice: Advice) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for setting in advice.recommendation.settings:
-        table.add_row(setting.name, f"[bold]{escape(setting.value)}[/]", escape(setting.reason))
+        table.add_row(setting.name, Text(setting.value, style="bold"), setting.reason)
     return table
 
 
@@ -194,7 +196,7 @@ def commands(advice: Advice, console: Console) -> None:
     """What to run next, each with the time it should take; lines to be copied stay whole."""
     for number, step in enumerate(advice.steps, start=1):
         time = "" if step.seconds is None else f", about {duration(step.seconds)} here"
-        console.print(f"\n[bold]{number}. {step.name}[/]{time}", highlight=False)
-        console.print(escape(step.command), highlight=False, soft_wrap=True)
+        console.print(Text.assemble((f"\n{number}. {step.name}", "bold"), time))
+        console.print(step.command, soft_wrap=True)
     if any(step.seconds is not None for step in advice.steps):
         console.print("\nTimes are of the training steps alone; evaluations and checkpoints come on top.", style="dim")

@@ -30,7 +30,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from ..cli import process
@@ -42,6 +41,7 @@ from ..logs import quiet
 from ..reports.benchmark_plots import benchmark_figure
 from ..reports.figure_files import to_png
 from ..run import build_trainer
+from ..terminal import Console
 from .arguments import BenchmarkArguments
 from .report import (
     CEILING,

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import torch
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
+from rich.text import Text
 
 from ..errors import InputError
 from ..invocation import resume_command
+from ..terminal import Console
 from ..training.run_folder import outputs
 from ..training.signals import Stopped
 from .machine_errors import explain_error
@@ -49,13 +49,11 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
         if is_main_process():
             goes_on = resume is not None and (stop.goes_on or not resume)
             line = f"{stop}; go on with: {resume_command(resume)}" if goes_on else str(stop)
-            Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
+            Console(stderr=True, soft_wrap=True).print(line)
         raise SystemExit(stop.code) from None
     except KeyboardInterrupt:
         if is_main_process():
-            Console(stderr=True, soft_wrap=True, highlight=False).print(
-                "interrupted before its end: give the command again"
-            )
+            Console(stderr=True, soft_wrap=True).print("interrupted before its end: give the command again")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if (message := explain_error(error, outputs())) is None:
@@ -68,7 +66,7 @@ def refuse(message: str) -> NoReturn:
     if not is_main_process():
         time.sleep(MAIN_SPEAKS_FIRST)
         message = f"process {os.environ['RANK']}: {message}"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {message}"))
     raise SystemExit(2) from None
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.text import Text
 from transformers.utils import logging as transformers_logging
 
 from ..cli import process
@@ -38,6 +38,7 @@ from ..options import SEED, check_options, option
 from ..reports.report import Report, rich_table, verdict_lines, write_report
 from ..run import RunResult, train
 from ..shipped import recipes
+from ..terminal import Console
 from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
 from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
@@ -173,7 +174,7 @@ class Quickstart:
 
     def _title(self, seed: int, step: int, text: str) -> None:
         which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
-        self.console.rule(f"[bold]{which}{step} of 7[/]  {text}", align="left")
+        self.console.rule(Text.assemble((f"{which}{step} of 7", "bold"), f"  {text}"), align="left")
 
     def run(self) -> None:
         start = time.perf_counter()
@@ -187,7 +188,7 @@ class Quickstart:
         paths = write_report(report, self.folder)
         for one in seeds:
             self._complete_card(one, report)
-        self.console.rule("[bold]result[/]", align="left")
+        self.console.rule(Text("result", style="bold"), align="left")
         self.console.print(rich_table(report))
         self.farewell(paths, time.perf_counter() - start)
 
@@ -199,13 +200,12 @@ class Quickstart:
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])
         self.console.print(
-            f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: [bold]{paths['html']}[/]"
+            f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: {paths['html']}"
             f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
             f"    from transformers import pipeline\n"
             f'    pipeline("image-classification", model="{student}")("image.png")\n\n'
             "What a push to the Hub would send, without sending it:\n\n"
             f"    {command('push')} --model {student} --repo_id me/fashion --dry_run\n",
-            highlight=False,
             soft_wrap=True,  # lines to be copied stay whole
         )
 
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         np.random.seed(args.seeds[0])
         transformers_logging.disable_progress_bar()
-        Quickstart(args, Console(stderr=False, soft_wrap=False)).run()
+        Quickstart(args, Console()).run()
 
     process.run(job)
 

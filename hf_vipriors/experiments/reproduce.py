@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from ..cli import process
@@ -30,6 +29,7 @@ from ..reports.figure_files import to_png
 from ..reports.page import Section
 from ..reports.table_figures import all_figures
 from ..shipped import recipes
+from ..terminal import Console
 from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page

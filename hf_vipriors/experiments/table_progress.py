@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from ..files import read_json
 from ..reports.report_text import duration
+from ..terminal import Console
 from .table_results import own_seconds
 from .tables import TableRun
 
@@ -158,7 +159,8 @@ class TableProgress:
         left = self.clock.left([each for _, each in self.waiting])
         words = "" if left is None else f", about {duration(left)} left"
         which = "once" if run.once else f"seed {seed}"
-        self.console.rule(f"[bold]{self.done + 1} of {self.total}[/]  {run.name}, {which}{words}")
+        title = Text.assemble((f"{self.done + 1} of {self.total}", "bold"), f"  {run.name}, {which}{words}")
+        self.console.rule(title)
         start = time.perf_counter()
         self.bar.update(self.task, completed=self.done, left=left, since=start)
         yield

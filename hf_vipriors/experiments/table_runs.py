@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.state import AcceleratorState
-from rich.console import Console
 
 from ..cli.parser import Parser
 from ..errors import InputError, nearest, one_line
 from ..files import read_json, write_json
 from ..search.space import SearchSpace
+from ..terminal import Console
 from ..training import DataArguments, RunArguments, StudentArguments
 from ..training.resolve import complete
 from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run

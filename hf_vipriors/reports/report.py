@@ -23,6 +23,7 @@ from rich.text import Text
 
 from ..evaluation.knn import nearest_neighbours
 from ..files import write_file, write_json
+from ..terminal import printable
 from .report_figures import feature_map_2d
 from .report_page import html
 from .report_rows import Curve, Report, RowSummary, RunRow, caveats, summarise, verdict_lines
@@ -88,7 +89,10 @@ def rich_table(report: Report) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row, summary in zip(report.rows, summaries, strict=True):
         top1 = Text(percent(summary.top1), style="bold")
-        cells = [Text(row.name, style="bold"), top1.append(f"\n{interval(summary.interval)}", style="not bold")]
+        cells = [
+            Text(printable(row.name), style="bold"),
+            top1.append(f"\n{interval(summary.interval)}", style="not bold"),
+        ]
         if compare:
             text = f"{difference(summary)}\n{difference_interval(summary)}"
             cells.append(Text(text, style=_STYLES[summary.outcome]))

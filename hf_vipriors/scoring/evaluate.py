@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from ..cli import process
@@ -39,6 +38,7 @@ from ..hub.teachers import load_ours
 from ..invocation import command
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import check_options, option
+from ..terminal import Console
 from ..training import DataArguments
 from ..training.load_images import load_images
 from ..training.stores import evaluation_store, ten_crop_store
@@ -232,14 +232,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         data, args = Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
         found = measure(data, args)
         results, robust = found.results, corrupted(found, data, args)
-        show(results, args.split)
-        for name, figures in robust.items():
-            Console().print(shifted.corruption_table(figures, found.label(name), args.split))
         if args.output is not None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
             content = {"split": args.split, "scores": figures} | ({"corrupted": robust} if robust else {})
             write_json(Path(args.output), content)
+        show(results, args.split)
+        for name, figures in robust.items():
+            Console().print(shifted.corruption_table(figures, found.label(name), args.split))
         if args.report is not None:
             words = shlex.join(sys.argv[1:] if argv is None else argv)
             more = {found.label(name): figures for name, figures in robust.items()}

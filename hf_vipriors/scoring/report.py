@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import Outputs, features
 from ..files import read_json, write_file
+from ..hub.whole_folder import whole_folder
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves, reliability_diagram
@@ -99,7 +100,7 @@ def write_report(
     device: str = "cpu",
     more: list[Section] | None = None,
 ) -> Path:
-    """Draw ``report.html`` and one PNG file an image into a folder.
+    """Draw ``report.html`` and one PNG file an image into a folder; on an error, none of them.
 
     Args:
         measured: scores, predictions and models.
@@ -130,13 +131,14 @@ def write_report(
         figures["saliency"] = saliency_figure(
             [each[0] for each in mistakes.shown], mistakes.maps, titles(mistakes, names)
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        if figure is not None:
-            write_file(folder / f"{name}.png", to_png(figure))
     overlays = [overlaid(each[0], pixels) for each, pixels in zip(mistakes.shown, mistakes.maps, strict=True)]
     sections = sections_of(measured, curves, diagram, more or [])
-    return write_file(folder / PAGE, html(report, sections, overlays))
+    with whole_folder(folder) as part:
+        for name, figure in figures.items():
+            if figure is not None:
+                write_file(part / f"{name}.png", to_png(figure))
+        write_file(part / PAGE, html(report, sections, overlays))
+    return folder / PAGE
 
 
 def feature_map(model: Model, store: Any, *, batch_size: int, device: str) -> tuple[np.ndarray, list[int]] | None:

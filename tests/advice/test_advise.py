@@ -71,6 +71,17 @@ def test_times_come_from_a_trial_that_leaves_nothing(photos, tmp_path, contents)
 
 
 @pytest.mark.slow
+def test_every_job_beside_a_large_pool_is_timed(photos, tmp_path):
+    """Where FixMatch is recommended, its trial has images without labels."""
+    folder = shutil.copytree(photos, tmp_path / "pool")
+    for number in range(80):
+        shutil.copy(folder / "unlabelled" / f"{number % 10}.png", folder / "unlabelled" / f"more{number}.png")
+    found = advice_on(folder, tmp_path, "--trial_steps", "4")
+    assert [step["name"] for step in found["steps"]] == ["supervised", "phase 1", "FixMatch"]
+    assert all(step["seconds"] > 0 for step in found["steps"])
+
+
+@pytest.mark.slow
 def test_a_trial_measures_the_step(photos, monkeypatch):
     """A method that sleeps 0.2 s a step must be timed at 0.2 s and its own time, not at a tenth or ten times that."""
     import time
