@@ -83,7 +83,6 @@ def test_advise_writes_and_shows_every_name(images, tmp_path, capfd):
     assert "\x1b" not in shown.out + shown.err and "shirt [red]" in shown.out and "[bold]x[-bold]" in shown.out
 
 
-@pytest.mark.xfail(strict=True, reason="cli/push.py prints through rich's own Console, not terminal.Console")
 def test_push_shows_the_card_without_escape_bytes(trained, capfd):
     push.main(["--model", str(trained), "--repo_id", "me/hostile", "--dry_run"])
     assert "\x1b" not in "".join(capfd.readouterr())

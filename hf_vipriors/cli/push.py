@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.table import Table
@@ -31,6 +30,7 @@ from ..hub.repository_files import CARD, RepositoryFiles, check_repo_id, space_f
 from ..hub.space import NEIGHBOURS, write_space
 from ..hub.upload import upload
 from ..options import check_options, option
+from ..terminal import Console
 from ..training.finished_run import baseline_rows, data_of, run_files
 from ..training.load_images import load_images
 from ..training.run_files import read_run

@@ -23,7 +23,6 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +36,7 @@ from ..hub.teachers import Teacher, load_teacher
 from ..hub.whole_folder import whole_folder
 from ..models import VipriorsForImageClassification
 from ..options import check_options, option
+from ..terminal import Console
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
