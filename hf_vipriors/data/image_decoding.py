@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ from torchvision.transforms import functional as F
 from ..errors import InputError, nearest, one_line
 from ..files import waits_for_ever
 
+if find_spec("pillow_heif"):  # the one place where Pillow learns to read HEIC
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 # Times as long as wide: of what is longer, the middle is cut out before it is resized.
 _LONGEST = 64
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 _INTERPOLATIONS = tuple(mode.value for mode in InterpolationMode)
 
 
@@ -118,8 +125,11 @@ def open_image(record: Mapping[str, Any] | None) -> AbstractContextManager[Image
     try:
         return Image.open(record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"]))
     except UnidentifiedImageError:
-        if not encoded(record):
+        file = encoded(record)
+        if not file:
             raise ValueError("the file is empty") from None
+        if file[4:12] in _HEIC:  # of a telephone, perhaps called .jpg
+            raise ValueError("a HEIC image: pip install pillow-heif") from None
         raise
 
 

@@ -1,44 +1,23 @@
-"""List an image folder ourselves: every rule is in the open and no image is opened yet."""
+"""List an image folder ourselves: every rule is in the open, and no image with a known suffix is opened yet."""
 
 from __future__ import annotations
 
+import logging
 import os
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Image
 
 from ..errors import InputError
-from .split_names import LABELLED_SPLITS, canonical_split
+from .columns import some
+from .folder_layout import ClassFolders, folder_layout
+from .image_files import IMAGE_SUFFIXES, FolderWalk
+from .label_table import Table, metadata_tables, read_tables, split_of_folders
+from .split_names import LABELLED_SPLITS
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
-
-
-def is_hidden(name: str) -> bool:
-    """Files and folders that file managers and notebooks leave behind."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
-
-
-def _images(root: Path) -> Iterator[str]:
-    """Absolute paths of the images below ``root`` in sorted order; links to folders are followed, to each once."""
-    seen = set()
-    for folder, subfolders, files in os.walk(os.path.abspath(root), followlinks=True):
-        if (place := os.path.realpath(folder)) in seen:  # a link back to a folder above would never end
-            subfolders.clear()
-            continue
-        seen.add(place)
-        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
-        for name in sorted(files):
-            if not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(folder, name)
+logger = logging.getLogger(__name__)
 
 
 def _text(paths: list[str]) -> pa.Array:
@@ -49,75 +28,116 @@ def _text(paths: list[str]) -> pa.Array:
         raise InputError(f"the path {name!r} is not UTF-8, which tables of images are: rename it") from None
 
 
-def _dataset(paths: list[str], labels: list[int] | None, class_names: list[str]) -> Dataset:
+def _dataset(
+    paths: list[str], labels: Sequence[int] | None = None, names: Sequence[str] = (), *, column: str | None = None
+) -> Dataset:
     features = Features({"image": Image(decode=False)})
     images = pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), _text(paths)], fields=list(Image.pa_type))
     columns = [images]
     if labels is not None:
-        features["label"] = ClassLabel(names=class_names)
+        features[column or "label"] = ClassLabel(names=list(names))
         columns.append(pa.array(labels, pa.int64()))
     return Dataset(pa.Table.from_arrays(columns, schema=features.arrow_schema))
 
 
-def _labelled(root: Path, class_folders: list[Path]) -> Dataset:
-    """One class a folder, in the folders' sorted order; the images may lie in deeper folders.
+def _no_image(where: str, walk: FolderWalk) -> InputError:
+    seen = "".join(f"; {note}" for note in walk.notes())
+    return InputError(
+        f"no image in {where}: fill or remove it (known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}){seen}"
+    )
 
-    A name is the same however its accents are written: file systems differ in that, and so do two copies of a folder.
-    """
-    if not class_folders:
-        raise InputError(
-            f"no class folders in {str(root)!r}: put the images into {root.name}/CLASS/, or name the folder "
-            "'unlabelled' when they have no classes"
-        )
-    paths, labels, empty = [], [], []
-    named = [unicodedata.normalize("NFC", folder.name) for folder in class_folders]
-    names = sorted(set(named))
-    number = {name: label for label, name in enumerate(names)}
-    for name, folder in zip(named, class_folders, strict=True):
-        found = list(_images(folder))
-        if not found:
-            empty.append(folder.name)
-        paths += found
-        labels += [number[name]] * len(found)
-    if empty:
-        raise InputError(
-            f"no image in class folder {', '.join(map(repr, empty))} of {str(root)!r}: fill or remove it "
-            f"(known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
-        )
-    return _dataset(paths, labels, names)
+
+def _unlabelled(folders: list[Path], walk: FolderWalk) -> Dataset:
+    paths = [path for folder in folders for path in walk.images(folder)]
+    if not paths:
+        raise _no_image(", ".join(repr(str(folder)) for folder in folders), walk)
+    return _dataset(paths)
 
 
 def every_image(root: Path) -> Dataset:
-    """All images below a folder, in any layout, in sorted order.
+    """All images below a folder, in any layout, in sorted order; what is left out is logged.
 
     Raises:
         InputError: there is none.
     """
-    paths = list(_images(root))
-    if not paths:
+    walk = FolderWalk(root)
+    images = _unlabelled([root], walk)
+    for note in walk.notes():
+        logger.info(note)
+    return images
+
+
+def _labelled(classes: ClassFolders, known: Sequence[str], walk: FolderWalk) -> Dataset:
+    """One class a folder, numbered in alphabetic order; the images may lie in deeper folders.
+
+    Args:
+        known: the classes of train, which another split need not have all; empty for train itself.
+    """
+    root = classes.root
+    if not classes.folders:
         raise InputError(
-            f"no image in {str(root)!r}: fill or remove it (known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))})"
+            f"no class folders in {str(root)!r}: put the images into {root.name}/CLASS/, or name the folder "
+            "'unlabelled' when they have no classes"
         )
-    return _dataset(paths, None, [])
+    images = [(name, path) for name, folder in classes.folders for path in walk.images(folder)]
+    here = {name for name, _ in images}
+    empty = [folder.name for name, folder in classes.folders if name not in here and name not in known]
+    if empty or not images:
+        raise _no_image(f"class folder {some(empty) if empty else 'of any name'} of {str(root)!r}", walk)
+    names = known if here <= set(known) else sorted(here)
+    number = {name: label for label, name in enumerate(names)}
+    return _dataset([path for _, path in images], [number[name] for name, _ in images], names)
 
 
-def list_image_folder(data_dir: str | Path) -> tuple[dict[str, Dataset], list[str]]:
-    """List the images of a folder that is laid out by split and class.
+def _by_table(tables: list[Table], walk: FolderWalk, label_column: str | None) -> tuple[dict[str, Dataset], list[str]]:
+    """Labels of the tables; what these do not name is the pool, but for images in folders of validation and test."""
+    paths = walk.images()
+    found = read_tables(tables, walk.root, paths, label_column)
+    walk.has_read(table.path for table in tables)
+    splits = {}
+    ordered = sorted(found.rows.keys() - set(paths))
+    ordered = [path for path in paths if path in found.rows] + ordered
+    for split in LABELLED_SPLITS:
+        rows = [(path, found.rows[path].code) for path in ordered if found.rows[path].split == split]
+        if rows:
+            images, labels = zip(*rows, strict=True)
+            splits[split] = _dataset(list(images), labels, found.names, column=label_column)
+    free = [path for path in paths if path not in found.rows]
+    pool = [path for path in free if split_of_folders(path, walk.root) not in ("validation", "test")]
+    notes = found.notes
+    if pool:
+        notes.append(f"{len(pool)} images that no row names are unlabelled")
+    if len(free) > len(pool):
+        notes.append(f"left out: {len(free) - len(pool)} images in folders of validation or test that no row names")
+    pool += [path for path in ordered if found.rows[path].split == "unlabelled"]
+    if pool:
+        splits["unlabelled"] = _dataset(sorted(pool))
+    return splits, [*notes, *walk.notes()]
 
-    Either ``train/CLASS/...``, ``validation/CLASS/...`` (or ``val``, ``valid``), ``test/CLASS/...`` and
-    ``unlabelled/...`` (or ``unlabeled``; flat or in any subfolders), each of them optional; or ``CLASS/...`` directly,
-    which is all ``train`` (an ``unlabelled`` folder may lie beside the classes). Hidden files and files without an
-    image suffix do not count.
+
+def list_image_folder(
+    data_dir: str | Path, labels: str | Path | None = None, label_column: str | None = None
+) -> tuple[dict[str, Dataset], list[str]]:
+    """List the images of a folder whose classes are told by folders or by a table.
+
+    The table is ``labels``, or else every ``metadata.csv`` (``.jsonl``, ``.parquet``) in the folder, with the columns
+    that :mod:`hf_vipriors.data.label_table` knows. Without one the folder is laid out by split and class, as
+    :func:`~hf_vipriors.data.folder_layout.folder_layout` reads it; a split other than train may lack a class, or hold
+    an empty folder for it. Hidden files do not count, nor files that are no images by their suffix (without a suffix:
+    by their first bytes), nor images beside class folders: the notes name each kind.
 
     Args:
         data_dir: the folder.
+        labels: a .csv, .tsv, .jsonl or .parquet file.
+        label_column: of the table; found by its name when not given.
 
     Returns:
         Split -> :class:`datasets.Dataset` of paths with a ``ClassLabel`` where the split has classes, and log lines
         on what was passed over.
 
     Raises:
-        InputError: no such folder, no class folders, or an empty class folder.
+        InputError: no such folder, no class folders, an empty class folder in train, a layout that could be meant
+            in two ways, or a table that does not fit the images.
 
     Example::
 
@@ -127,30 +147,19 @@ def list_image_folder(data_dir: str | Path) -> tuple[dict[str, Dataset], list[st
     root = Path(data_dir).expanduser()
     if not root.is_dir():
         raise InputError(f"no such folder {str(root)!r} (--data_dir): give a folder that holds train/CLASS/*.jpg")
-    by_split: dict[str, Path] = {}
-    others: list[Path] = []
-    for folder in _folders(root):
-        split = canonical_split(folder.name)
-        if split is None:
-            others.append(folder)
-        elif split in by_split:
-            raise InputError(
-                f"{str(root)!r} holds both {by_split[split].name!r} and {folder.name!r}: keep one folder for {split}"
-            )
-        else:
-            by_split[split] = folder
-
+    walk = FolderWalk(root)
+    tables = [Table(Path(labels).expanduser(), root)] if labels is not None else metadata_tables(root)
+    if tables:
+        return _by_table(tables, walk, label_column)
+    layout = folder_layout(root)
     splits: dict[str, Dataset] = {}
-    notes: list[str] = []
-    if any(split in by_split for split in LABELLED_SPLITS):
-        if others:
-            notes.append(f"not a split, passed over: {', '.join(folder.name for folder in others)} in {root}")
-    elif others or "unlabelled" not in by_split:
-        splits["train"] = _labelled(root, others)
-        notes.append(f"no split folders in {root}: its class folders are the train split")
+    known: list[str] = []
     for split in LABELLED_SPLITS:
-        if split in by_split:
-            splits[split] = _labelled(by_split[split], _folders(by_split[split]))
-    if "unlabelled" in by_split:
-        splits["unlabelled"] = every_image(by_split["unlabelled"])
-    return splits, notes
+        if split in layout.classes:
+            splits[split] = _labelled(layout.classes[split], known, walk)
+            known = known or splits[split].features["label"].names
+    if layout.unlabelled:
+        splits["unlabelled"] = _unlabelled(layout.unlabelled, walk)
+    for above in dict.fromkeys(classes.root for classes in layout.classes.values()):
+        walk.beside(above)
+    return splits, [*layout.notes, *walk.notes()]

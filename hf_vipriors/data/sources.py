@@ -15,11 +15,13 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, nearest, one_line
-from .columns import as_image_column, find_image_column, find_label_column, read_labels, some
+from .columns import as_image_column, find_image_column, find_label_column, label_array, read_labels, some
 from .fashion import FASHION_VIPRIORS, fashion_files
-from .image_folder import is_hidden, list_image_folder
+from .image_files import is_hidden
+from .image_folder import list_image_folder
 from .label_sets import LabelledImages, unify_classes
-from .split_names import SPLITS, canonical_split, split_of_file
+from .label_table import METADATA
+from .split_names import LABELLED_SPLITS, SPLITS, canonical_split, split_of_file
 
 _BUILT_IN = (FASHION_VIPRIORS, "imagefolder", "parquet")
 
@@ -111,7 +113,7 @@ def _load_parquet(path: Path) -> dict[str, Dataset]:
     return {split: _loaded(partial(load, split), f"{split} of {str(path)!r}", mend) for split in files}
 
 
-def _load_path(path: Path) -> tuple[dict[str, Dataset], list[str]]:
+def _load_path(path: Path, label_column: str | None) -> tuple[dict[str, Dataset], list[str]]:
     """A saved dataset, parquet, or an image folder that was named directly."""
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         return _named(_loaded(lambda: load_from_disk(str(path)), repr(str(path)), "save it again with save_to_disk"))
@@ -120,9 +122,9 @@ def _load_path(path: Path) -> tuple[dict[str, Dataset], list[str]]:
             f"{str(path)!r} (--dataset_name) is no .parquet file: give parquet, a folder saved by save_to_disk, "
             "or imagefolder with --data_dir"
         )
-    if path.is_file() or any(path.rglob("*.parquet")):
+    if path.is_file() or any(file.name not in METADATA for file in path.rglob("*.parquet")):
         return _load_parquet(path), []
-    return list_image_folder(path)
+    return list_image_folder(path, label_column=label_column)
 
 
 def _load_hub(
@@ -141,20 +143,26 @@ def _load_hub(
 def _refuse(source: str, **options: str | None) -> None:
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        mend = "add --dataset_name imagefolder" if given == ["--data_dir"] else "leave it out"
-        raise InputError(f"{' and '.join(given)} cannot go with {source} (--dataset_name): {mend}")
+        raise InputError(f"{' and '.join(given)} cannot go with {source} (--dataset_name): leave it out")
 
 
 def _load(
-    name: str, config_name: str | None, data_dir: str | None, revision: str | None
+    name: str,
+    config_name: str | None,
+    data_dir: str | None,
+    revision: str | None,
+    labels: str | None,
+    label_column: str | None,
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Choose the loader by the name."""
+    if name != "imagefolder":
+        _refuse(repr(name), labels=labels)
     if name in ("imagefolder", "parquet"):
         _refuse(name, dataset_config=config_name, dataset_revision=revision)
         if data_dir is None:
             raise InputError(f"--dataset_name {name} needs --data_dir: the folder that holds the data")
         if name == "imagefolder":
-            return list_image_folder(data_dir)
+            return list_image_folder(data_dir, labels, label_column)
         return _load_parquet(Path(data_dir).expanduser()), []
     path = Path(name).expanduser()
     looks_like_path = path.is_absolute() or name.startswith(("./", "../", "~")) or path.suffix == ".parquet"
@@ -163,7 +171,7 @@ def _load(
         return _load_fashion(), []
     if name and path.exists():
         _refuse(f"the local path {name!r}", dataset_config=config_name, data_dir=data_dir, dataset_revision=revision)
-        return _load_path(path)
+        return _load_path(path, label_column)
     if looks_like_path or not name:
         raise InputError(f"no such file or folder {name!r} (--dataset_name): check the path")
     return _load_hub(name, config_name, data_dir, revision)
@@ -180,6 +188,7 @@ def load_splits(
     config_name: str | None = None,
     data_dir: str | None = None,
     revision: str | None = None,
+    labels: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> ImageSplits:
@@ -192,6 +201,7 @@ def load_splits(
         config_name: configuration of a Hub data set.
         data_dir: folder of the data.
         revision: commit, tag or branch of a Hub data set.
+        labels: table of the labels of an image folder; see :func:`hf_vipriors.data.image_folder.list_image_folder`.
         image_column: when the automatic choice (named in the notes) is not the right one.
         label_column: likewise. A data set without labels is all ``unlabelled``.
 
@@ -208,7 +218,7 @@ def load_splits(
         >>> len(loaded.splits["train"]), loaded.class_names[:2]
         (500, ['T-shirt/top', 'Trouser'])
     """
-    raw, notes = _load(dataset_name, config_name, data_dir, revision)
+    raw, notes = _load(dataset_name, config_name, data_dir, revision, labels, label_column)
     if not any(len(raw[split]) for split in SPLITS if split in raw):
         raise InputError(f"data set {dataset_name!r} (--dataset_name) holds no images")
     return splits_of(raw, dataset_name, notes, image_column=image_column, label_column=label_column)
@@ -266,10 +276,31 @@ def splits_of(
     if unlabelled or hidden:
         splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
     found = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
-    notes = [*notes, found, *class_notes, f"{title}: {counts_note(splits)} images"]
+    notes = [
+        *notes,
+        found,
+        *class_notes,
+        *_missing_classes(splits, class_names),
+        f"{title}: {counts_note(splits)} images",
+    ]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
     return ImageSplits(splits, class_names, notes)
+
+
+def _missing_classes(splits: Mapping[str, Dataset], class_names: list[str]) -> list[str]:
+    """One note for each labelled split that lacks a class; only train has all of them for sure."""
+    missing = {
+        split: [name for code, name in enumerate(class_names) if code not in present]
+        for split, present in (
+            (split, set(label_array(splits[split]))) for split in LABELLED_SPLITS if split in splits
+        )
+    }
+    return [
+        f"{split} has no image of class {some(names)}: it says nothing of it"
+        for split, names in missing.items()
+        if names
+    ]
 
 
 def labels_for(

@@ -1,6 +1,7 @@
 """Image folders: layouts, suffixes, and the mistakes people make in them."""
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -123,3 +124,144 @@ def test_layout_mistakes_are_one_line(paths, message, tmp_path):
     with pytest.raises(InputError, match=message) as raised:
         load(tmp_path)
     assert "\n" not in raised.value.on_command_line
+
+
+# --- tables of labels ---------------------------------------------------------------------------------------------
+
+
+def labels_of(loaded, split="train"):
+    """File name -> class of a split."""
+    codes = label_array(loaded.splits[split]).tolist()
+    return dict(zip(names(loaded, split), [loaded.class_names[code] for code in codes], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_metadata_tells_the_classes_where_folders_are_parts(kind, tmp_path):
+    put(tmp_path, *(f"{split}/part{i % 2}/{split}{i}.png" for split in ("train", "test") for i in range(4)))
+    for split in ("train", "test"):
+        rows = [{"file_name": f"part{i % 2}/{split}{i}.png", "label": "ab"[i // 2]} for i in range(3, -1, -1)]
+        getattr(pandas.DataFrame(rows), f"to_{kind.removesuffix('l')}")(
+            tmp_path / split / f"metadata.{kind}",
+            **{"csv": {"index": False}, "jsonl": {"orient": "records", "lines": True}, "parquet": {}}[kind],
+        )
+    for loaded in (load(tmp_path), load_splits(str(tmp_path))):
+        assert loaded.class_names == ["a", "b"]
+        assert labels_of(loaded) == {f"train{i}.png": "ab"[i // 2] for i in range(4)}
+        assert names(loaded, "train") == ["train0.png", "train2.png", "train1.png", "train3.png"], "order of the files"
+        assert counts(loaded) == {"train": 4, "test": 4}
+
+
+def test_metadata_at_the_top_splits_by_folder_or_by_its_column(tmp_path):
+    put(tmp_path, "train/1.png", "train/2.png", "test/3.png", "test/4.png")
+    head, rows = "file_name,species", ["train/1.png,a", "train/2.png,b", "test/3.png,a"]
+    write(tmp_path / "metadata.csv", head, *rows)
+    loaded = load_splits("imagefolder", data_dir=str(tmp_path), label_column="species")
+    assert counts(loaded) == {"train": 2, "test": 1} and loaded.class_names == ["a", "b"]
+    assert any("1 images in folders of validation or test that no row names" in note for note in loaded.notes)
+    with pytest.raises(InputError, match=r"metadata.csv' has no column of labels among .*'species': .* label_column"):
+        load(tmp_path)
+    split = ["val", "train", "training"]
+    write(
+        tmp_path / "metadata.csv", "file_name,label,split", *(f"{row},{s}" for row, s in zip(rows, split, strict=True))
+    )
+    assert labels_of(load(tmp_path)) == {"2.png": "b", "3.png": "a"}
+
+
+def write(path, *lines, encoding="utf-8"):
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return str(path)
+
+
+def load_table(root, *lines, name="labels.csv", encoding="utf-8", **options):
+    table = write(root.parent / name, *lines, encoding=encoding)
+    return load_splits("imagefolder", data_dir=str(root), labels=table, **options)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "photos"
+    put(root, "1.png", "some/2.png", "some/3.png", "other/3.png", "unlabelled/4.png", "test/5.png")
+    return root
+
+
+def test_rows_name_files_in_any_usual_way(photos):
+    loaded = load_table(
+        photos,
+        "path,label",
+        "1.png,a",
+        "2.png,b",
+        "some\\3.png,a",
+        "photos/other/3.png,b",
+        "4,c",
+        f"{photos}/test/5.png,c",
+    )
+    train = dict(zip(names(loaded, "train"), label_array(loaded.splits["train"]).tolist(), strict=True))
+    assert counts(loaded) == {"train": 5, "test": 1} and train["4.png"] == 2
+    assert {
+        path.removeprefix(f"{photos}/"): code
+        for path, code in zip(
+            [record["path"] for record in loaded.splits["train"]["image"]],
+            label_array(loaded.splits["train"]),
+            strict=True,
+        )
+    } == {"1.png": 0, "other/3.png": 1, "some/2.png": 1, "some/3.png": 0, "unlabelled/4.png": 2}
+
+
+def test_images_that_no_row_names_are_the_pool_but_for_those_of_test(photos):
+    loaded = load_table(photos, "file_name,label", "1.png,a", "2.png,b", "unlabelled/4.png,")
+    assert counts(loaded) == {"train": 2, "unlabelled": 3}
+    assert sorted(names(loaded, "unlabelled")) == ["3.png", "3.png", "4.png"]
+    assert "2 images that no row names are unlabelled" in loaded.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "encoding"),
+    [
+        ("excel.csv", ["File;Class", "1.png;ä b", "some/2.png;x"], "utf-8-sig"),
+        ("t.tsv", ["filename\tcategory", "1.png\tä b", "some/2.png\tx"], "utf-8"),
+        ("t.jsonl", ['{"image": "1.png", "label": "ä b"}', '{"image": "some/2.png", "label": "x"}'], "utf-8"),
+    ],
+)
+def test_tables_as_programs_write_them(name, lines, encoding, photos):
+    assert labels_of(load_table(photos, *lines, name=name, encoding=encoding)) == {"1.png": "ä b", "2.png": "x"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(("10", "9", ""), ["9", "10"]), (("1.0", "0.0", ""), ["0", "1"]), (("001", "01", "NA"), ["001", "01", "NA"])],
+)
+def test_numbers_are_classes_in_their_order_and_codes_stay_text(labels, classes, photos):
+    rows = zip(("1.png", "some/2.png", "some/3.png"), labels, strict=True)
+    assert load_table(photos, "file,label", *(f"{file},{label}" for file, label in rows)).class_names == classes
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["file_name,label", "1.png,a", "9.png,b"], r"labels.csv' row 2: no image '9.png' below .*mend the name"),
+        (["file_name,label", "3.png,a"], r"row 1: '3.png' may be 'other/3.png', 'some/3.png': write the path"),
+        (["file_name,label", "1.png,a", "1,b"], r"row 2 gives '1' another of the labels than .*row 1: keep one row"),
+        (["file_name,label,split", "1.png,a,train", "1,a,test"], "row 2 gives '1' another of the splits"),
+        (["file_name,label,split", "1.png,a,fold7"], "row 1: unknown split 'fold7': write one of 'train'"),
+        (["file_name,label"], "has no rows"),
+        (["1.png,a", "2.png,b"], r"no column of files among '1.png', 'a': call it file_name"),
+        (["file_name,text", "1.png,a"], "no column of labels among 'file_name', 'text'"),
+        (["file_name,label", "1.png,a,b"], r"cannot read the table .*Expected 2 columns, got 3"),
+        ([""], "cannot read the table"),
+    ],
+)
+def test_mistakes_in_a_table_are_one_line(lines, message, photos):
+    with pytest.raises(InputError, match=message) as raised:
+        load_table(photos, *lines)
+    assert "\n" not in raised.value.on_command_line
+
+
+def test_tables_that_are_none(photos):
+    with pytest.raises(InputError, match=r"labels.xlsx' is no .csv"):
+        load_table(photos, "x", name="labels.xlsx")
+    with pytest.raises(InputError, match="cannot read the table 'nowhere.csv': .*No such file"):
+        load_splits("imagefolder", data_dir=str(photos), labels="nowhere.csv")
+    with pytest.raises(InputError, match="cannot read the table"):
+        load_table(photos, "file_name,label", "1.png,é", encoding="latin-1")
+    with pytest.raises(InputError, match="labels cannot go with 'fashion-vipriors'"):
+        load_splits("fashion-vipriors", labels="labels.csv")

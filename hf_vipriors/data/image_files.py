@@ -1,0 +1,142 @@
+"""The images below a folder, and a word on each kind of file there that is none."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from .columns import some
+
+HEIC_SUFFIXES = frozenset(".heic .heif .hif".split())
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+) | (HEIC_SUFFIXES if find_spec("pillow_heif") else frozenset())
+# Pillow opens many of them as the TIFF they are inside, and finds the thumbnail.
+_RAW_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .raw .rw2 .srw".split())
+_ANNOTATION_SUFFIXES = frozenset(".csv .json .jsonl .names .parquet .tsv .txt .xls .xlsx .xml .yaml .yml".split())
+# What a file without a suffix may be. Not TIFF: camera raw files and microscopes' stacks begin like one.
+_BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+_KINDS = 8  # named in a line
+
+
+def is_hidden(name: str) -> bool:
+    """Files and folders that file managers and notebooks leave behind."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def composed(text: str) -> str:
+    """A name as it is compared: file systems differ in how they write accents, and so do two copies of a folder."""
+    return unicodedata.normalize("NFC", text)
+
+
+def subfolders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _is_image(path: str) -> bool:
+    """By its suffix; without one, by the first bytes (an image downloaded by its number, or by a hash)."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix:
+        return suffix in IMAGE_SUFFIXES
+    try:
+        with Image.open(path, formats=_BY_CONTENT):
+            return True
+    except Exception:  # Pillow's plugins raise many types
+        return False
+
+
+def _file_names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_file()]
+
+
+def image_files(folder: Path) -> list[str]:
+    """Images directly in a folder, not in deeper ones."""
+    return [name for name in _file_names(folder) if not is_hidden(name) and _is_image(os.path.join(folder, name))]
+
+
+class FolderWalk:
+    """Walks below ``root`` and remembers which files it left out.
+
+    Attributes:
+        root: all paths in :meth:`notes` are relative to it.
+        left_out: paths of files that are no images we read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.left_out: list[str] = []
+        self._loose: list[str] = []
+
+    def images(self, folder: Path | None = None) -> list[str]:
+        """Absolute paths of the images below a folder in sorted order; links are followed, to each folder once."""
+        seen = set()
+        found = []
+        for place, inside, files in os.walk(os.path.abspath(folder or self.root), followlinks=True):
+            if (real := os.path.realpath(place)) in seen:  # a link back to a folder above would never end
+                inside.clear()
+                continue
+            seen.add(real)
+            inside[:] = sorted(name for name in inside if not is_hidden(name))
+            found += self._sorted_out(place, files)
+        return found
+
+    def beside(self, folder: Path) -> None:
+        """Leave out the images directly in a folder of which the subfolders count."""
+        self._loose += self._sorted_out(os.path.abspath(folder), _file_names(folder))
+
+    def has_read(self, paths: Iterable[Path]) -> None:
+        """Files that are no images but were read: notes do not name them."""
+        read = {os.path.abspath(path) for path in paths}
+        self.left_out = [path for path in self.left_out if path not in read]
+
+    def _sorted_out(self, place: str, names: Iterable[str]) -> list[str]:
+        paths = [os.path.join(place, name) for name in sorted(names) if not is_hidden(name)]
+        images = [path for path in paths if _is_image(path)]
+        self.left_out += sorted(set(paths) - set(images))
+        return images
+
+    def notes(self) -> list[str]:
+        """What was left out, each kind once and with its count."""
+        notes = []
+        if self._loose:
+            notes.append(
+                f"left out: {len(self._loose)} images beside the class folders ({self._some(self._loose)}): move each "
+                "into the folder of its class"
+            )
+        kinds: dict[str, list[str]] = {}
+        for path in self.left_out:
+            kinds.setdefault(_kind(path), []).append(path)
+        annotations = [path for kind in sorted(_ANNOTATION_SUFFIXES & kinds.keys()) for path in kinds.pop(kind)]
+        if annotations:
+            notes.append(f"annotation files, not read: {len(annotations)} in {self.root} ({self._some(annotations)})")
+        if kinds:
+            often = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))
+            words = [
+                f"{len(kinds[kind])} {_called(kind)} ({self._hint(kind, kinds[kind])})" for kind in often[:_KINDS]
+            ]
+            more = f" and {len(often) - _KINDS} kinds more" if len(often) > _KINDS else ""
+            notes.append(f"left out, no images that are read: {', '.join(words)}{more} in {self.root}")
+        return notes
+
+    def _hint(self, kind: str, paths: list[str]) -> str:
+        if kind in HEIC_SUFFIXES:
+            return "pip install pillow-heif reads them"
+        if kind in _RAW_SUFFIXES:
+            return "camera raw: export them as JPEG or PNG"
+        return self._some(paths, 1)
+
+    def _some(self, paths: list[str], limit: int = 3) -> str:
+        return some((os.path.relpath(path, self.root) for path in paths), limit)
+
+
+def _called(kind: str) -> str:
+    return repr(kind)[1:-1] or "without a suffix"  # repr: bytes that are no UTF-8 cannot be printed
+
+
+def _kind(path: str) -> str:
+    return os.path.splitext(path)[1].lower()

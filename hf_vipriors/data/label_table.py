@@ -1,0 +1,255 @@
+"""Labels from a table of file names: ``--labels labels.csv``, or the ``metadata.csv`` in an image folder.
+
+A .csv, .tsv, .jsonl or .parquet file with a column of files (``file_name``, ``path``, ``image``, ...), a label column
+and perhaps a column ``split``. Without that column the folders in a path tell the split, else it is train.
+
+``load_dataset("imagefolder")`` reads ``metadata.*`` too, but not as is needed here (datasets 4 and 5, tried): a table
+beside split folders is ignored, so that the classes become those of folders; a row without a file and a file with two
+labels pass silently; links to folders are not followed; and the images come in the order of the rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+from datasets import Dataset, Features
+
+from ..errors import InputError, one_line
+from .columns import Labels, find_label_column, read_labels, some
+from .image_files import composed, is_hidden
+from .split_names import SPLITS, canonical_split
+
+_PATH_NAMES = (
+    *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "picture"),
+    *("photo", "image_id", "id"),
+)
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
+_SEPARATORS = {".csv": ",;\t|", ".tsv": "\t"}
+_WHOLE = r"^(-?(0|[1-9][0-9]{0,17})(\.0)?)?$"  # as pandas writes integers of which some are missing
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file with labels; the files it names are relative to ``base``."""
+
+    path: Path
+    base: Path
+
+    def __str__(self) -> str:
+        return repr(str(self.path))
+
+
+class Given(NamedTuple):
+    """What a row says of its image."""
+
+    split: str
+    code: int
+    place: str
+
+
+class LabelledFiles(NamedTuple):
+    """What tables say: path -> its row, the class names that labels count in, and log lines."""
+
+    rows: dict[str, Given]
+    names: list[str]
+    notes: list[str]
+
+
+def metadata_tables(root: Path) -> list[Table]:
+    """The ``metadata.*`` in an image folder that name files; those of unlabelled images do not count."""
+    found = []
+    for path in sorted(path for name in METADATA for depth in _DEPTHS for path in root.glob(depth + name)):
+        folders = path.relative_to(root).parts[:-1]
+        if not any(is_hidden(part) or canonical_split(part) == "unlabelled" for part in folders):
+            table = Table(path, path.parent)
+            if _path_column(_read(table)) is not None:
+                found.append(table)
+    return found
+
+
+def _read(table: Table) -> pa.Table:
+    """Whatever the format; text of a .csv stays text."""
+    suffix = table.path.suffix.lower()
+    try:
+        if suffix in _SEPARATORS:
+            return _read_text(table.path, _SEPARATORS[suffix])
+        if suffix in (".jsonl", ".ndjson"):
+            return pa.json.read_json(table.path)
+        if suffix == ".parquet":
+            return pq.read_table(table.path)
+    except (OSError, ValueError) as error:  # of pyarrow too: ArrowInvalid is a ValueError
+        raise InputError(f"cannot read the table {table}: {one_line(error)}") from None
+    raise InputError(f"the table {table} is no .csv, .tsv, .jsonl or .parquet file: save it as CSV (UTF-8)")
+
+
+def _read_text(path: Path, separators: str) -> pa.Table:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+    try:
+        separator = csv.Sniffer().sniff(head, separators).delimiter
+    except csv.Error:  # one column
+        separator = separators[0]
+    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    names = pa.csv.open_csv(path, parse_options=parse).schema.names
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    return pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), parse, convert)
+
+
+def _named(table: pa.Table, names: Iterable[str]) -> str | None:
+    """The first of ``names`` that is a column, in any case."""
+    columns = {column.strip().lower(): column for column in reversed(table.column_names)}
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def _path_column(table: pa.Table) -> str | None:
+    return _named(table, _PATH_NAMES)
+
+
+def _label_column(columns: pa.Table, wanted: str | None) -> str | None:
+    features = Features.from_arrow_schema(columns.schema)
+    found = find_label_column(features, wanted)
+    if found is None:  # "Label", "Class": as spreadsheets have it
+        lower = find_label_column(Features({name.strip().lower(): kind for name, kind in features.items()}))
+        found = lower and _named(columns, [lower])
+    return found
+
+
+def _labels(columns: pa.Table, column: str) -> Labels:
+    kept = columns.select([column])
+    values = kept[column]
+    if pa.types.is_string(values.type):
+        values = pc.fill_null(pc.utf8_trim_whitespace(values), "")
+        if pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
+            whole = pc.replace_substring_regex(values, r"\.0$", "")
+            kept = pa.table({column: pc.cast(pc.if_else(pc.equal(whole, ""), None, whole), pa.int64())})
+    return read_labels(Dataset(kept), column)
+
+
+class _Files:
+    """Finds the files that rows mean."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = {composed(path): path for path in paths}
+        self._called: dict[str, list[str]] = {}
+        for path in self._paths:
+            name = os.path.basename(path)
+            for each in {name, os.path.splitext(name)[0]}:
+                self._called.setdefault(each, []).append(path)
+
+    def find(self, value: str, base: Path) -> list[str]:
+        """The file that is meant: at that place, else the only one whose path ends so, perhaps without its suffix."""
+        for written in (value, value.replace("\\", "/")):
+            at = os.path.normpath(os.path.join(os.path.abspath(base), written))
+            if (known := self._paths.get(composed(at))) is not None:
+                return [known]
+            if os.path.isfile(at):  # in another folder, or with a suffix that would not count
+                return [at]
+        end = "/" + os.path.normpath(composed(written)).lstrip("/")
+        close = self._called.get(os.path.basename(end), [])
+        return [self._paths[path] for path in close if path.endswith(end) or os.path.splitext(path)[0].endswith(end)]
+
+
+def read_tables(tables: list[Table], root: Path, paths: list[str], label_column: str | None = None) -> LabelledFiles:
+    """Find the image of every row, its class and its split.
+
+    Args:
+        tables: their classes are numbered together.
+        root: the folder of the images.
+        paths: absolute paths of the images in it.
+        label_column: found by its name when not given.
+
+    Raises:
+        InputError: a table that cannot be read or lacks a column, a row without its file, an unknown split, or a file
+            with two labels; the first such row is named.
+    """
+    files = _Files(paths)
+    read = [(table, *_rows(table, label_column)) for table in tables]
+    names = _all_names([labels.names for _, _, labels, _ in read])
+    number = {name: code for code, name in enumerate(names)} | {None: -1}
+    rows: dict[str, Given] = {}
+    notes = []
+    for table, values, labels, splits in read:
+        by_folder = splits is None
+        for at, (value, code) in enumerate(zip(values, labels.codes.tolist(), strict=True)):
+            place = f"{table} row {at + 1}"
+            path = _one_file(files.find(value, table.base) if value else [], value, place, root)
+            split = _split_of_path(path, root) if by_folder else _split_of_value(splits[at], place)
+            given = Given(split, number[labels.names[code] if code >= 0 else None], place)
+            before = rows.setdefault(path, given)
+            if before[:2] != given[:2]:
+                what = "labels" if before.code != given.code else "splits"
+                raise InputError(f"{place} gives {value!r} another of the {what} than {before.place}: keep one row")
+        told = "folders" if by_folder else "its column"
+        notes.append(f"labels of {len(values)} rows from {table}, splits by {told}")
+    return LabelledFiles(rows, names, notes)
+
+
+def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, list[str | None] | None]:
+    """(files, labels, splits) of each row; None: no column of splits."""
+    columns = _read(table)
+    for at, field in enumerate(columns.schema):
+        if pa.types.is_dictionary(field.type):  # categories of pandas
+            columns = columns.set_column(at, field.name, pc.cast(columns[at], field.type.value_type))
+    path = _path_column(columns)
+    try:
+        label = _label_column(columns, wanted)
+    except InputError as error:
+        raise InputError(f"table {table}: {error.on_command_line}") from None
+    for what, column, mend in (("files", path, "call it file_name"), ("labels", label, "name it by --label_column")):
+        if column is None:
+            raise InputError(
+                f"the table {table} has no column of {what} among {some(columns.column_names)}: {mend}"
+                + (" or, if folders are the classes, move the table away" if what == "labels" else "")
+            )
+    if not len(columns):
+        raise InputError(f"the table {table} has no rows: fill or remove it")
+    split = _named(columns, ["split"])
+    splits = None if split is None else pc.cast(columns[split], pa.string()).to_pylist()
+    return pc.cast(columns[path], pa.string()).to_pylist(), _labels(columns, str(label)), splits
+
+
+def _all_names(parts: list[list[str]]) -> list[str]:
+    """Classes of all tables: in their order where it is one, else numbers by value and text by the alphabet."""
+    if all(names == parts[0] for names in parts):
+        return parts[0]
+    names = {name for part in parts for name in part}
+    return sorted(names, key=int if all(name.lstrip("-").isdigit() for name in names) else None)
+
+
+def _one_file(found: list[str], value: str | None, place: str, root: Path) -> str:
+    if not found:
+        raise InputError(f"{place}: no image {value!r} below {str(root)!r}: mend the name, or delete the row")
+    if len(found) > 1:
+        named = some((os.path.relpath(path, root) for path in found), 3)
+        raise InputError(f"{place}: {value!r} may be {named}: write the path below {str(root)!r}")
+    return found[0]
+
+
+def _split_of_value(value: str | None, place: str) -> str:
+    split = canonical_split((value or "train").strip() or "train")
+    if split is None:
+        raise InputError(f"{place}: unknown split {value!r}: write one of {some(SPLITS)}")
+    return split
+
+
+def split_of_folders(path: str, root: Path) -> str | None:
+    """The split that the folders of a path below ``root`` are called like; the topmost counts."""
+    folders = Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
+    return next(filter(None, map(canonical_split, folders)), None)
+
+
+def _split_of_path(path: str, root: Path) -> str:
+    # A row gives an image of the unlabelled folder its label: it is one to train on.
+    split = split_of_folders(path, root)
+    return "train" if split in (None, "unlabelled") else str(split)
