@@ -19,7 +19,7 @@ import torch
 
 from ..cli import process
 from ..cli.parser import Parser, as_words
-from ..data import FASHION_VIPRIORS, ImageSplits
+from ..data import ImageSplits
 from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
@@ -150,8 +150,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def job() -> None:
         data, args = Parser([DataArguments, AdviceArguments], __doc__).parse(argv)
-        if data.data_dir is not None and data.dataset_name == FASHION_VIPRIORS:
-            data.dataset_name = "imagefolder"  # a folder alone is a folder of images
         console = Console()
         advice = advise(data, args, console)
         if args.output is not None:

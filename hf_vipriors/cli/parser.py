@@ -27,7 +27,7 @@ COMMON = {
     "use_cpu",
 }  # fmt: skip
 # What a newcomer has to decide, at the top of --help.
-FIRST = ("data_dir", "dataset_name", "method", "teacher", "backbone")
+FIRST = ("data_dir", "labels", "dataset_name", "method", "teacher", "backbone")
 _NOT_GIVEN = object()
 
 

@@ -121,7 +121,7 @@ class Reproduction:
         found = [self.settings(seed, name) for name in run.uses]
         if not found or any(not isinstance(settings, JOBS["train_student"][0]) for _, settings in found):
             raise InputError(f"{self.table.name}: {run.name}: students must be runs of train_student in this table")
-        places = {(data.dataset_name, data.dataset_config, data.data_dir) for data, _ in found}
+        places = {(data.dataset_name, data.dataset_config, data.data_dir, data.labels) for data, _ in found}
         if len(places) > 1:
             raise InputError(f"{self.table.name}: {run.name}: its students learnt from different data sets")
         return found[0][0]
@@ -261,5 +261,5 @@ def on_dataset(data: DataArguments, name: str | None) -> DataArguments:
     """
     if name is None:
         return data
-    place = dict.fromkeys(("dataset_config", "dataset_revision", "data_dir", "image_column", "label_column"))
-    return replace(data, dataset_name=name, **place)
+    place = ("dataset_config", "dataset_revision", "data_dir", "labels", "image_column", "label_column")
+    return replace(data, dataset_name=name, **dict.fromkeys(place))

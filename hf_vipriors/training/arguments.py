@@ -15,7 +15,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
-from ..data import TrainProtocol
+from ..data import FASHION_VIPRIORS, TrainProtocol
 from ..errors import InputError, check_choice, one_line
 from ..methods import METHODS, methods_of
 from ..options import LEARNING_RATE, SEED, Bounds, check_options, option
@@ -64,14 +64,19 @@ class DataArguments:
     """Which images, how many of them, and where they wait."""
 
     dataset_name: str = option(
-        "fashion-vipriors",
+        FASHION_VIPRIORS,
         "A Hub data set, 'imagefolder' (with --data_dir), a .parquet file or folder, a data set saved with "
-        "save_to_disk, or 'fashion-vipriors', which ships with the package.",
+        "save_to_disk, or 'fashion-vipriors', which ships with the package. --data_dir alone means 'imagefolder'.",
     )
     dataset_config: str | None = option(None, "Configuration of a Hub data set.")
     dataset_revision: str | None = option(None, "Revision (branch, tag, commit) of a Hub data set.")
     data_dir: str | None = option(
         None, "Folder with train/CLASS/*.jpg and, if there are, validation/, test/ and unlabelled/."
+    )
+    labels: str | None = option(
+        None,
+        "Table of the labels (.csv, .tsv, .jsonl, .parquet) of the images in --data_dir: columns file_name, label and "
+        "perhaps split. Images that it does not name are unlabelled. Not given: folders, or a metadata.csv in them.",
     )
     image_column: str | None = option(None, "Name of the image column; found by its type when not given.")
     label_column: str | None = option(None, "Name of the label column; found by its type or name when not given.")
@@ -128,6 +133,10 @@ class DataArguments:
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
         check_options(self)
         self.train_protocol()  # refuses what is out of range
+        if self.data_dir is not None and self.dataset_name == FASHION_VIPRIORS:
+            self.dataset_name = "imagefolder"  # a folder alone is a folder of images
+        if self.labels is not None and self.data_dir is None:
+            raise InputError(f"--labels {self.labels} needs --data_dir: the folder of the images that it names")
 
     def train_protocol(self) -> TrainProtocol:
         """What the protocol does to the train split after its images were chosen."""

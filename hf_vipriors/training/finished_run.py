@@ -179,7 +179,7 @@ def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
     settings = _changed(DataArguments, run.data) | _changed(KINDS[run.command], {**run.arguments, **searched})
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
     comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
-    for name in ("dataset_name", "data_dir"):
+    for name in ("dataset_name", "data_dir", "labels"):
         if settings.get(name) and _is_local(settings[name]):
             comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")
     for name in NETWORKS:

@@ -27,6 +27,7 @@ def load_images(data: DataArguments) -> ImageSplits:
         config_name=data.dataset_config,
         data_dir=data.data_dir,
         revision=data.dataset_revision,
+        labels=data.labels,
         image_column=data.image_column,
         label_column=data.label_column,
     )
