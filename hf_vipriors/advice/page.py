@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data.columns import some
+from ..data.image_files import LEFT_OUT
 from ..reports.report_text import duration
 from ..terminal import Console
 from .findings import Advice, Group
@@ -143,6 +144,10 @@ def _label_remarks(advice: Advice) -> list[str]:
         lines.append(f"fewer than {TOO_FEW} training images: {some(few)}")
     if trained and max(trained.values()) >= UNEQUAL * max(1, min(trained.values())):
         lines.append("the classes are unequal: look at the balanced accuracy, top-1 hides the small ones")
+    for split in ("validation", "test"):
+        missing = [name for name, counts in advice.per_class.items() if counts.get(split) == 0]
+        if missing and not (split == "test" and advice.test_is_validation):
+            lines.append(f"no {split} image of {some(missing)}: add some, or no score tells how well they are known")
     if advice.test_is_validation:
         lines.append("no test split: set some labelled images aside (test/CLASS/), or every score will flatter")
     scored = "validation" if advice.test_is_validation else "test"
@@ -172,7 +177,7 @@ def _duplicate_remarks(advice: Advice) -> list[str]:
 
 
 def _image_remarks(advice: Advice) -> list[str]:
-    lines = []
+    lines = [note for note in advice.notes if note.startswith(LEFT_OUT)]
     for split, bad in advice.unreadable.items():
         more = f" and {len(bad) - LINES_SHOWN} more" if len(bad) > LINES_SHOWN else ""
         named = "; ".join(line.replace(root_of(advice), "") for line in bad[:LINES_SHOWN])

@@ -21,6 +21,7 @@ _RAW_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .raw .rw2 .sr
 _ANNOTATION_SUFFIXES = frozenset(".csv .json .jsonl .names .parquet .tsv .txt .xls .xlsx .xml .yaml .yml".split())
 # What a file without a suffix may be. Not TIFF: camera raw files and microscopes' stacks begin like one.
 _BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+LEFT_OUT = "left out: "  # how a note begins that --advise repeats
 _KINDS = 8  # named in a line
 
 
@@ -104,23 +105,22 @@ class FolderWalk:
         """What was left out, each kind once and with its count."""
         notes = []
         if self._loose:
-            notes.append(
-                f"left out: {len(self._loose)} images beside the class folders ({self._some(self._loose)}): move each "
-                "into the folder of its class"
-            )
+            count, named = len(self._loose), self._some(self._loose)
+            notes.append(f"{LEFT_OUT}{count} images beside class folders ({named}): move each into its class")
         kinds: dict[str, list[str]] = {}
         for path in self.left_out:
             kinds.setdefault(_kind(path), []).append(path)
         annotations = [path for kind in sorted(_ANNOTATION_SUFFIXES & kinds.keys()) for path in kinds.pop(kind)]
         if annotations:
-            notes.append(f"annotation files, not read: {len(annotations)} in {self.root} ({self._some(annotations)})")
+            count, named = len(annotations), self._some(annotations)
+            notes.append(f"{LEFT_OUT}{count} annotation files in {self.root}, which are not read ({named})")
         if kinds:
             often = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))
             words = [
                 f"{len(kinds[kind])} {_called(kind)} ({self._hint(kind, kinds[kind])})" for kind in often[:_KINDS]
             ]
             more = f" and {len(often) - _KINDS} kinds more" if len(often) > _KINDS else ""
-            notes.append(f"left out, no images that are read: {', '.join(words)}{more} in {self.root}")
+            notes.append(f"{LEFT_OUT}no images that are read: {', '.join(words)}{more} in {self.root}")
         return notes
 
     def _hint(self, kind: str, paths: list[str]) -> str:
@@ -130,7 +130,7 @@ class FolderWalk:
             return "camera raw: export them as JPEG or PNG"
         return self._some(paths, 1)
 
-    def _some(self, paths: list[str], limit: int = 3) -> str:
+    def _some(self, paths: list[str], limit: int = 2) -> str:
         return some((os.path.relpath(path, self.root) for path in paths), limit)
 
 

@@ -13,8 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Image
 from ..errors import InputError
 from .columns import some
 from .folder_layout import ClassFolders, folder_layout
-from .image_files import IMAGE_SUFFIXES, FolderWalk
-from .label_table import Table, metadata_tables, read_tables, split_of_folders
+from .image_files import IMAGE_SUFFIXES, LEFT_OUT, FolderWalk
+from .label_table import Table, metadata_tables, read_table, read_tables, split_of_folders
 from .split_names import LABELLED_SPLITS
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def _by_table(tables: list[Table], walk: FolderWalk, label_column: str | None) -
     if pool:
         notes.append(f"{len(pool)} images that no row names are unlabelled")
     if len(free) > len(pool):
-        notes.append(f"left out: {len(free) - len(pool)} images in folders of validation or test that no row names")
+        notes.append(f"{LEFT_OUT}{len(free) - len(pool)} images in folders of validation or test that no row names")
     pool += [path for path in ordered if found.rows[path].split == "unlabelled"]
     if pool:
         splits["unlabelled"] = _dataset(sorted(pool))
@@ -148,7 +148,7 @@ def list_image_folder(
     if not root.is_dir():
         raise InputError(f"no such folder {str(root)!r} (--data_dir): give a folder that holds train/CLASS/*.jpg")
     walk = FolderWalk(root)
-    tables = [Table(Path(labels).expanduser(), root)] if labels is not None else metadata_tables(root)
+    tables = [read_table(Path(labels).expanduser(), root)] if labels is not None else metadata_tables(root)
     if tables:
         return _by_table(tables, walk, label_column)
     layout = folder_layout(root)
@@ -160,6 +160,6 @@ def list_image_folder(
             known = known or splits[split].features["label"].names
     if layout.unlabelled:
         splits["unlabelled"] = _unlabelled(layout.unlabelled, walk)
-    for above in dict.fromkeys(classes.root for classes in layout.classes.values()):
+    for above in dict.fromkeys([root, *(classes.root for classes in layout.classes.values())]):
         walk.beside(above)
     return splits, [*layout.notes, *walk.notes()]

@@ -3,16 +3,15 @@
 A .csv, .tsv, .jsonl or .parquet file with a column of files (``file_name``, ``path``, ``image``, ...), a label column
 and perhaps a column ``split``. Without that column the folders in a path tell the split, else it is train.
 
-``load_dataset("imagefolder")`` reads ``metadata.*`` too, but not as is needed here (datasets 4 and 5, tried): a table
+``load_dataset("imagefolder")`` reads ``metadata.*`` too, but not as is needed here (tried: datasets 5.2): a table
 beside split folders is ignored, so that the classes become those of folders; a row without a file and a file with two
 labels pass silently; links to folders are not followed; and the images come in the order of the rows.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,16 +34,16 @@ _PATH_NAMES = (
 )
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
-_SEPARATORS = {".csv": ",;\t|", ".tsv": "\t"}
 _WHOLE = r"^(-?(0|[1-9][0-9]{0,17})(\.0)?)?$"  # as pandas writes integers of which some are missing
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file with labels; the files it names are relative to ``base``."""
+    """A file with labels and what it holds; the files it names are relative to ``base``."""
 
     path: Path
     base: Path
+    columns: pa.Table
 
     def __str__(self) -> str:
         return repr(str(self.path))
@@ -72,38 +71,61 @@ def metadata_tables(root: Path) -> list[Table]:
     for path in sorted(path for name in METADATA for depth in _DEPTHS for path in root.glob(depth + name)):
         folders = path.relative_to(root).parts[:-1]
         if not any(is_hidden(part) or canonical_split(part) == "unlabelled" for part in folders):
-            table = Table(path, path.parent)
-            if _path_column(_read(table)) is not None:
+            table = read_table(path, path.parent)
+            if _path_column(table.columns) is not None:
                 found.append(table)
     return found
 
 
-def _read(table: Table) -> pa.Table:
-    """Whatever the format; text of a .csv stays text."""
-    suffix = table.path.suffix.lower()
+def read_table(path: Path, base: Path) -> Table:
+    """Read a table, whatever its format.
+
+    Raises:
+        InputError: it is not there, of another format, or spoilt.
+    """
+    if (read := _READERS.get(path.suffix.lower())) is None:
+        raise InputError(f"the table {str(path)!r} is none of {some(_READERS)}: save it as CSV (UTF-8)")
     try:
-        if suffix in _SEPARATORS:
-            return _read_text(table.path, _SEPARATORS[suffix])
-        if suffix in (".jsonl", ".ndjson"):
-            return pa.json.read_json(table.path)
-        if suffix == ".parquet":
-            return pq.read_table(table.path)
-    except (OSError, ValueError) as error:  # of pyarrow too: ArrowInvalid is a ValueError
-        raise InputError(f"cannot read the table {table}: {one_line(error)}") from None
-    raise InputError(f"the table {table} is no .csv, .tsv, .jsonl or .parquet file: save it as CSV (UTF-8)")
+        columns = read(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"cannot read the table {str(path)!r}: {one_line(error)}; mend it or leave it out") from None
+    names = columns.column_names
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"the table {str(path)!r} has more than one column {some(twice)}: keep one of each")
+    for at, field in enumerate(columns.schema):
+        if pa.types.is_dictionary(field.type):  # categories of pandas
+            columns = columns.set_column(at, field.name, pc.cast(columns[at], field.type.value_type))
+    return Table(path, base, columns)
 
 
-def _read_text(path: Path, separators: str) -> pa.Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def _read_text(path: Path) -> pa.Table:
+    """Text stays what is written (001, NA, true); a column of integers alone becomes numbers."""
+    with path.open(encoding="utf-8-sig") as file:
         head = file.readline()
-    try:
-        separator = csv.Sniffer().sniff(head, separators).delimiter
-    except csv.Error:  # one column
-        separator = separators[0]
-    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    parse = pa.csv.ParseOptions(
+        delimiter="\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=head.count), newlines_in_values=True
+    )
     names = pa.csv.open_csv(path, parse_options=parse).schema.names
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    return pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), parse, convert)
+    table = pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), parse, convert)
+    return pa.Table.from_arrays([_numbers(column) for column in table.columns], names=table.column_names)
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(column)
+    if not pc.all(pc.match_substring_regex(text, _WHOLE)).as_py():
+        return text
+    whole = pc.replace_substring_regex(text, r"\.0$", "")
+    return pc.cast(pc.if_else(pc.equal(whole, ""), None, whole), pa.int64())
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _read_text,
+    ".tsv": _read_text,
+    ".jsonl": pa.json.read_json,
+    ".ndjson": pa.json.read_json,
+    ".parquet": pq.read_table,
+}
 
 
 def _named(table: pa.Table, names: Iterable[str]) -> str | None:
@@ -112,8 +134,17 @@ def _named(table: pa.Table, names: Iterable[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-def _path_column(table: pa.Table) -> str | None:
-    return _named(table, _PATH_NAMES)
+def _path_column(columns: pa.Table) -> str | None:
+    texts = [
+        field.name
+        for field in columns.schema
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_integer(field.type)
+    ]
+    return _named(columns.select(texts), _PATH_NAMES)
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    return [None if value is None else str(value) for value in column.to_pylist()]
 
 
 def _label_column(columns: pa.Table, wanted: str | None) -> str | None:
@@ -123,17 +154,6 @@ def _label_column(columns: pa.Table, wanted: str | None) -> str | None:
         lower = find_label_column(Features({name.strip().lower(): kind for name, kind in features.items()}))
         found = lower and _named(columns, [lower])
     return found
-
-
-def _labels(columns: pa.Table, column: str) -> Labels:
-    kept = columns.select([column])
-    values = kept[column]
-    if pa.types.is_string(values.type):
-        values = pc.fill_null(pc.utf8_trim_whitespace(values), "")
-        if pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
-            whole = pc.replace_substring_regex(values, r"\.0$", "")
-            kept = pa.table({column: pc.cast(pc.if_else(pc.equal(whole, ""), None, whole), pa.int64())})
-    return read_labels(Dataset(kept), column)
 
 
 class _Files:
@@ -197,10 +217,7 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
 
 def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, list[str | None] | None]:
     """(files, labels, splits) of each row; None: no column of splits."""
-    columns = _read(table)
-    for at, field in enumerate(columns.schema):
-        if pa.types.is_dictionary(field.type):  # categories of pandas
-            columns = columns.set_column(at, field.name, pc.cast(columns[at], field.type.value_type))
+    columns = table.columns
     path = _path_column(columns)
     try:
         label = _label_column(columns, wanted)
@@ -215,8 +232,9 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
     if not len(columns):
         raise InputError(f"the table {table} has no rows: fill or remove it")
     split = _named(columns, ["split"])
-    splits = None if split is None else pc.cast(columns[split], pa.string()).to_pylist()
-    return pc.cast(columns[path], pa.string()).to_pylist(), _labels(columns, str(label)), splits
+    splits = None if split is None else _texts(columns[split])
+    labels = read_labels(Dataset(columns.select([label])), str(label))
+    return _texts(columns[path]), labels, splits
 
 
 def _all_names(parts: list[list[str]]) -> list[str]:
@@ -224,7 +242,7 @@ def _all_names(parts: list[list[str]]) -> list[str]:
     if all(names == parts[0] for names in parts):
         return parts[0]
     names = {name for part in parts for name in part}
-    return sorted(names, key=int if all(name.lstrip("-").isdigit() for name in names) else None)
+    return sorted(names, key=int if all(name.removeprefix("-").isdecimal() for name in names) else None)
 
 
 def _one_file(found: list[str], value: str | None, place: str, root: Path) -> str:
@@ -244,9 +262,9 @@ def _split_of_value(value: str | None, place: str) -> str:
 
 
 def split_of_folders(path: str, root: Path) -> str | None:
-    """The split that the folders of a path below ``root`` are called like; the topmost counts."""
+    """The split that the folders of a path below ``root`` are called like; the topmost counts. Elsewhere: none."""
     folders = Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
-    return next(filter(None, map(canonical_split, folders)), None)
+    return next(filter(None, map(canonical_split, folders)), None) if ".." not in folders else None
 
 
 def _split_of_path(path: str, root: Path) -> str:

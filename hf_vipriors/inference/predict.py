@@ -162,7 +162,8 @@ def predict(args: PredictArguments) -> Counter:
     """
     models = {name: load_classifier(name, args.device) for name in args.model}
     root = Path(args.data_dir).expanduser()
-    records, paths = Records(every_image(root), "new"), [record["path"] for record in every_image(root)["image"]]
+    images = every_image(root)
+    records, paths = Records(images, "new"), [record["path"] for record in images["image"]]
     counts: Counter = Counter()
     folders = file_names(class_names(next(iter(models.values()))))
     sorting = nullcontext() if args.copy_into is None else whole_folder(args.copy_into)

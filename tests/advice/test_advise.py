@@ -29,6 +29,8 @@ def messy(photos, tmp_path):
     Image.open(folder / "train" / "red" / "1.png").save(folder / "train" / "blue" / "wrong.bmp")
     shutil.copy(folder / "unlabelled" / "0.png", folder / "unlabelled" / "copy.png")
     (folder / "train" / "green" / "2.png").write_bytes(b"no image")
+    (folder / "train" / "green" / "3.cr2").write_bytes(b"raw")
+    shutil.rmtree(folder / "validation" / "blue")
     return folder
 
 
@@ -57,6 +59,7 @@ def test_what_is_wrong_is_found_and_named(messy, tmp_path, capsys):
     assert all("--on_bad_image skip" in step["command"] for step in found["steps"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "LABELS DISAGREE" in shown and "leak" in shown and "training images among the 13 of test: 1" in shown
+    assert "1 .cr2 (camera raw" in shown and "no validation image of 'blue'" in shown
     assert "test/red/leak.png" in shown and str(tmp_path) + "/messy/test" not in shown, "paths from the folder on"
 
 

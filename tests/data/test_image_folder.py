@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
 from hf_vipriors.data import build_store, load_splits, train_geometry
@@ -248,6 +249,7 @@ def test_numbers_are_classes_in_their_order_and_codes_stay_text(labels, classes,
         (["file_name,text", "1.png,a"], "no column of labels among 'file_name', 'text'"),
         (["file_name,label", "1.png,a,b"], r"cannot read the table .*Expected 2 columns, got 3"),
         ([""], "cannot read the table"),
+        (["file_name,label,label", "1.png,a,b"], "more than one column 'label'"),
     ],
 )
 def test_mistakes_in_a_table_are_one_line(lines, message, photos):
@@ -256,12 +258,127 @@ def test_mistakes_in_a_table_are_one_line(lines, message, photos):
     assert "\n" not in raised.value.on_command_line
 
 
+def test_a_column_of_class_labels_keeps_their_order_and_an_image_elsewhere_is_train(photos, tmp_path):
+    put(tmp_path, "dev/9.png")
+    rows = {"file_name": ["1.png", "2.png", str(tmp_path / "dev" / "9.png")], "label": [1, 0, 1], "size": [6, 6, 6]}
+    features = Features({"file_name": Value("string"), "label": ClassLabel(names=["z", "a"]), "size": Value("int8")})
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "labels.parquet")
+    loaded = load_splits("imagefolder", data_dir=str(photos), labels=str(tmp_path / "labels.parquet"))
+    assert loaded.class_names == ["z", "a"] and labels_of(loaded) == {"1.png": "a", "2.png": "z", "9.png": "a"}
+
+
 def test_tables_that_are_none(photos):
-    with pytest.raises(InputError, match=r"labels.xlsx' is no .csv"):
+    with pytest.raises(InputError, match=r"labels.xlsx' is none of '.csv'"):
         load_table(photos, "x", name="labels.xlsx")
     with pytest.raises(InputError, match="cannot read the table 'nowhere.csv': .*No such file"):
         load_splits("imagefolder", data_dir=str(photos), labels="nowhere.csv")
     with pytest.raises(InputError, match="cannot read the table"):
         load_table(photos, "file_name,label", "1.png,é", encoding="latin-1")
+    records = pandas.DataFrame({"image": [{"path": "1.png"}], "label": ["a"]})
+    records.to_parquet(photos.parent / "data.parquet")
+    with pytest.raises(InputError, match="no column of files among 'image', 'label'"):
+        load_splits("imagefolder", data_dir=str(photos), labels=str(photos.parent / "data.parquet"))
     with pytest.raises(InputError, match="labels cannot go with 'fashion-vipriors'"):
         load_splits("fashion-vipriors", labels="labels.csv")
+
+
+# --- splits and classes interchanged ------------------------------------------------------------------------------
+
+
+def test_splits_inside_the_class_folders(tmp_path):
+    put(tmp_path, *(f"{name}/{split}/{split}.png" for name in ("cat", "dog") for split in ("train", "test")))
+    put(tmp_path, "dog/val/v.png", "cat/unlabelled/u.png", "unlabelled/w.png")
+    loaded = load(tmp_path)
+    assert counts(loaded) == {"train": 2, "validation": 1, "test": 2, "unlabelled": 2}
+    assert names(loaded, "test") == ["test.png", "test.png"] and loaded.class_names == ["cat", "dog"]
+    assert any(note.startswith("splits inside the class folders") for note in loaded.notes)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["cat/train/1.png", "cat/test/2.png", "dog/1.png"], r"'.*cat/test' is called like a split, but .*dog' holds"),
+        (
+            ["cat/train/1.png", "cat/2.png", "dog/train/1.png"],
+            r"cat/train' .*, but .*cat' holds images: .*\(cat/train/\)",
+        ),
+        (["cat/train/1.png", "cat/old/2.png"], r"cat' holds 'old'"),
+        (["cat/train/1.png", "empty/.keep/1.png"], r"empty' holds none"),
+        (["first/train/cat/1.png", "first/test/cat/2.png"], r"first/test' .*the folder 'cat'.* give data_dir .*first"),
+        (
+            ["train/1.png", "car/1.png", "bus/1.png"],
+            r"train' is called like a split, but .* class does, beside 'bus', 'car'",
+        ),
+        (["valid/1.png", "invalid/1.png"], r"valid' is called like a split, but holds images .* beside 'invalid'"),
+        (["train/cat/1.png", "train/cat/test/2.png"], r"train/cat/test' .* but lies in train: .* to test/cat/"),
+    ],
+)
+def test_what_may_be_a_split_or_a_class_is_refused(paths, message, tmp_path):
+    put(tmp_path, *paths)
+    with pytest.raises(InputError, match=message) as raised:
+        load(tmp_path)
+    assert "\n" not in raised.value.on_command_line
+
+
+def test_a_class_of_a_split_may_be_called_like_a_split(tmp_path):
+    put(
+        tmp_path, "train/train/1.png", "train/car/1.png", "train/car/train/2.png", "test/train/1.png", "test/car/2.png"
+    )
+    assert load(tmp_path).class_names == ["car", "train"]
+
+
+# --- what is left out ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_is_named_once_by_kind(tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png", "train/loose.png", "train/b/2.jpg_large", "train/b/3.jpg_large")
+    put(tmp_path, "unlabelled/4.png", "unlabelled/4.NEF", "test/a/5.png", "test/b/5.dng")
+    for name in ("classes.txt", "train/_annotations.coco.json", "train/a/1.xml", "train/a/Thumbs.db"):
+        (tmp_path / name).write_text("no image")
+    loaded = load(tmp_path)
+    assert counts(loaded) == {"train": 2, "test": 1, "unlabelled": 1}
+    left_out = [note for note in loaded.notes if note.startswith("left out")]
+    assert [note.replace(str(tmp_path), "DIR") for note in left_out] == [
+        "left out: 1 images beside class folders ('train/loose.png'): move each into its class",
+        "left out: 3 annotation files in DIR, which are not read "
+        "('train/_annotations.coco.json', 'classes.txt' and 1 more)",
+        "left out: no images that are read: 2 .jpg_large ('train/b/2.jpg_large' and 1 more), "
+        "1 .dng (camera raw: export them as JPEG or PNG), 1 .nef (camera raw: export them as JPEG or PNG) in DIR",
+    ]
+
+
+def test_a_file_without_a_suffix_is_what_its_first_bytes_say(tmp_path):
+    put(tmp_path, "train/a/2f9c", "train/b/7a01")
+    (tmp_path / "train" / "a" / "LICENSE").write_text("no image")
+    Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(tmp_path / "train" / "a" / "raw", format="TIFF")
+    loaded = load(tmp_path)
+    assert names(loaded, "train") == ["2f9c", "7a01"]
+    assert any("2 without a suffix ('train/a/LICENSE' and 1 more)" in note for note in loaded.notes)
+
+
+def test_a_telephone_s_images(tmp_path, monkeypatch):
+    pytest.importorskip("pillow_heif")
+    put(tmp_path, "train/a/1.png", "train/b/1.png")
+    Image.fromarray(np.full((16, 32, 3), 200, dtype=np.uint8)).save(tmp_path / "train" / "b" / "2.HEIC", format="HEIF")
+    data = load(tmp_path).splits["train"]
+    assert len(data) == 3 and build_store(data, train_geometry(data, 4)).images[2].float().mean() == pytest.approx(
+        200, abs=3
+    )
+    monkeypatch.setattr("hf_vipriors.data.image_files.IMAGE_SUFFIXES", frozenset([".png"]))
+    loaded = load(tmp_path)
+    assert len(loaded.splits["train"]) == 2
+    assert any("1 .heic (pip install pillow-heif reads them)" in note for note in loaded.notes)
+
+
+# --- classes that a split lacks -----------------------------------------------------------------------------------
+
+
+def test_a_split_may_lack_a_class_of_train(tmp_path):
+    put(tmp_path, *(f"train/{name}/1.png" for name in "abc"), "val/a/1.png", "test/c/1.png", "test/b/1.png")
+    (tmp_path / "val" / "b").mkdir()
+    loaded = load(tmp_path)
+    assert loaded.class_names == ["a", "b", "c"]
+    assert labels_of(loaded, "validation") == {"1.png": "a"}
+    assert label_array(loaded.splits["test"]).tolist() == [1, 2]
+    missing = [note for note in loaded.notes if "has no image of class" in note]
+    assert len(missing) == 2 and missing[0].startswith("validation has no image of class 'b', 'c'")
