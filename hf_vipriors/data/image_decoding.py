@@ -18,7 +18,8 @@ from torchvision.transforms import functional as F
 from ..errors import InputError, nearest, one_line
 from ..files import waits_for_ever
 
-if find_spec("pillow_heif"):  # the one place where Pillow learns to read HEIC
+READS_HEIC = find_spec("pillow_heif") is not None
+if READS_HEIC:  # the one place where Pillow learns it
     import pillow_heif
 
     pillow_heif.register_heif_opener()
@@ -128,7 +129,7 @@ def open_image(record: Mapping[str, Any] | None) -> AbstractContextManager[Image
         file = encoded(record)
         if not file:
             raise ValueError("the file is empty") from None
-        if file[4:12] in _HEIC:  # of a telephone, perhaps called .jpg
+        if not READS_HEIC and file[4:12] in _HEIC:  # of a telephone, perhaps called .jpg
             raise ValueError("a HEIC image: pip install pillow-heif") from None
         raise
 

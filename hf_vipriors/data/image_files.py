@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
 
 from .columns import some
+from .image_decoding import READS_HEIC
 
 HEIC_SUFFIXES = frozenset(".heic .heif .hif".split())
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-) | (HEIC_SUFFIXES if find_spec("pillow_heif") else frozenset())
+) | (HEIC_SUFFIXES if READS_HEIC else frozenset())
 # Pillow opens many of them as the TIFF they are inside, and finds the thumbnail.
 _RAW_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .raw .rw2 .srw".split())
 _ANNOTATION_SUFFIXES = frozenset(".csv .json .jsonl .names .parquet .tsv .txt .xls .xlsx .xml .yaml .yml".split())

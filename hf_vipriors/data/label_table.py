@@ -100,7 +100,7 @@ def read_table(path: Path, base: Path) -> Table:
 
 def _read_text(path: Path) -> pa.Table:
     """Text stays what is written (001, NA, true); a column of integers alone becomes numbers."""
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         head = file.readline()
     parse = pa.csv.ParseOptions(
         delimiter="\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=head.count), newlines_in_values=True

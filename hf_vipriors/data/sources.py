@@ -120,7 +120,7 @@ def _load_path(path: Path, label_column: str | None) -> tuple[dict[str, Dataset]
     if path.is_file() and path.suffix != ".parquet":
         raise InputError(
             f"{str(path)!r} (--dataset_name) is no .parquet file: give parquet, a folder saved by save_to_disk, "
-            "or imagefolder with --data_dir"
+            "or a folder of images by --data_dir"
         )
     if path.is_file() or any(file.name not in METADATA for file in path.rglob("*.parquet")):
         return _load_parquet(path), []
@@ -210,8 +210,8 @@ def load_splits(
         hidden label (missing or -1) move to ``unlabelled``.
 
     Raises:
-        InputError: nothing to load there, an unknown column, an empty class folder, or a class that is missing from
-            one of the labelled splits.
+        InputError: nothing to load there, an unknown column, an empty class folder in train, or a class that train
+            lacks.
 
     Example:
         >>> loaded = load_splits("fashion-vipriors")
@@ -276,31 +276,19 @@ def splits_of(
     if unlabelled or hidden:
         splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
     found = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
-    notes = [
-        *notes,
-        found,
-        *class_notes,
-        *_missing_classes(splits, class_names),
-        f"{title}: {counts_note(splits)} images",
-    ]
+    notes += [found, *class_notes, *_missing_classes(splits, class_names), f"{title}: {counts_note(splits)} images"]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
     return ImageSplits(splits, class_names, notes)
 
 
 def _missing_classes(splits: Mapping[str, Dataset], class_names: list[str]) -> list[str]:
-    """One note for each labelled split that lacks a class; only train has all of them for sure."""
-    missing = {
-        split: [name for code, name in enumerate(class_names) if code not in present]
-        for split, present in (
-            (split, set(label_array(splits[split]))) for split in LABELLED_SPLITS if split in splits
-        )
-    }
-    return [
-        f"{split} has no image of class {some(names)}: it says nothing of it"
-        for split, names in missing.items()
-        if names
-    ]
+    notes = []
+    for split in (each for each in LABELLED_SPLITS if each in splits):
+        here = set(label_array(splits[split]).tolist())
+        if missing := [name for code, name in enumerate(class_names) if code not in here]:
+            notes.append(f"{split} has no image of class {some(missing)}: it says nothing of it")
+    return notes
 
 
 def labels_for(

@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
-from hf_vipriors.data import build_store, load_splits, train_geometry
+from hf_vipriors.data import build_store, decode, load_splits, train_geometry
 from hf_vipriors.data.columns import label_array
 from hf_vipriors.errors import InputError
 
@@ -152,13 +152,21 @@ def test_metadata_tells_the_classes_where_folders_are_parts(kind, tmp_path):
         assert counts(loaded) == {"train": 4, "test": 4}
 
 
+def test_metadata_of_unlabelled_images_is_not_for_labels(tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png", "unlabelled/2.png")
+    write(tmp_path / "unlabelled" / "metadata.csv", "file_name,camera", "2.png,x")
+    assert counts(load(tmp_path)) == {"train": 2, "unlabelled": 1}
+
+
 def test_metadata_at_the_top_splits_by_folder_or_by_its_column(tmp_path):
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png", "test/4.png")
     head, rows = "file_name,species", ["train/1.png,a", "train/2.png,b", "test/3.png,a"]
     write(tmp_path / "metadata.csv", head, *rows)
     loaded = load_splits("imagefolder", data_dir=str(tmp_path), label_column="species")
     assert counts(loaded) == {"train": 2, "test": 1} and loaded.class_names == ["a", "b"]
-    assert any("1 images in folders of validation or test that no row names" in note for note in loaded.notes)
+    assert [note for note in loaded.notes if note.startswith("left out")] == [
+        "left out: 1 images in folders of validation or test that no row names"
+    ]
     with pytest.raises(InputError, match=r"metadata.csv' has no column of labels among .*'species': .* label_column"):
         load(tmp_path)
     split = ["val", "train", "training"]
@@ -368,6 +376,13 @@ def test_a_telephone_s_images(tmp_path, monkeypatch):
     loaded = load(tmp_path)
     assert len(loaded.splits["train"]) == 2
     assert any("1 .heic (pip install pillow-heif reads them)" in note for note in loaded.notes)
+
+
+def test_a_telephone_s_image_that_is_called_jpg_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_vipriors.data.image_decoding.READS_HEIC", False)
+    (tmp_path / "1.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(InputError, match="unreadable image .*1.jpg': a HEIC image: pip install pillow-heif"):
+        decode({"path": str(tmp_path / "1.jpg"), "bytes": None})
 
 
 # --- classes that a split lacks -----------------------------------------------------------------------------------
