@@ -94,6 +94,7 @@ def duplicate_table(advice: Advice) -> Table:
     table = Table()
     for column, justify in (("where", "left"), ("equal pixels", "right"), ("look the same", "right"), ("", "left")):
         table.add_column(column, justify=justify)
+    meaning: str | Text
     for overlap in advice.duplicates:
         evaluated = overlap.second in ("validation", "test")
         if overlap.first == overlap.second:
