@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,7 +28,20 @@ LABEL_NAMES = (
     "y",
 )
 _WINDOW = 8192  # rows
-_LABEL_DTYPES = ("int", "uint", "float", "string", "large_string", "bool")
+_LABEL_DTYPES = ("int", "uint", "float", "string", "large_string", "string_view", "bool", "null")
+# What a column of text says where a label is not known; "none" and "unknown" may be classes.
+_HIDDEN = ("", "-1", "nan")
+_LONGEST = 60  # characters of a name in a message
+
+
+def class_name(text: str) -> str:
+    """A class's name as it is shown and compared: accents written in one way (NFC), no spaces around it.
+
+    Example:
+        >>> class_name(" cafe\u0301 ") == "caf\u00e9"
+        True
+    """
+    return unicodedata.normalize("NFC", text).strip()
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ def some(names: Iterable[str], limit: int = 10) -> str:
         "'a', 'b' and 1 more"
     """
     names = list(names)
-    text = ", ".join(map(repr, names[:limit]))
+    text = ", ".join(repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:limit])
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
@@ -125,15 +139,15 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
         wanted: what the user asked for; it wins.
 
     Returns:
-        ``wanted``; else the :class:`datasets.ClassLabel` column; else a column of text or numbers with a usual name
-        (``label``, ``labels``, ``fine_label``, ``target``, ``class``, ...).
+        ``wanted``; else the :class:`datasets.ClassLabel` column; else a column of text or numbers, or of lists of one
+        of them, with a usual name (``label``, ``labels``, ``fine_label``, ``target``, ``class``, ...).
 
     Raises:
-        InputError: ``wanted`` does not exist, or its type cannot name a class.
+        InputError: ``wanted`` does not exist, or a column that is called as labels are cannot name a class.
     """
     if wanted is not None:
         _check_exists(features, wanted, "--label_column")
-        if not (isinstance(features[wanted], ClassLabel) or _has_dtype(features[wanted], *_LABEL_DTYPES)):
+        if not _is_label(features[wanted]):
             raise InputError(
                 f"column {wanted!r} (--label_column) is no class label, text or number (columns: {_listed(features)})"
             )
@@ -141,35 +155,75 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
     candidates = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     if candidates:
         return _preferred(candidates, LABEL_NAMES)
-    return next((name for name in LABEL_NAMES if _has_dtype(features.get(name), *_LABEL_DTYPES)), None)
+    usual = [name for name in LABEL_NAMES if name in features]
+    found = next((name for name in usual if _is_label(features[name])), None)
+    if found is None and usual:
+        raise InputError(
+            f"column {usual[0]!r} is no class label, text or number: name another by --label_column, or drop it where "
+            f"the images have no labels (columns: {_listed(features)})"
+        )
+    return found
+
+
+def _is_label(feature: object) -> bool:
+    inner = getattr(feature, "feature", None)  # of a list
+    return any(isinstance(each, ClassLabel) or _has_dtype(each, *_LABEL_DTYPES) for each in (feature, inner))
 
 
 def read_labels(dataset: Dataset, column: str) -> Labels:
     """Read a label column and number its classes.
 
-    A ``ClassLabel`` keeps its names and order; numbers are in numeric order, text in alphabetic order, without the
-    spaces around it and with accents written in one way. Missing labels (also NaN and empty text) and the -1 by which
-    public data sets hide test labels become -1.
+    A ``ClassLabel`` keeps its order; numbers are in numeric order, text in alphabetic order; names are those of
+    :func:`class_name`. Missing labels (also NaN, and in text nothing, ``-1`` and ``nan``) and the -1 by which public
+    data sets hide test labels become -1. A list of one label is that label.
 
     Args:
         dataset: with ``column`` of a type that :func:`find_label_column` accepts.
         column: its name.
 
     Raises:
-        InputError: a ``ClassLabel`` without a name for one of its labels, or numbers that are no integers.
+        InputError: a ``ClassLabel`` without a name for one of its labels, or with one name twice; numbers that are no
+            integers; lists of several labels.
     """
     values = dataset.select_columns([column]).with_format("arrow")[:][column]
     feature = dataset.features[column]
+    if not isinstance(feature, ClassLabel | Value):
+        values, feature = _only_of_each(values, column), feature.feature
     if isinstance(feature, ClassLabel):
-        return Labels(list(feature.names), _declared(pc.fill_null(values, -1).to_numpy(), feature, column))
+        names = _distinct([class_name(name) for name in feature.names], feature.names, column)
+        return Labels(names, _declared(pc.fill_null(values, -1).to_numpy(), feature, column))
     if pa.types.is_floating(values.type):  # as pandas keeps integers of which some are missing
         values = _whole(values, column)
-    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = pc.utf8_normalize(pc.utf8_trim_whitespace(values), form="NFC")
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+    elif not pa.types.is_integer(values.type) and not pa.types.is_boolean(values.type):
+        values = pc.utf8_trim_whitespace(pc.utf8_normalize(pc.cast(values, pa.large_string()), form="NFC"))
+        hidden = pc.is_in(pc.utf8_lower(values), value_set=pa.array(_HIDDEN, values.type))
+        values = pc.if_else(hidden, pa.scalar(None, values.type), values)
     classes = sorted(value for value in pc.unique(values).to_pylist() if value is not None and value != -1)
     codes = pc.index_in(values, value_set=pa.array(classes, type=values.type))
     return Labels([str(value) for value in classes], pc.fill_null(codes, -1).to_numpy().astype(np.int64))
+
+
+def _only_of_each(lists: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    """The one value of each list; a missing or empty list has none."""
+    several = pc.max(pc.list_value_length(lists)).as_py() or 0
+    if several > 1:
+        raise InputError(
+            f"column {column!r} ({lists.type}) has up to {several} labels an image, and one is needed: write the "
+            "class itself (of a one-hot list the place of its 1) into a column, and name that by --label_column"
+        )
+    return pc.list_element(
+        pc.if_else(pc.equal(pc.list_value_length(lists), 1), lists, pa.scalar([None], lists.type)), 0
+    )
+
+
+def _distinct(names: list[str], written: list[str], column: str) -> list[str]:
+    for at, name in enumerate(names):
+        if (first := names.index(name)) < at:
+            raise InputError(
+                f"column {column!r} declares classes {written[first]!r} and {written[at]!r}, which differ in spaces "
+                "or accents alone: make them one"
+            )
+    return names
 
 
 def _declared(codes: np.ndarray, feature: ClassLabel, column: str) -> np.ndarray:

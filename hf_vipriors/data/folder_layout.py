@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from .columns import some
-from .image_files import composed, image_files, subfolders
+from .columns import class_name, some
+from .image_files import image_files, subfolders
 from .split_names import LABELLED_SPLITS, canonical_split
 
 
@@ -89,7 +89,7 @@ def folder_layout(root: Path) -> Layout:
 
 
 def _class_folders(root: Path, folders: list[Path]) -> ClassFolders:
-    return ClassFolders(root, [(composed(folder.name), folder) for folder in folders])
+    return ClassFolders(root, [(class_name(folder.name), folder) for folder in folders])
 
 
 def _splits_in(folder: Path) -> list[Path]:
@@ -134,7 +134,7 @@ def _splits_inside(root: Path, class_folders: list[Path], pool: list[Path]) -> L
                     f"in it give --data_dir {folder}; for a class {folder.name!r} let its split folders hold images "
                     "alone"
                 )
-            found.setdefault(str(canonical_split(each.name)), []).append((composed(folder.name), each))
+            found.setdefault(str(canonical_split(each.name)), []).append((class_name(folder.name), each))
     pool = [*pool, *(folder for _, folder in found.pop("unlabelled", []))]
     classes = {split: ClassFolders(root, found[split]) for split in LABELLED_SPLITS if split in found}
     return Layout(classes, pool, [f"splits inside the class folders of {root}: {', '.join(classes)}"])

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, nearest, one_line
-from .columns import as_image_column, find_image_column, find_label_column, label_array, read_labels, some
+from .columns import as_image_column, class_name, find_image_column, find_label_column, label_array, read_labels, some
 from .fashion import FASHION_VIPRIORS, fashion_files
 from .image_files import is_hidden
 from .image_folder import list_image_folder
@@ -325,7 +325,7 @@ def labels_for(
     if label is None:
         return images.add_column("label", np.full(len(images), -1))
     found = read_labels(dataset, label)
-    number = {name: code for code, name in enumerate(class_names)}
+    number = {class_name(name): code for code, name in enumerate(class_names)}
     here = {found.names[code] for code in np.unique(found.codes) if code >= 0}
     if unknown := sorted(here - number.keys()):
         raise InputError(

@@ -28,6 +28,7 @@ from rich.text import Text
 
 from ..cli import process
 from ..cli.parser import Parser
+from ..data.columns import class_name
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
 from ..errors import InputError
@@ -85,7 +86,7 @@ def load_classifier(name: str, device: str) -> VipriorsForImageClassification:
 def class_names(model: VipriorsForImageClassification) -> list[str]:
     """In the order of the outputs."""
     labels: dict[Any, str] = model.config.id2label
-    return [labels[number] for number in range(model.config.num_labels)]
+    return [class_name(labels[number]) for number in range(model.config.num_labels)]
 
 
 def predictions(

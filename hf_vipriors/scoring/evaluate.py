@@ -29,6 +29,7 @@ from rich.table import Table
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import ImageSplits
+from ..data.columns import class_name, some
 from ..errors import InputError, check_choice
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import Outputs, features, probabilities
@@ -135,11 +136,11 @@ def class_order(model: VipriorsForImageClassification, class_names: list[str], n
     Raises:
         InputError: when the two do not know the same classes.
     """
-    known = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    known = [class_name(model.config.id2label[i]) for i in range(model.config.num_labels)]
     if set(known) != set(class_names):
-        odd = sorted(set(known) ^ set(class_names))[:5]
+        odd = some(sorted(set(known) ^ set(class_names)), 5)
         raise InputError(
-            f"{name} (--model) knows other classes than the data set ({', '.join(odd)}, ...): give the data set it "
+            f"{name} (--model) knows other classes than the data set ({odd}): give the data set it "
             "was trained for (--dataset_name, --data_dir)"
         )
     return [known.index(each) for each in class_names]
