@@ -36,7 +36,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        if error.filename in (None, str(part)):  # a full disk names no file, and nobody knows the part's name
+        if error.errno and error.filename in (
+            None,
+            str(part),
+        ):  # a full disk names no file, and nobody knows the part's name
             error.filename = str(path)
         raise
     finally:

@@ -104,7 +104,13 @@ def import_checkpoint(path: str | os.PathLike, *, image_size: int | None = None)
     left_out = {name for name in state if re.fullmatch(layout.left_out, name)}
     given = {name: tensor for name, tensor in state.items() if name not in left_out}
     encoder, head = _split(given, layout)
-    config = _config(encoder, head, layout, image_size, path)
+    try:
+        config = _config(encoder, head, layout, image_size, path)
+    except ValueError as error:  # widths beyond what a configuration takes
+        line = one_line(error, None)
+        raise InputError(
+            line if str(path) in line else f"{path} holds no network that can be built: {line}"
+        ) from error
     theirs = {f"backbone.{name}": layout.encoder + name for name in encoder}
     theirs |= {f"projector.{name}": layout.head + name for name in head}
     _check_keys(_expected(config, path), given, theirs, layout, path)

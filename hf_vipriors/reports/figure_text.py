@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from ..terminal import printable
 
 logger = logging.getLogger(__name__)
+_named: set[str] = set()  # letters that the log said no font has
 
 
 @contextmanager
@@ -56,8 +57,9 @@ def fonts_for(characters: frozenset[str]) -> tuple[str, ...]:
         if len(left) < len(missing):
             missing = left
             families.append(_register(path))
-    if missing:
-        some = "".join(sorted(missing)[:10])
+    if new := missing - _named:
+        _named.update(new)
+        some = "".join(sorted(new)[:10])
         logger.warning("no font here has %s: figures show boxes in their place (the tables show them)", some)
     return tuple(families)
 

@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,14 +21,17 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from ..errors import InputError
-from ..evaluation.features import Outputs
+from ..errors import one_line
+from ..evaluation.features import NotFinite, Outputs
 from ..training.resolve import complete
+from ..training.resumable import Diverged
 from ..training.setup import Setup
 from ..training.stores import Store
 from ..training.student_arguments import StudentArguments
 from ..training.trainers import StudentTrainer
 from .space import SearchSpace, tuned_arguments
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.log"
 STUDY = "search"
@@ -97,16 +101,17 @@ class SearchTrainer(StudentTrainer):
     def kept_without_checkpoints(self) -> str:
         return "the trials that were finished are kept"
 
-    def diverged(self, loss: float) -> None:
-        """The trial ends, and has what it is worth."""
-        self.control.should_training_stop = True
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """A trial that diverges ends, and has what it is worth."""
+        try:
+            return super().train(resume_from_checkpoint, **options)
+        except Diverged as error:
+            logger.info("the trial ends here: %s", one_line(error).partition(";")[0])
 
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
         try:
             return super().measure(store)
-        except InputError:
-            raise
-        except ValueError:  # logits that are not finite: the training diverged, and that is this trial's score
+        except NotFinite:  # the training diverged, and that is this trial's score
             return Outputs(torch.empty(0), torch.empty(0)), {"loss": math.inf, "top1": 0.0}
 
     def search(

@@ -55,6 +55,10 @@ class LogWindow(TrainerCallback):
         self.trainer.restore_window()
 
 
+class Diverged(InputError):
+    """A training reached a number that is none."""
+
+
 class ResumableTrainer(Trainer):
     """What makes a run that was killed and resumed end as if it had never been killed.
 
@@ -173,9 +177,9 @@ class ResumableTrainer(Trainer):
             return here
         return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.args.device)).item())
 
-    def diverged(self, what: str, where: str = "") -> InputError:
+    def diverged(self, what: str, where: str = "") -> Diverged:
         """What becomes of a training with a number that is none: its weights are none either, and stay so."""
-        return InputError(
+        return Diverged(
             f"{what} at step {self.state.global_step}{where}: the training has diverged; lower --learning_rate "
             f"({self.args.learning_rate:g}), or clip: --max_grad_norm 1; {self.resume_hint()}"
         )

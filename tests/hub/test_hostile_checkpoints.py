@@ -56,8 +56,8 @@ ATTACKS = {
     ),
     "a block of 5,000 digits": ({KEPT + f"layer1.{'9' * 5000}.conv1.weight": torch.ones(1)}, "left over"),
     # Small in the file, and the network that fits it would take terabytes.
-    "a million channels": ({KEPT + "layer4.0.conv2.weight": torch.ones(1_000_000, 1, 1, 1)}, "of another shape"),
-    "a million projections": ({KEPT + "fc.weight": torch.ones(1_000_000, 1)}, "of another shape"),
+    "a million channels": ({KEPT + "layer4.0.conv2.weight": torch.ones(1_000_000, 1, 1, 1)}, "that can be built"),
+    "a million projections": ({KEPT + "fc.weight": torch.ones(1_000_000, 1)}, "that can be built"),
 }
 
 

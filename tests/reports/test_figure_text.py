@@ -26,6 +26,7 @@ def test_a_log_axis_keeps_its_powers_of_ten():
 def test_a_letter_that_no_font_has_is_named_once(caplog, recwarn, monkeypatch):
     monkeypatch.setattr(logging.getLogger("hf_vipriors"), "propagate", True)
     fonts_for.cache_clear()
+    monkeypatch.setattr("hf_vipriors.reports.figure_text._named", set())
     figure = Figure()
     figure.add_subplot(title="\U000323af \u0378x 猫")
     monkeypatch.setattr("hf_vipriors.reports.figure_text.font_manager.findSystemFonts", list)

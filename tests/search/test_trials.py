@@ -129,7 +129,7 @@ def test_other_seeds_draw_otherwise(searcher, tmp_path):
 
 
 def test_trial_that_diverges_scores_nothing_and_stops_nobody(searcher, tmp_path):
-    trainer, _ = searcher({"learning_rate": [1e30], "label_smoothing": [0.0, 0.1]})
+    trainer, _ = searcher({"learning_rate": [100.0], "weight_decay": [100.0], "label_smoothing": [0.0, 0.1]})
     done = trainer.search(2, tmp_path / "search")
     assert [trial.validation_top1 for trial in done] == [0.0, 0.0]
 

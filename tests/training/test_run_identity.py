@@ -1,9 +1,10 @@
 from dataclasses import fields
 
-from hf_vipriors.training import PretrainArguments, StudentArguments, TeacherArguments
+from hf_vipriors.training import DataArguments, PretrainArguments, StudentArguments, TeacherArguments
 from hf_vipriors.training.run_identity import _NO_INFLUENCE, _PREFIXES, influences
 
-OPTIONS = {field.name for kind in (PretrainArguments, StudentArguments, TeacherArguments) for field in fields(kind)}
+KINDS = (DataArguments, PretrainArguments, StudentArguments, TeacherArguments)
+OPTIONS = {field.name for kind in KINDS for field in fields(kind)}
 
 
 def test_every_name_and_prefix_is_of_an_option():
