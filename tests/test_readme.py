@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from hf_vipriors.experiments.headline import HEADLINE, PICTURE, headline, source
 from hf_vipriors.experiments.table_files import drawn_results, mark_lines
 
 ROOT = Path(__file__).parent.parent
@@ -61,8 +63,29 @@ def test_the_two_commands_stand_on_top():
     assert first == ["pip install uv && uv run accelerate launch scripts/quickstart.py", "uv run --extra test pytest"]
 
 
-def test_every_script_and_recipe_that_is_named_exists():
-    for path in set(re.findall(r"scripts/[\w/]+\.(?:py|yaml)", README)):
-        assert (ROOT / path).is_file(), path
-    for recipe in re.findall(r"`(\w+\.yaml)`", README):
-        assert (ROOT / "scripts" / "recipes" / recipe).is_file(), recipe
+def test_the_first_table_and_the_picture_are_drawn_from_the_results():
+    """``python scripts/reproduce.py --render`` mends this."""
+    first, last = mark_lines(HEADLINE)
+    assert README.split(f"{first}\n")[1].split(last)[0] == headline(ROOT / "model_cards" / "results")
+    assert PICTURE in README
+    with Image.open(ROOT / PICTURE) as picture:
+        assert picture.info["Source"] == source(ROOT / "model_cards" / "results")
+
+
+def test_it_is_read_in_a_minute():
+    assert len(README.splitlines()) <= 180
+
+
+def test_what_is_named_exists():
+    pages = [ROOT / "README.md", ROOT / "scripts" / "README.md", *(ROOT / "model_cards").glob("[A-Z]*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for path in set(re.findall(r"scripts/[\w/]+\.(?:py|yaml)", text)):
+            assert (ROOT / path).is_file(), path
+        for recipe in re.findall(r"`(\w+\.yaml)`", text):
+            assert (ROOT / "scripts" / "recipes" / recipe).is_file(), recipe
+        for link, _, anchor in (link.partition("#") for link in re.findall(r"\]\((?!http)([^)]+)\)", text)):
+            target = page if not link else page.parent / link
+            assert target.is_file(), f"{page.name}: {link}"
+            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.M) if anchor else []
+            assert not anchor or anchor in [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads]

@@ -300,7 +300,7 @@ def test_every_accelerate_config_is_known_to_accelerate(config):
     assert told.config_file == f"scripts/accelerate/{config.name}" and (ROOT / told.training_script).is_file()
     kind = {"cpu": "NO", "single_gpu": "NO", "fsdp2": "FSDP"}.get(config.stem, "MULTI_GPU")
     assert loaded.distributed_type.value == kind and (loaded.num_machines > 1) == (config.stem == "multi_node")
-    assert f"scripts/accelerate/{config.name}" in (ROOT / "README.md").read_text()
+    assert f"scripts/accelerate/{config.name}" in (ROOT / "scripts" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
