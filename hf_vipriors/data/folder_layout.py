@@ -45,6 +45,7 @@ def folder_layout(root: Path) -> Layout:
     ==========================================  ===============================================================
     train/CLASS/, val/CLASS/, test/CLASS/       splits (their other names: see ``canonical_split``)
     the same, and other folders                 splits; the others are passed over, and named
+    train/CLASS/ and two folders with images    refused: ``train`` may be a class of these
     train/ that holds images only, and others   refused: ``train`` may be a class
     CLASS/                                      classes, all of them train
     CLASS/train/, CLASS/test/                   splits inside every class
@@ -75,6 +76,7 @@ def folder_layout(root: Path) -> Layout:
         for split, folder in by_split.items():
             _check_is_split(folder, others)
             _check_one_split(folder, split)
+        _check_not_a_class(by_split, others)
         classes = {split: _class_folders(folder, subfolders(folder)) for split, folder in by_split.items()}
         notes = (
             [f"not a split, passed over: {', '.join(folder.name for folder in others)} in {root}"] if others else []
@@ -94,6 +96,19 @@ def _class_folders(root: Path, folders: list[Path]) -> ClassFolders:
 
 def _splits_in(folder: Path) -> list[Path]:
     return [each for each in subfolders(folder) if canonical_split(each.name) in LABELLED_SPLITS]
+
+
+def _check_not_a_class(by_split: dict[str, Path], others: list[Path]) -> None:
+    if len(by_split) == 1 and len(rich := [folder for folder in others if _holds_images(folder)]) > 1:
+        (folder,) = by_split.values()
+        raise InputError(
+            f"{str(folder)!r} is called like a split, and lies beside {some((each.name for each in rich), 5)}, which "
+            "hold images: if all are classes rename it; if it is a split move the others away"
+        )
+
+
+def _holds_images(folder: Path) -> bool:
+    return bool(image_files(folder)) or any(map(_holds_images, subfolders(folder)))
 
 
 def _check_is_split(folder: Path, others: list[Path]) -> None:

@@ -148,9 +148,23 @@ def list_image_folder(
     if not root.is_dir():
         raise InputError(f"no such folder {str(root)!r} (--data_dir): give a folder that holds train/CLASS/*.jpg")
     walk = FolderWalk(root)
-    tables = [read_table(Path(labels).expanduser(), root)] if labels is not None else metadata_tables(root)
+    if labels is not None:
+        return _by_table([read_table(_table_path(labels, root), root)], walk, label_column)
+    tables, others = metadata_tables(root, label_column)
     if tables:
         return _by_table(tables, walk, label_column)
+    try:
+        splits, notes = _by_folders(root, walk)
+    except InputError:
+        if others:  # they were to tell the classes: it is said what they lack
+            _by_table(others, walk, label_column)
+        raise
+    walk.has_read(table.path for table in others)
+    notes += [f"no label column in {table}: the folders are the classes" for table in others]
+    return splits, [*notes, *walk.notes()]
+
+
+def _by_folders(root: Path, walk: FolderWalk) -> tuple[dict[str, Dataset], list[str]]:
     layout = folder_layout(root)
     splits: dict[str, Dataset] = {}
     known: list[str] = []
@@ -162,4 +176,10 @@ def list_image_folder(
         splits["unlabelled"] = _unlabelled(layout.unlabelled, walk)
     for above in dict.fromkeys([root, *(classes.root for classes in layout.classes.values())]):
         walk.beside(above)
-    return splits, [*layout.notes, *walk.notes()]
+    return splits, list(layout.notes)
+
+
+def _table_path(labels: str | Path, root: Path) -> Path:
+    """As given, or where there is none such, in the folder of the images."""
+    path = Path(labels).expanduser()
+    return root / path if not path.exists() and (root / path).exists() else path

@@ -1,7 +1,8 @@
 """Labels from a table of file names: ``--labels labels.csv``, or the ``metadata.csv`` in an image folder.
 
 A .csv, .tsv, .jsonl or .parquet file with a column of files (``file_name``, ``path``, ``image``, ...), a label column
-and perhaps a column ``split``. Without that column the folders in a path tell the split, else it is train.
+and perhaps a column ``split`` (or ``subset``, ``set``, ``partition``, where all its values are names of splits).
+Without that column the folders in a path tell the split, else it is train.
 
 ``load_dataset("imagefolder")`` reads ``metadata.*`` too, but not as is needed here (tried: datasets 5.2): a table
 beside split folders is ignored, so that the classes become those of folders; a row without a file and a file with two
@@ -32,6 +33,7 @@ _PATH_NAMES = (
     *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "picture"),
     *("photo", "image_id", "id"),
 )
+_SPLIT_NAMES = ("subset", "set", "partition")  # they may mean something else: then their values are no splits
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
 _WHOLE = r"^(-?(0|[1-9][0-9]{0,17})(\.0)?)?$"  # as pandas writes integers of which some are missing
@@ -65,16 +67,21 @@ class LabelledFiles(NamedTuple):
     notes: list[str]
 
 
-def metadata_tables(root: Path) -> list[Table]:
-    """The ``metadata.*`` in an image folder that name files; those of unlabelled images do not count."""
-    found = []
+def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], list[Table]]:
+    """The ``metadata.*`` in an image folder that name files, with labels and without (captions, boxes).
+
+    Those of unlabelled images do not count.
+    """
+    labelled: list[Table] = []
+    other: list[Table] = []
     for path in sorted(path for name in METADATA for depth in _DEPTHS for path in root.glob(depth + name)):
         folders = path.relative_to(root).parts[:-1]
         if not any(is_hidden(part) or canonical_split(part) == "unlabelled" for part in folders):
             table = read_table(path, path.parent)
             if _path_column(table.columns) is not None:
-                found.append(table)
-    return found
+                known = label_column or _label_column(table.columns, None)
+                (other if known is None else labelled).append(table)
+    return labelled, other
 
 
 def read_table(path: Path, base: Path) -> Table:
@@ -231,10 +238,19 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
             )
     if not len(columns):
         raise InputError(f"the table {table} has no rows: fill or remove it")
-    split = _named(columns, ["split"])
-    splits = None if split is None else _texts(columns[split])
+    splits = _splits(columns)
     labels = read_labels(Dataset(columns.select([label])), str(label))
     return _texts(columns[path]), labels, splits
+
+
+def _splits(columns: pa.Table) -> list[str | None] | None:
+    if (split := _named(columns, ["split"])) is not None:
+        return _texts(columns[split])
+    for name in filter(None, (_named(columns, [each]) for each in _SPLIT_NAMES)):
+        values = _texts(columns[name])
+        if all(canonical_split(value.strip()) for value in values if value):
+            return values
+    return None
 
 
 def _all_names(parts: list[list[str]]) -> list[str]:

@@ -223,6 +223,30 @@ def test_images_that_no_row_names_are_the_pool_but_for_those_of_test(photos):
     assert "2 images that no row names are unlabelled" in loaded.notes
 
 
+@pytest.mark.parametrize("column", ["split", "subset", "Set", "partition"])
+def test_a_column_may_tell_the_split(column, photos):
+    loaded = load_table(photos, f"file,label,{column}", "1.png,a,train", "2.png,b,", "test/5.png,a,val", "4,b,test")
+    assert counts(loaded) == {"train": 2, "validation": 1, "test": 1, "unlabelled": 2}
+
+
+def test_a_column_called_set_that_holds_other_things_tells_no_split(photos):
+    loaded = load_table(photos, "file,label,set", "1.png,a,lego", "2.png,b,train")
+    assert counts(loaded)["train"] == 2
+
+
+def test_captions_beside_class_folders_are_no_labels(tmp_path):
+    put(tmp_path, "cat/1.png", "dog/2.png")
+    write(tmp_path / "metadata.csv", "file_name,text", "cat/1.png,one cat", "dog/2.png,a dog")
+    loaded = load(tmp_path)
+    assert loaded.class_names == ["cat", "dog"] and any("no label column" in note for note in loaded.notes)
+
+
+def test_a_table_in_the_folder_is_found_by_its_name(photos):
+    write(photos / "mine.csv", "file,label", "1.png,a", "2.png,b")
+    loaded = load_splits("imagefolder", data_dir=str(photos), labels="mine.csv")
+    assert counts(loaded)["train"] == 2 and not any("mine.csv" in note and "left out" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize(
     ("name", "lines", "encoding"),
     [
@@ -318,6 +342,10 @@ def test_splits_inside_the_class_folders(tmp_path):
             r"train' is called like a split, but .* class does, beside 'bus', 'car'",
         ),
         (["valid/1.png", "invalid/1.png"], r"valid' is called like a split, but holds images .* beside 'invalid'"),
+        (
+            ["train/steam/1.png", "train/diesel/1.png", "bus/city/1.png", "car/1.png"],
+            r"train' is called like a split, and lies beside 'bus', 'car', which hold images",
+        ),
         (["train/cat/1.png", "train/cat/test/2.png"], r"train/cat/test' .* but lies in train: .* to test/cat/"),
     ],
 )
