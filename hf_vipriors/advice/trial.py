@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from ..cli.parser import Parser
 from ..data import ImageSplits
@@ -68,6 +68,8 @@ def trial_setup(given: RunArguments, data: DataArguments, splits: ImageSplits, i
             teacher = VipriorsForImageClassification(classifier_config(given, splits.class_names, None))
     count = _BATCHES * resolve(given, images=images).args.step_images
     few = {name: sample(found[name], count) for name in ("train", "unlabelled") if name in found}
+    if kind.job != "student":  # labels would be decoded once more, to vote in kNN
+        few = {"unlabelled": concatenate_datasets([each.select_columns(["image", "origin"]) for each in few.values()])}
     return set_up(given, data, ImageSplits(few, splits.class_names), teacher=teacher, images=images)
 
 

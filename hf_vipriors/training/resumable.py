@@ -158,12 +158,13 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             self.state.save_to_json(str(staged / TRAINER_STATE_NAME))  # the best one is known by its final name now
             seal(staged, final)
-            rotate_checkpoints(
-                str(final.parent),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
+            with quiet(logging.ERROR, "transformers.trainer_utils"):  # it tells of file systems with coarse times
+                rotate_checkpoints(
+                    str(final.parent),
+                    save_total_limit=self.args.save_total_limit,
+                    best_model_checkpoint=self.state.best_model_checkpoint,
+                    use_mtime=True,
+                )
         self.accelerator.wait_for_everyone()
         self.signals.saved = str(final)
 
