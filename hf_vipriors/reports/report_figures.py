@@ -7,10 +7,11 @@ one drawing serves the light page, the dark page and the printer, and by the lig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -30,6 +31,12 @@ _MAX_POINTS = 2000
 MAX_NAMED_CLASSES = 25
 
 
+def _entries(artists: Iterable[Artist]) -> tuple[list[Artist], list[str]]:
+    """What a legend names: left to itself it passes over names that begin with an underscore."""
+    artists = list(artists)
+    return artists, [str(each.get_label()) for each in artists]
+
+
 def curves_figure(panel: Sequence[Curve]) -> Figure:
     """One panel of curves over training, each chance level as a dashed line."""
     figure, axes = single_axes(5.4, 3.3)
@@ -44,7 +51,10 @@ def curves_figure(panel: Sequence[Curve]) -> Figure:
     axes.grid(color=GRID, linewidth=0.7)
     axes.margins(x=0.02, y=0.1)
     # Above the axes, so that it never covers a line.
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2, frameon=False, fontsize=FONT_SIZE, labelcolor=INK)
+    axes.legend(
+        *_entries(axes.lines), loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2, frameon=False,
+        fontsize=FONT_SIZE, labelcolor=INK,
+    )  # fmt: skip
     return figure
 
 
@@ -114,6 +124,7 @@ def feature_map_figure(positions: np.ndarray, labels: Sequence[int], class_names
             name = short(_class_name(int(label), class_names))
             axes.text(x, y, name, ha="center", va="center", color=INK, fontsize=9, bbox=box)
         axes.legend(
+            *_entries(axes.collections),
             loc="lower left",
             bbox_to_anchor=(0, 1.01),
             ncols=5,

@@ -93,6 +93,7 @@ def curve_with_band(
     label_axes(axes, xlabel=xlabel, ylabel=ylabel)
     place = (0, 1.01)
     legend = axes.legend(
+        axes.lines[: len(lines)], list(lines),
         loc="lower left", bbox_to_anchor=place, ncols=2, frameon=False, fontsize=FONT_SIZE, labelcolor=INK,
         title=title, alignment="left",
     )  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from hf_vipriors.reports import report_figures as figures
 from hf_vipriors.reports.figure_files import to_svg
 from hf_vipriors.reports.report_rows import Curve
+from hf_vipriors.reports.table_plots import curve_with_band
 
 
 def texts(figure) -> list[str]:
@@ -140,3 +141,15 @@ def test_collapsed_features_map_to_one_point():
 def test_features_that_cannot_be_mapped_are_refused(bad):
     with pytest.raises(ValueError):
         figures.feature_map_2d(bad)
+
+
+def test_names_that_begin_with_an_underscore_stand_in_the_legend():
+    """Matplotlib takes them for lines that are not to be named."""
+    names = ["__background__", "cat"]
+    drawn = figures.feature_map_figure(np.eye(2), [0, 1], names)
+    assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == names
+    curves = figures.curves_figure([Curve(name, [1, 2], [0.5, 0.6], "loss") for name in names])
+    assert [text.get_text() for text in curves.axes[0].get_legend().get_texts()] == names
+    lines = {name: ([1, 2], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7]) for name in names}
+    band = curve_with_band(lines, title="t", xlabel="x", ylabel="y", zero_line=True)
+    assert [text.get_text() for text in band.axes[0].get_legend().get_texts()] == names
