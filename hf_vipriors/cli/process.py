@@ -16,7 +16,7 @@ import torch
 from rich.logging import RichHandler
 from rich.text import Text
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..invocation import resume_command
 from ..terminal import Console
 from ..training.run_folder import outputs
@@ -24,6 +24,7 @@ from ..training.signals import Stopped
 from .machine_errors import explain_error
 
 MAIN_SPEAKS_FIRST = 10.0  # seconds
+_LONGEST = 1000  # characters of a line of error
 
 
 def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None:
@@ -63,6 +64,8 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
 
 def refuse(message: str) -> NoReturn:
     """Print one line of error and leave with code 2."""
+    if len(message) > _LONGEST:  # a value of kilobytes, such as an image where a word was expected
+        message = one_line(RuntimeError(message), None)
     if not is_main_process():
         time.sleep(MAIN_SPEAKS_FIRST)
         message = f"process {os.environ['RANK']}: {message}"

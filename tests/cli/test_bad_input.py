@@ -378,3 +378,9 @@ def test_recipe_with_an_unknown_key_or_value(refused, teacher_options, tmp_path)
     assert "sgdd" in line and "'sgd'" in line
     recipe.write_text("- just\n- a list\n")
     assert "recipe.yaml" in refused(train_teacher.main, [*teacher_options, "--config", str(recipe)])
+
+
+@pytest.mark.parametrize("option", ["--method", "--data_dir"])
+def test_a_value_of_kilobytes_does_not_fill_the_terminal(option, refused, student_options):
+    line = refused(train_student.main, [*student_options, option, "QUJD" * 5000])
+    assert len(line) < 1200
