@@ -44,6 +44,10 @@ def class_name(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+class NotLabels(InputError):
+    """What a column is called says that it holds labels, and its type that it does not."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """Labels of one split as read: ``codes`` (N,) int64 count in ``names``, -1 where the label is hidden."""
@@ -158,9 +162,9 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
     usual = [name for name in LABEL_NAMES if name in features]
     found = next((name for name in usual if _is_label(features[name])), None)
     if found is None and usual:
-        raise InputError(
-            f"column {usual[0]!r} is no class label, text or number: name another by --label_column, or drop it where "
-            f"the images have no labels (columns: {_listed(features)})"
+        raise NotLabels(
+            f"column {usual[0]!r} is no class label, text or number: name another by --label_column "
+            f"(columns: {_listed(features)})"
         )
     return found
 
@@ -207,7 +211,7 @@ def _only_of_each(lists: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     """The one value of each list; a missing or empty list has none."""
     several = pc.max(pc.list_value_length(lists)).as_py() or 0
     if several > 1:
-        raise InputError(
+        raise NotLabels(
             f"column {column!r} ({lists.type}) has up to {several} labels an image, and one is needed: write the "
             "class itself (of a one-hot list the place of its 1) into a column, and name that by --label_column"
         )

@@ -15,7 +15,16 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, nearest, one_line
-from .columns import as_image_column, class_name, find_image_column, find_label_column, label_array, read_labels, some
+from .columns import (
+    NotLabels,
+    as_image_column,
+    class_name,
+    find_image_column,
+    find_label_column,
+    label_array,
+    read_labels,
+    some,
+)
 from .fashion import FASHION_VIPRIORS, fashion_files
 from .image_files import is_hidden
 from .image_folder import list_image_folder
@@ -262,21 +271,29 @@ def splits_of(
             image = find_image_column(dataset.features, image_column)
         columns.setdefault(f"image column {image!r}", []).append(split)
         images = _with_origin(as_image_column(dataset, image), split)
-        if split != "unlabelled" and label is None:
-            label = find_label_column(dataset.features, label_column)
+        if split != "unlabelled":
+            try:
+                label = label or find_label_column(dataset.features, label_column)
+                found = read_labels(dataset, label) if label in dataset.features else None
+            except NotLabels as error:
+                if label_column is not None:
+                    raise
+                notes.append(f"{error.on_command_line}; the {len(images)} images of {split} are taken as unlabelled")
+                unlabelled.append(images)
+                continue
         if split == "unlabelled" or label not in dataset.features:
             unlabelled.append(images)
             if split != "unlabelled":
                 notes.append(f"{split} has no label column: its {len(images)} images join the unlabelled ones")
         else:
             columns.setdefault(f"label column {label!r}", []).append(split)
-            labelled[split] = LabelledImages(images, read_labels(dataset, label))
+            labelled[split] = LabelledImages(images, found)
 
     splits, hidden, class_names, class_notes = unify_classes(labelled)
     if unlabelled or hidden:
         splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
-    found = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
-    notes += [found, *class_notes, *_missing_classes(splits, class_names), f"{title}: {counts_note(splits)} images"]
+    chosen = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
+    notes += [chosen, *class_notes, *_missing_classes(splits, class_names), f"{title}: {counts_note(splits)} images"]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
     return ImageSplits(splits, class_names, notes)

@@ -28,7 +28,7 @@ from ..hub.teachers import Teacher, load_teacher
 from ..options import check_options, option
 from ..training import DataArguments
 from ..training.load_images import load_images
-from .streaming import outputs_of
+from .streaming import outputs_of, to_device
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def embed(data: DataArguments, args: EmbedArguments) -> Counter:
         InputError: on whatever cannot work; nothing is written then.
     """
     model = load_teacher(args.model, flag="model")
-    torch.nn.Module.to(model, torch.device(args.device))
+    to_device(model, args.device)
     splits = load_images(data)
     counts: Counter = Counter()
 

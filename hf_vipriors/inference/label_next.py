@@ -11,6 +11,7 @@ Train on them with --data_dir photos --labels labels.csv: images that are not in
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from ..reports.page import render
 from ..reports.report_page import data_uri
 from .choosing import choose
 from .predict import class_names
-from .streaming import outputs_of
+from .streaming import outputs_of, to_device
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def label_next(args: LabelNextArguments) -> int:
         InputError: on whatever cannot work.
     """
     model = load_teacher(args.model, flag="model")
-    torch.nn.Module.to(model, torch.device(args.device))
+    to_device(model, args.device)
     images = every_image(Path(args.data_dir).expanduser())
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
@@ -128,7 +129,7 @@ def label_next(args: LabelNextArguments) -> int:
 
 
 def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -> dict[str, Any]:
-    path = Path(images[looks.rows[at]]["image"]["path"]).relative_to(root.absolute()).as_posix()
+    path = Path(os.path.relpath(images[looks.rows[at]]["image"]["path"], root)).as_posix()
     if looks.probabilities is None:
         return {"file_name": path}
     values, numbers = looks.probabilities[at].topk(min(2, len(names)))

@@ -38,7 +38,7 @@ from ..hub.whole_folder import whole_folder
 from ..models import VipriorsForImageClassification
 from ..options import check_options, option
 from ..terminal import Console
-from .streaming import outputs_of
+from .streaming import outputs_of, to_device
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def load_classifier(name: str, device: str) -> VipriorsForImageClassification:
     model = load_teacher(name, flag="model")
     if not isinstance(model, VipriorsForImageClassification):
         raise InputError(f"{name} (--model) has no classifier: give a student, or `embed` its features")
-    torch.nn.Module.to(model, torch.device(device))
+    to_device(model, device)
     return model
 
 
@@ -134,6 +134,8 @@ def predictions(
 def _order(model: VipriorsForImageClassification, names: list[str], name: str) -> list[int]:
     """Which output of the model is which class."""
     known = class_names(model)
+    if known == names:  # where a name stands twice, as in ImageNet's, by its place
+        return list(range(len(known)))
     if sorted(known) != sorted(names):
         odd = ", ".join(map(repr, sorted(set(known) ^ set(names))[:5]))
         raise InputError(

@@ -130,3 +130,13 @@ def test_declared_names_are_written_as_text_is():
 
 def test_long_names_are_cut_and_control_characters_shown():
     assert some(["x" * 500, "\x1b[31m"]) == repr("x" * 60 + "...") + ", '\\x1b[31m'"
+
+
+def test_a_column_of_several_labels_leaves_images_unlabelled_and_says_so(loaded):
+    """For phase 1 such a set is as good as any; who names the column is told what is wrong with it."""
+    found = loaded([[0, 1], [1]])
+    assert shape(found) == ([], [], 2)
+    (note,) = [note for note in found.notes if "'label'" in note]
+    assert "up to 2 labels an image" in note and "taken as unlabelled" in note
+    with pytest.raises(InputError, match="up to 2 labels an image"):
+        loaded([[0, 1], [1]], label_column="label")

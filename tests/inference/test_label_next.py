@@ -61,6 +61,16 @@ def test_table_and_page_show_the_same_images(folder, photos, tmp_path, request):
     assert not known or all(row["suggested"] in known and 0 < float(row["confidence"]) <= 1 for row in rows)
 
 
+def test_a_folder_may_be_given_by_a_path_with_dots_or_by_a_link(classifier_folder, photos, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "link").symlink_to(photos / "unlabelled")
+    monkeypatch.chdir(tmp_path / "work")
+    main(["--model", str(classifier_folder), "--data_dir", "../link", "--count", "2"])
+    with open("next.csv", newline="") as file:
+        names = [row["file_name"] for row in csv.DictReader(file)]
+    assert len(names) == 2 and all((photos / "unlabelled" / name).is_file() for name in names)
+
+
 def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path, capsys):
     (tmp_path / "next.html").write_text("mine")
     with pytest.raises(SystemExit) as stop:

@@ -126,3 +126,10 @@ def test_names_of_classes_become_names_of_folders():
     assert names["a/b"] == "a_b" and names["a:b"] == "a_b (2)" and names["A/b"] == "A_b (3)"
     assert len({name.casefold() for name in names.values()}) == 7
     assert all(name not in ("", ".", "..") and "/" not in name and len(name) < 255 for name in names.values())
+
+
+def test_a_device_that_does_not_exist_is_one_line(capsys, new, classifier_folder, tmp_path):
+    for device in ("nowhere", "cuda:99"):
+        given = ["--data_dir", new, "--output", tmp_path / "p.csv", "--device", device]
+        assert f"--device {device} cannot be used" in refused(capsys, "--model", classifier_folder, *given)
+    assert not list(tmp_path.iterdir())
