@@ -130,3 +130,18 @@ def test_what_a_second_data_set_cannot_be(students, teacher_folder, photos, tmp_
     assert "have different classes" in refused(students / "long", "--ood_dataset_name", "fashion-vipriors")
     assert "second data set (--ood_dataset_name" in refused(students / "long", "--ood_data_dir", str(tmp_path / "no"))
     assert "a teacher has no classifier" in refused(teacher_folder, "--corruptions")
+
+
+def test_what_fails_while_it_is_shown_or_drawn_loses_no_figures(classifier_folder, photos, tmp_path, monkeypatch):
+    def fails(*args, **options):
+        raise ZeroDivisionError
+
+    images = ["--dataset_name", "imagefolder", "--data_dir", str(photos)]
+    options = [*images, "--model", str(classifier_folder), "--no_knn", "--no_linear"]
+    for name, place in (("shown", evaluate), ("drawn", evaluate.evaluation_report)):
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(place, "show" if name == "shown" else "html", fails)
+            given = ["--output", str(tmp_path / f"{name}.json"), "--report", str(tmp_path / name)]
+            evaluate.main([*options, *given])
+        assert "scores" in json.loads((tmp_path / f"{name}.json").read_text())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn.json", "shown.json"], "a report is whole or not"
