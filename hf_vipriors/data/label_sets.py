@@ -94,6 +94,9 @@ def unify_classes(
             f"{(~kept).sum()} of {len(names)} declared classes have no images and are left out: "
             f"{some(name for name, keep in zip(names, kept, strict=True) if not keep)}"
         )
+    for split in parts:
+        if missing := [name for name, here, there in zip(names, present[split], kept, strict=True) if there > here]:
+            notes.append(f"{split} has no image of class {some(missing)}: it says nothing of it")
     renumber = np.append(np.cumsum(kept) - 1, -1)
     splits = {split: _with_label(part.images, renumber[codes[split]]) for split, part in parts.items()}
     return splits, hidden, [name for name, keep in zip(names, kept, strict=True) if keep], notes

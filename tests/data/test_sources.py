@@ -133,7 +133,7 @@ def test_a_hub_name_goes_to_load_dataset_without_remote_code(monkeypatch):
         calls.append((arguments, options))
         return DatasetDict({"train": table([0, 1], names=["a", "b"])})
 
-    monkeypatch.setattr("hf_vipriors.data.sources.load_dataset", load_dataset)
+    monkeypatch.setattr("hf_vipriors.data.loaders.load_dataset", load_dataset)
     loaded = load_splits("someone/birds", config_name="small", revision="v2", data_dir="sub")
     assert calls == [(("someone/birds", "small"), {"data_dir": "sub", "revision": "v2"})]
     assert counts(loaded) == {"train": 2}
@@ -144,7 +144,7 @@ def test_a_hub_failure_is_one_line(failure, monkeypatch):
     def load_dataset(*arguments, **options):
         raise failure
 
-    monkeypatch.setattr("hf_vipriors.data.sources.load_dataset", load_dataset)
+    monkeypatch.setattr("hf_vipriors.data.loaders.load_dataset", load_dataset)
     with pytest.raises(InputError, match="no route to host|Config name is missing") as raised:
         load_splits("someone/birds")
     assert "someone/birds" in raised.value.on_command_line and "\n" not in raised.value.on_command_line
@@ -324,6 +324,6 @@ def test_declared_classes_without_images_are_left_out_and_labels_stay_dense(tmp_
 
 def test_an_empty_data_set_is_refused(monkeypatch):
     empty = DatasetDict({"train": table([], names=["a", "b"])})
-    monkeypatch.setattr("hf_vipriors.data.sources.load_dataset", lambda *arguments, **options: empty)
+    monkeypatch.setattr("hf_vipriors.data.loaders.load_dataset", lambda *arguments, **options: empty)
     with pytest.raises(InputError, match="'someone/nothing' .* holds no images"):
         load_splits("someone/nothing")
