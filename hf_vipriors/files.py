@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        if error.errno and error.filename in (
-            None,
-            str(part),
-        ):  # a full disk names no file, and nobody knows the part's name
+        # A full disk names no file, and nobody knows the part's name.
+        if error.errno and error.filename in (None, str(part)):
             error.filename = str(path)
         raise
     finally:
@@ -58,9 +57,26 @@ def file_names(texts: Iterable[str]) -> dict[str, str]:
         plain = re.sub(r'[\x00-\x1f\x7f-\x9f/\\\\:*?"<>|]', "_", text).strip(". ") or "_"
         plain = plain.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
         taken = {name.casefold() for name in found.values()}  # some file systems know no case
-        tries = (plain if number == 1 else f"{plain} ({number})" for number in count(1))
-        found[text] = next(each for each in tries if each.casefold() not in taken)
+        found[text] = _free(plain, "{} ({})", taken, str.casefold)
     return found
+
+
+def file_stem(name: str, taken: Container[str] = ()) -> str:
+    """A file name without suffix for ``name``: its letters of any script and digits, and none of those ``taken``.
+
+    Example:
+        >>> file_stem("Ankle boot"), file_stem("猫"), file_stem("C#", taken=["c"]), file_stem("!")
+        ('ankle-boot', '猫', 'c-2', 'unnamed')
+    """
+    kept = (c if unicodedata.category(c)[0] in "LMN" else "-" for c in unicodedata.normalize("NFC", name.lower()))
+    stem = re.sub("-+", "-", "".join(kept)).strip("-")[:60] or "unnamed"
+    return _free(stem, "{}-{}", taken)
+
+
+def _free(name: str, numbered: str, taken: Container[str], key: Callable[[str], str] = str) -> str:
+    """The name, or with the first number that is not taken."""
+    tries = chain([name], (numbered.format(name, number) for number in count(2)))
+    return next(each for each in tries if key(each) not in taken)
 
 
 def is_utf8(path: str) -> bool:

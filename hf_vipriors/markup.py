@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Container
 
-_CONTROLS = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421, 0x85: 0x2424, 0x2028: 0x2424, 0x2029: 0x2424}
+SIGNS = {code: 0x2400 + code for code in range(32)}
+"""Control characters and the signs that Unicode has for them."""
+_CONTROLS = SIGNS | {0x7F: 0x2421, 0x85: 0x2424, 0x2028: 0x2424, 0x2029: 0x2424}
 # Only what Markdown would read as something else: names stay readable in the file too.
 _MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<=\s)#(?=#*$)")
 
@@ -30,19 +30,3 @@ def markdown(text: object) -> str:
     """
     escaped = _MARKDOWN.sub(r"\\\g<0>", visible(text))
     return re.sub(r"(?<= ) |^ | $", "&nbsp;", escaped)  # spaces that would be dropped
-
-
-def file_stem(name: str, taken: Container[str] = ()) -> str:
-    """A file name without suffix for ``name``: its letters of any script and digits, and none of those ``taken``.
-
-    Example:
-        >>> file_stem("Ankle boot"), file_stem("猫"), file_stem("C#", taken=["c"]), file_stem("!")
-        ('ankle-boot', '猫', 'c-2', 'unnamed')
-    """
-    kept = (c if unicodedata.category(c)[0] in "LMN" else "-" for c in unicodedata.normalize("NFC", name.lower()))
-    stem = re.sub("-+", "-", "".join(kept)).strip("-")[:60] or "unnamed"
-    found, number = stem, 1
-    while found in taken:
-        number += 1
-        found = f"{stem}-{number}"
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +10,11 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from .markup import SIGNS
+
 # Escape and its kind (C0 but tab and line feed, delete, C1), and what reverses the direction of the rest of a line.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNKNOWN = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_TABLE = {code: sign for code, sign in SIGNS.items() if chr(code) not in "\t\n"} | dict.fromkeys(_UNKNOWN, 0xFFFD)
 
 
 def printable(text: str) -> str:
@@ -22,7 +24,7 @@ def printable(text: str) -> str:
         >>> printable("\\x1b[31mred")
         '␛[31mred'
     """
-    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
+    return text.translate(_TABLE)
 
 
 class Console(rich.console.Console):

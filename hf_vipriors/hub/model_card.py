@@ -17,7 +17,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..markup import file_stem, markdown, visible
+from ..files import file_stem
+from ..markup import markdown, visible
 from .card_facts import CardFacts
 
 _PLACE = "path/to/this/folder"

@@ -14,8 +14,7 @@ from transformers import TimmWrapperConfig
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import InputError, one_line
-from ..files import json_text, read_json
-from ..markup import file_stem
+from ..files import file_stem, json_text, read_json
 from .card_facts import read_facts
 from .model_card import model_card
 from .preprocessing import processor_words
