@@ -17,7 +17,8 @@ methods evaluation hub
 models
 losses views backbones data
 papers options invocation shipped yaml_files logs disk_errors
-files markup terminal
+files terminal machine
+markup
 errors
 """
 LEVEL = {room: -number for number, line in enumerate(ROOMS.split("\n")) for room in line.split()}

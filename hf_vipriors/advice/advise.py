@@ -25,6 +25,7 @@ from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
 from ..files import write_json
 from ..invocation import TRAININGS, command
+from ..machine import best_device
 from ..options import option
 from ..terminal import Console
 from ..training import DataArguments
@@ -52,8 +53,7 @@ class AdviceArguments:
             check_range(self.trial_steps, "trial_steps", 4, 1000)
         if self.output is not None and Path(self.output).exists():
             raise InputError(f"--output {self.output} exists: choose another name")
-        if self.device is None:
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = self.device or best_device()
         check_choice(self.device, ("cpu", "cuda"), "device")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: there is none here, so nothing can be timed on it; give cpu")

@@ -16,6 +16,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ..machine import usable_cores
 from ..training.run_files import versions
 from .runs import PARTS
 
@@ -56,7 +57,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device),
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if Path("/proc").is_dir() else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_before": round(os.getloadavg()[0], 2),

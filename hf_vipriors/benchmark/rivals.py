@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +25,7 @@ from ..backbones import feature_dim
 from ..data import ImageStore
 from ..errors import InputError
 from ..losses import kd, overhaul, seed
+from ..machine import usable_cores
 from ..methods import MoCo
 from ..models import VipriorsForImageClassification, VipriorsModel
 from .runs import Plan, timed
@@ -43,10 +42,6 @@ def check_installed(name: str | None) -> None:
     """
     if name == "lightly" and importlib.util.find_spec("lightly") is None:
         raise InputError("--vs lightly: the package is not installed here (pip install lightly)")
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
 class Images(Dataset):
@@ -297,4 +292,4 @@ RECIPES: dict[str, type[Recipe]] = {"moco": LightlyMoCo, "seed": SeedLoop, "kd":
 
 def rival(case: Case, plan: Plan, workers: int | None = None) -> WorkerFed:
     """The other program for a case's method."""
-    return WorkerFed(RECIPES[case.args.method](case), case, plan, cores() if workers is None else workers)
+    return WorkerFed(RECIPES[case.args.method](case), case, plan, usable_cores() if workers is None else workers)

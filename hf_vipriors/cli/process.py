@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ..errors import InputError, one_line
 from ..invocation import resume_command
+from ..machine import usable_cores
 from ..terminal import Console
 from ..training.run_folder import outputs
 from ..training.signals import Stopped
@@ -76,7 +77,7 @@ def refuse(message: str) -> NoReturn:
 def use_all_cores() -> None:
     """Give a lone process on a CPU its cores back: ``accelerate launch`` sets one thread unless it is told."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) == 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    cores = usable_cores()
     if launched and torch.get_num_threads() < cores and not torch.cuda.is_available():
         torch.set_num_threads(cores)
 

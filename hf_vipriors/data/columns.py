@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, LargeList, List, Value
 
 from ..errors import InputError, nearest
 
@@ -42,6 +42,28 @@ def class_name(text: str) -> str:
         True
     """
     return unicodedata.normalize("NFC", text).strip()
+
+
+def match_classes(known: Sequence[str], wanted: Sequence[str], problem: str, mend: str) -> list[int]:
+    """The place in ``known`` of each of ``wanted``, compared as :func:`class_name` writes them.
+
+    Args:
+        known, wanted: names of the same classes. Equal lists match one to one, even where a name stands there twice.
+        problem, mend: beginning and end of the message when they are not the same classes.
+
+    Raises:
+        InputError: naming the odd ones.
+
+    Example:
+        >>> match_classes(["dog", "cat "], ["cat", "dog"], "other classes", "rename them")
+        [1, 0]
+    """
+    ours, theirs = list(map(class_name, known)), list(map(class_name, wanted))
+    if ours == theirs:
+        return list(range(len(ours)))
+    if odd := sorted(set(ours) ^ set(theirs)):
+        raise InputError(f"{problem} ({some(odd, 5)}): {mend}")
+    return [ours.index(each) for each in theirs]
 
 
 class NotLabels(InputError):
@@ -170,8 +192,9 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
 
 
 def _is_label(feature: object) -> bool:
-    inner = getattr(feature, "feature", None)  # of a list
-    return any(isinstance(each, ClassLabel) or _has_dtype(each, *_LABEL_DTYPES) for each in (feature, inner))
+    if isinstance(feature, List | LargeList):
+        feature = feature.feature
+    return isinstance(feature, ClassLabel) or _has_dtype(feature, *_LABEL_DTYPES)
 
 
 def read_labels(dataset: Dataset, column: str) -> Labels:
@@ -191,7 +214,7 @@ def read_labels(dataset: Dataset, column: str) -> Labels:
     """
     values = dataset.select_columns([column]).with_format("arrow")[:][column]
     feature = dataset.features[column]
-    if not isinstance(feature, ClassLabel | Value):
+    if isinstance(feature, List | LargeList):
         values, feature = _only_of_each(values, column), feature.feature
     if isinstance(feature, ClassLabel):
         names = _distinct([class_name(name) for name in feature.names], feature.names, column)

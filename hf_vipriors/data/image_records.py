@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +15,7 @@ from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..machine import usable_cores
 from .columns import label_array
 from .decoded_cache import Form, Kept
 from .image_decoding import DoesNotFit, why_unreadable
@@ -95,7 +94,7 @@ class Records:
 
 def decoding_threads() -> int:
     """One a core that this process may use: Pillow releases the GIL while it decodes."""
-    return max(2, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2)
+    return max(2, usable_cores())
 
 
 def map_rows(

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features
 
 from ..errors import InputError, one_line
-from .columns import Labels, find_label_column, read_labels, some
+from .columns import Labels, NotLabels, find_label_column, read_labels, some
 from .image_files import composed, is_hidden
 from .split_names import SPLITS, canonical_split
 
@@ -79,8 +79,7 @@ def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], 
         if not any(is_hidden(part) or canonical_split(part) == "unlabelled" for part in folders):
             table = read_table(path, path.parent)
             if _path_column(table.columns) is not None:
-                known = label_column or _label_column(table.columns, None)
-                (other if known is None else labelled).append(table)
+                (labelled if label_column or _tells_classes(table.columns) else other).append(table)
     return labelled, other
 
 
@@ -161,6 +160,13 @@ def _label_column(columns: pa.Table, wanted: str | None) -> str | None:
         lower = find_label_column(Features({name.strip().lower(): kind for name, kind in features.items()}))
         found = lower and _named(columns, [lower])
     return found
+
+
+def _tells_classes(columns: pa.Table) -> bool:
+    try:
+        return _label_column(columns, None) is not None
+    except NotLabels:  # boxes, several labels an image
+        return False
 
 
 class _Files:

@@ -199,7 +199,7 @@ def _native_config(
 
 
 def _labels(config: VipriorsConfig, class_names: Sequence[str] | None) -> dict[str, dict]:
-    names = [config.id2label[i] for i in range(config.num_labels)] if class_names is None else list(class_names)
+    names = config.class_names if class_names is None else list(class_names)
     if len(names) != config.num_labels:
         raise InputError(f"{len(names)} class names for a model with {config.num_labels} classes: give one for each")
     return label_maps(names)

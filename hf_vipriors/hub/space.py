@@ -147,7 +147,7 @@ def _load_student(student_dir: Path) -> VipriorsForImageClassification:
 
 
 def _train_labels(data: ImageSplits, model: VipriorsForImageClassification) -> np.ndarray:
-    names = _names(model)
+    names = model.config.class_names
     if list(data.class_names) != names:
         raise InputError(
             f"the classes of the data set ({len(data.class_names)}: {some(data.class_names)}) are not the student's "
@@ -251,7 +251,7 @@ def _page_text(
     facts = {
         "repo_id": repo_id,
         "title": title,
-        "names": _names(model),
+        "names": model.config.class_names,
         "trained_on": len(labels),
         "held": held,
         "least": counts[counts > 0].min(),
@@ -278,7 +278,3 @@ def _space_card(settings: dict[str, Any], held: int, card: ModelCardData, licenc
     )
     text = render("space_readme.md.j2", **settings, held=held, gradio=GRADIO)
     return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
-
-
-def _names(model: VipriorsForImageClassification) -> list[str]:
-    return [model.config.id2label[number] for number in range(model.config.num_labels)]

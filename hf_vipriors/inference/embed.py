@@ -25,10 +25,11 @@ from ..cli.parser import Parser
 from ..data.image_records import Records, Unreadable
 from ..errors import InputError
 from ..hub.teachers import Teacher, load_teacher
+from ..machine import best_device, to_device
 from ..options import check_options, option
 from ..training import DataArguments
 from ..training.load_images import load_images
-from .streaming import outputs_of, to_device
+from .streaming import outputs_of
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ class EmbedArguments:
             raise InputError("--model DIR is missing: whose features?")
         check_output(self.output, (".parquet",))
         check_options(self)
-        if self.device is None:
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = self.device or best_device()
 
 
 def embed(data: DataArguments, args: EmbedArguments) -> Counter:

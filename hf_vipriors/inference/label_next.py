@@ -30,13 +30,14 @@ from ..data.image_records import Records, Unreadable
 from ..errors import InputError
 from ..files import write_file
 from ..hub.teachers import Teacher, load_teacher
+from ..machine import best_device, to_device
 from ..models import VipriorsForImageClassification
 from ..options import SEED, check_options, option
 from ..reports.page import render
 from ..reports.report_page import data_uri
 from .choosing import choose
 from .predict import class_names
-from .streaming import outputs_of, to_device
+from .streaming import outputs_of
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,7 @@ class LabelNextArguments:
         if self.page.exists():
             raise InputError(f"{self.page}, the page beside --output, exists: choose another name")
         check_options(self)
-        if self.device is None:
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = self.device or best_device()
 
     @property
     def page(self) -> Path:

@@ -28,17 +28,18 @@ from rich.text import Text
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..data.columns import class_name
+from ..data.columns import class_name, match_classes
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
 from ..errors import InputError
 from ..files import file_names
 from ..hub.teachers import Teacher, load_teacher
 from ..hub.whole_folder import whole_folder
+from ..machine import best_device, to_device
 from ..models import VipriorsForImageClassification
 from ..options import check_options, option
 from ..terminal import Console
-from .streaming import outputs_of, to_device
+from .streaming import outputs_of
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ class PredictArguments:
         check_options(self)
         if self.copy_into is not None and Path(self.copy_into).exists():
             raise InputError(f"--copy_into {self.copy_into} exists: choose another name")
-        if self.device is None:
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = self.device or best_device()
 
 
 def load_classifier(name: str, device: str) -> VipriorsForImageClassification:
@@ -84,9 +84,8 @@ def load_classifier(name: str, device: str) -> VipriorsForImageClassification:
 
 
 def class_names(model: VipriorsForImageClassification) -> list[str]:
-    """In the order of the outputs."""
-    labels: dict[Any, str] = model.config.id2label
-    return [class_name(labels[number]) for number in range(model.config.num_labels)]
+    """Of the outputs, in their order, as they are compared."""
+    return list(map(class_name, model.config.class_names))
 
 
 def predictions(
@@ -133,15 +132,8 @@ def predictions(
 
 def _order(model: VipriorsForImageClassification, names: list[str], name: str) -> list[int]:
     """Which output of the model is which class."""
-    known = class_names(model)
-    if known == names:  # where a name stands twice, as in ImageNet's, by its place
-        return list(range(len(known)))
-    if sorted(known) != sorted(names):
-        odd = ", ".join(map(repr, sorted(set(known) ^ set(names))[:5]))
-        raise InputError(
-            f"{name} (--model) knows other classes than the first model ({odd}): average those of one task"
-        )
-    return [known.index(each) for each in names]
+    problem = f"{name} (--model) knows other classes than the first model"
+    return match_classes(class_names(model), names, problem, "average those of one task")
 
 
 def _pair(name: str, value: float) -> list[tuple[str, Any]]:

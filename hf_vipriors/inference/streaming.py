@@ -11,29 +11,12 @@ from torch import Tensor
 from ..data import ResizeCrop
 from ..data.image_records import Records, Unreadable
 from ..data.store_preparation import squares
-from ..errors import InputError, one_line
 from ..evaluation.features import check_finite
 from ..hub.teachers import Teacher
 from ..training.stores import evaluation_geometry
 from ..views import EvaluationView
 
 Squares = dict[ResizeCrop, np.ndarray]
-
-
-def to_device(model: Teacher, device: str) -> None:
-    """Move a model.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    try:
-        torch.nn.Module.to(model, torch.device(device))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError) as error:  # no such name or number, or torch without it
-        raise InputError(
-            f"--device {device} cannot be used ({one_line(error, 120)}): try cpu, or leave it out"
-        ) from None
 
 
 def outputs_of(

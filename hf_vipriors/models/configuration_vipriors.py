@@ -116,6 +116,12 @@ class VipriorsConfig(PreTrainedConfig):
             **(recommended | names | kwargs),
         )
 
+    @property
+    def class_names(self) -> list[str]:
+        """Of the outputs, in their order."""
+        labels: dict[Any, str] = self.id2label
+        return [labels[number] for number in range(self.num_labels)]
+
 
 def label_maps(class_names: Sequence[str]) -> dict[str, dict]:
     """``id2label`` and ``label2id`` for class names in label order; a name twice is an :class:`InputError`."""

@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import ImageSplits
-from ..data.columns import class_name, some
+from ..data.columns import match_classes
 from ..errors import InputError, check_choice
 from ..evaluation.classification import ClassificationScore, ensemble, score
 from ..evaluation.features import Outputs, features, probabilities
@@ -37,6 +36,7 @@ from ..evaluation.frozen import knn_score, linear_score
 from ..files import write_json
 from ..hub.teachers import load_ours
 from ..invocation import command
+from ..machine import best_device, to_device
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import check_options, option
 from ..terminal import Console
@@ -80,8 +80,7 @@ class EvaluationArguments:
             raise InputError(f"--output {self.output} exists: choose another name")
         if self.report is not None:
             evaluation_report.check_folder(self.report)
-        if self.device is None:
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = self.device or best_device()
 
 
 def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
 
 def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
     """All figures, and what images of them need: the models, the images and the predictions."""
-    models = {name: load_ours(name, "model").to(args.device) for name in args.model}
+    models = {name: to_device(load_ours(name, "model"), args.device) for name in args.model}
     splits = load_images(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")
@@ -136,16 +135,9 @@ def class_order(model: VipriorsForImageClassification, class_names: list[str], n
     Raises:
         InputError: when the two do not know the same classes.
     """
-    known = [class_name(model.config.id2label[i]) for i in range(model.config.num_labels)]
-    if known == class_names:  # where a name stands twice, as in ImageNet's, by its place
-        return list(range(len(known)))
-    if set(known) != set(class_names):
-        odd = some(sorted(set(known) ^ set(class_names)), 5)
-        raise InputError(
-            f"{name} (--model) knows other classes than the data set ({odd}): give the data set it "
-            "was trained for (--dataset_name, --data_dir)"
-        )
-    return [known.index(each) for each in class_names]
+    problem = f"{name} (--model) knows other classes than the data set"
+    mend = "give the data set it was trained for (--dataset_name, --data_dir)"
+    return match_classes(model.config.class_names, class_names, problem, mend)
 
 
 def classify(

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data import ImageSplits, load_splits
-from ..data.columns import some
+from ..data.columns import match_classes
 from ..errors import InputError, one_line
 from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import probabilities
@@ -54,12 +54,8 @@ def second_set(dataset_name: str | None, data_dir: str | None, class_names: Sequ
     except InputError as error:
         raise InputError(f"second data set (--ood_dataset_name, --ood_data_dir): {one_line(error, None)}") from None
     title = Path(data_dir or dataset_name).name
-    odd = some(sorted(set(found.class_names) ^ set(class_names)), 5)
-    if odd:
-        raise InputError(
-            f"{title} (--ood_dataset_name, --ood_data_dir) and the data set have different classes ({odd}): "
-            "both must name the same ones"
-        )
+    problem = f"{title} (--ood_dataset_name, --ood_data_dir) and the data set have different classes"
+    match_classes(found.class_names, class_names, problem, "both must name the same ones")
     labelled = [images for images in found.splits.values() if "label" in images.column_names]
     split = "test" if "test" in found.splits else "all labelled images"
     images = found.splits["test"] if "test" in found.splits else concatenate_datasets(labelled)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import InputError
+from ..machine import usable_cores
 from ..methods import METHODS
 from .arguments import RunArguments
 
@@ -129,7 +129,7 @@ def _workers(found: Resolved, streamed: bool) -> None:
     if not streamed:
         found.fill("dataloader_num_workers", 0, "images lie in memory")
         return
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = usable_cores()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = max(1, min(cores, MOST_WORKERS) // here)
     found.fill("dataloader_num_workers", workers, f"images are streamed; {cores} cores, {here} processes")

@@ -144,7 +144,7 @@ def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
         raise InputError(f"--output_dir {directory} cannot be written: no rights on {parent}")
     if not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir()) or resume:
         return
-    ours = (folder / "run.json").is_file()
+    ours = (folder / RUN_FILE).is_file()
     if overwrite and ours:
         return
     if overwrite:

@@ -53,8 +53,8 @@ def check_classifier(teacher: Teacher, name: str, config: VipriorsConfig, asked:
             f"the teacher knows {teacher.config.num_labels} classes, the data set has {config.num_labels}: {asked} "
             "needs one trained on the same classes"
         )
-    theirs = [class_name(teacher.config.id2label[i]) for i in range(teacher.config.num_labels)]
-    ours = [class_name(config.id2label[i]) for i in range(config.num_labels)]
+    theirs = list(map(class_name, teacher.config.class_names))
+    ours = list(map(class_name, config.class_names))
     if theirs != ours and sorted(theirs) == sorted(ours):
         raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
     known = [name for name in theirs if not name.startswith("LABEL_")]

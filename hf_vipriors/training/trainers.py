@@ -32,7 +32,7 @@ class TeacherTrainer(MethodTrainer):
         >>> import tempfile
         >>> from datasets import Dataset, Image
         >>> from hf_vipriors import TeacherArguments, TeacherTrainer, VipriorsModel
-        >>> from PIL import Image as Image
+        >>> from PIL import Image
         >>> colours = [(value, 90, 255 - value) for value in range(0, 256, 16)]
         >>> photos = Dataset.from_dict({"image": [Image.new("RGB", (32, 32), colour) for colour in colours]})
         >>> with tempfile.TemporaryDirectory() as folder:

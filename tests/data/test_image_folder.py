@@ -425,3 +425,10 @@ def test_a_split_may_lack_a_class_of_train(tmp_path):
     assert label_array(loaded.splits["test"]).tolist() == [1, 2]
     missing = [note for note in loaded.notes if "has no image of class" in note]
     assert len(missing) == 2 and missing[0].startswith("validation has no image of class 'b', 'c'")
+
+
+def test_boxes_beside_class_folders_are_no_labels(tmp_path):
+    put(tmp_path, "cat/1.png", "dog/2.png")
+    write(tmp_path / "metadata.jsonl", '{"file_name": "cat/1.png", "label": {"x": 1}}')
+    loaded = load(tmp_path)
+    assert loaded.class_names == ["cat", "dog"] and any("no label column" in note for note in loaded.notes)

@@ -1,0 +1,40 @@
+"""What this machine has: cores that a process may use, and devices that a model can go to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .errors import InputError, one_line
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def usable_cores() -> int:
+    """Those that this process may use, which in a container are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def best_device() -> str:
+    """The accelerator, if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def to_device(model: Network, device: str) -> Network:
+    """Move a model, in place.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    try:
+        nn.Module.to(model, torch.device(device))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:  # no such name or number, or torch without it
+        reason = one_line(error, 120)
+        raise InputError(f"--device {device} cannot be used ({reason}): try cpu, or leave it out") from None
+    return model
