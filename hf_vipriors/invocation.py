@@ -12,9 +12,12 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 # Job -> how its script is started in a source checkout.
 SCRIPTS = {
@@ -77,13 +80,25 @@ def command(job: str) -> str:
 
 def this_command() -> str | None:
     """The command of this process without its options, or None where it is not one of ours."""
+    job = _job()
+    return None if job is None else command(job)
+
+
+def seconds_since_start() -> float:
+    """How long a training has run, imports and a launcher included; 0 in other processes, which may do much else."""
+    if _job() not in TRAININGS.values():
+        return 0.0
+    process = psutil.Process()
+    launcher = process.parent() if _launched() else None
+    return time.time() - (launcher or process).create_time()
+
+
+def _job() -> str | None:
+    """What this process was started for, or None where it is no command of ours."""
     way = entry_point()
-    if way is None:
-        return None
     if way == "script":
-        return command(_OF_SCRIPT[Path(sys.argv[0]).stem])
-    words = [word for word in sys.argv[1:2] if word in SCRIPTS]
-    return command(words[0]) if words else None
+        return _OF_SCRIPT[Path(sys.argv[0]).stem]
+    return next((word for word in sys.argv[1:2] if word in SCRIPTS), None) if way is not None else None
 
 
 def as_typed(text: str) -> str:

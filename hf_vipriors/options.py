@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -31,6 +32,7 @@ class Bounds(NamedTuple):
 TEMPERATURE = Bounds(1e-3, 1e3)
 LEARNING_RATE = Bounds(0, 100, open_low=True)
 SEED = Bounds(0, 2**32 - 1)  # what numpy takes
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 class Help(str):
@@ -123,3 +125,20 @@ def parsed_mapping(text: str | dict | None, flag: str) -> dict:
 def unknown_option(name: str, known: Iterable[str]) -> InputError:
     """The error for a key or flag that no dataclass has."""
     return InputError(f"unknown option {name[:80]!r}: {nearest(name[:80], known)}")
+
+
+def parse_time_limit(text: str) -> float:
+    """Seconds of a time limit.
+
+    Raises:
+        InputError: no time.
+
+    Example:
+        >>> parse_time_limit("30m"), parse_time_limit("1h30m"), parse_time_limit("90s")
+        (1800.0, 5400.0, 90.0)
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        raise InputError(f"--time_limit {text!r} is no time: write it as 30m, 1h30m or 90s")
+    return seconds

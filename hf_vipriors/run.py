@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .data import ImageSplits
 from .evaluation.predictions import write_predictions
 from .files import write_json
 from .hub.card_facts import CardFacts
+from .invocation import seconds_since_start
 from .methods import METHODS
 from .training import DataArguments, RunArguments, StudentTrainer, TeacherTrainer
 from .training.cards import result_facts, write_card
@@ -98,6 +100,7 @@ def train(
         ...     sorted(train(DataArguments(images_per_class=2), args).metrics)[:3]
         ['chance_level', 'fingerprint', 'images']
     """
+    began = time.monotonic() - seconds_since_start()
     check_teacher_given(given)
     resume = resume_point(given)
     claimed = tuned is not None and tuned.claimed
@@ -109,6 +112,8 @@ def train(
         given if tuned is None else tuned.args, data, splits, teacher=teacher, stores=tuned and tuned.stores
     )
     check_push(given, setup.config, METHODS[given.method].job)
+    trainer = build_trainer(setup)
+    trainer.settle_length(began, resume)
     sums = fingerprint(setup) if given.should_save else {}
     if resume is not None:  # before anything is written, so that a checkpoint of another run is refused in time
         check_resumption(setup, resume)
@@ -118,7 +123,6 @@ def train(
     if given.should_save:
         write_run(COMMANDS[METHODS[given.method].job], data, given, setup.resolved, sums)
         logger.info("fingerprint: %s", fingerprint_line(sums))
-    trainer = build_trainer(setup)
     if setup.args.guards:
         look_for_leaks(trainer.guards, splits, setup.args)
     trainer.train(resume_from_checkpoint=resume)

@@ -146,8 +146,16 @@ class Method(nn.Module):
         """The option that asks for a teacher's predictions, hence for a classifier; None where nothing does."""
         return f"--method {cls.name}" if cls.teacher_kind == "classifier" else None
 
+    @classmethod
+    def steps_before(cls, args: Any, steps_per_epoch: int) -> float:
+        """Steps that :meth:`prepare` may take, for who plans how long a run takes."""
+        return 0.0
+
     def prepare(self, trainer: Any) -> None:
         """What must be trained before the method itself; by ``trainer.train_beside``."""
+
+    def shorten(self, share: float) -> None:
+        """The run has this share of the epochs that the method was built for: what it counts in epochs follows."""
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         """One step.

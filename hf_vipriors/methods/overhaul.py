@@ -118,5 +118,8 @@ class OverhaulDistillation(KnowledgeDistillation):
             total = total + 2.0 ** -(count - 1 - number) * distance
         return total
 
+    def shorten(self, share: float) -> None:
+        self.start_epoch *= share
+
     def begin_step(self, progress: Progress) -> None:
         self.distils = progress.epoch >= self.start_epoch

@@ -153,6 +153,10 @@ class Sskd(Supervised):
             layer_decay=args.layer_decay,
         )
 
+    @classmethod
+    def steps_before(cls, args: Any, steps_per_epoch: int) -> float:
+        return args.head_epochs * steps_per_epoch
+
     def prepare(self, trainer: Any) -> None:
         """Fit the teacher's head, or take the one that an earlier run fitted on the same teacher and images."""
         fit_head(SskdPretext(self.teacher.model, self._held_head[0]), trainer)

@@ -18,8 +18,8 @@ from transformers.training_args import OptimizerNames
 from ..data import FASHION_VIPRIORS, TrainProtocol
 from ..errors import InputError, check_choice, one_line
 from ..methods import METHODS, methods_of
-from ..options import LEARNING_RATE, SEED, Bounds, check_options, option
-from .sharding import check_sharding
+from ..options import LEARNING_RATE, SEED, Bounds, check_options, option, parse_time_limit
+from .sharding import check_sharding, is_sharded
 
 logger = logging.getLogger(__name__)
 # Options whose values transformers keeps in an enum; its own error would be a traceback.
@@ -179,6 +179,11 @@ class RunArguments(TrainingArguments):
     lr_milestones: list[float] = option(
         [], "Divide the learning rate by 10 at these epochs instead of --lr_scheduler_type (30 60 90).", low=0
     )
+    time_limit: str | None = option(
+        None,
+        "The whole run, evaluated and saved, ends within this time: 30m, 1h30m, 90s. As many epochs as fit by the "
+        "speed of the first steps, at most those that it would have without a limit.",
+    )
     overwrite_output_dir: bool = option(False, "Replace the run that --output_dir holds.")
     guards: bool = option(
         True, "Say in one line what goes wrong: collapse, a loss at chance, a leak, too few images, overfitting."
@@ -253,6 +258,10 @@ class RunArguments(TrainingArguments):
             raise InputError("--push_to_hub needs --hub_model_id org/name: where is the result to go?")
         if self.push_to_hub and "checkpoint" in _word(self.hub_strategy):
             raise InputError("--hub_strategy: checkpoints hold pickles and stay here; only the result is pushed")
+        if self.time_limit is not None:
+            parse_time_limit(self.time_limit)
+            if is_sharded(self):
+                raise InputError("--time_limit tries some steps first, which FSDP would shard: leave one of them out")
         if self.lr_milestones != sorted(self.lr_milestones):
             raise InputError(f"--lr_milestones must rise, got {self.lr_milestones}")
 

@@ -41,6 +41,7 @@ from .cards import dataset_title, score_row, teacher_name
 from .load_images import load_images
 from .pretrain_arguments import PretrainArguments
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, read_run
+from .run_identity import IN_EPOCHS, LENGTH
 from .stores import evaluation_store
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
@@ -55,7 +56,7 @@ KINDS = {
 NOT_IN_RECIPE = (
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm", "report_to", "run_name",
     "save_strategy", "save_steps", "save_total_limit", "use_cpu", "local_rank", "log_level", "settings_of",
-    "search_space", "trials",
+    "search_space", "trials", "time_limit",
 )  # fmt: skip
 NETWORKS = ("teacher", "student_init", "more_teachers")
 EXAMPLES = 3
@@ -176,7 +177,10 @@ def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
     """
     if run.command not in KINDS:
         return None
-    settings = _changed(DataArguments, run.data) | _changed(KINDS[run.command], {**run.arguments, **searched})
+    settled = {name: run.resolved[name] for name in (*LENGTH, *IN_EPOCHS) if name in run.resolved}  # by a time limit
+    settings = _changed(DataArguments, run.data) | _changed(
+        KINDS[run.command], {**run.arguments, **settled, **searched}
+    )
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
     comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
     for name in ("dataset_name", "data_dir", "labels"):

@@ -110,6 +110,17 @@ class OptimizerTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def shorten(self, steps: int) -> None:
+        """End the run that is going on at step ``steps``; what is left of the schedule is passed in what is left."""
+        now, before = self.state.global_step, self.state.max_steps
+        self.state.max_steps = steps
+        if isinstance(self.lr_scheduler, LambdaLR) and steps > now:
+            pace = (before - now) / (steps - now)
+            self.lr_scheduler.lr_lambdas = [
+                lambda step, factor=factor: factor(now + (step - now) * pace)
+                for factor in self.lr_scheduler.lr_lambdas
+            ]
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """In a run of another length the next step has the learning rate that the new schedule has there."""
         super()._load_optimizer_and_scheduler(checkpoint)

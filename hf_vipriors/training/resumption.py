@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import read_json
 from .arguments import RunArguments
 from .fingerprint import store_sums, teachers_sum
-from .run_identity import influences, may_change
+from .run_identity import LENGTH, influences, may_change
 from .setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ RECORD_FILE = "training_args.json"
 _OF_NETWORK = ("backbone", "backbone_args", "image_size", "crop_pct")
 _OF_TEACHERS = ("teacher", "more_teachers", "teacher_revision")
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
-_LENGTH = ("num_train_epochs", "max_steps")
 # They change with every resumption, or nobody wants to read of them.
 _NOT_TOLD = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "local_rank", "eval_on_start"}
 _MOST_NAMED = 4
@@ -173,7 +172,7 @@ def total_steps(args: RunArguments, images: int) -> int:
 
 
 def _check_length(setup: Setup, checkpoint: Path, had: dict[str, Any], now: dict[str, Any]) -> None:
-    changes = [_change(name, had, now) for name in _LENGTH if name in had and had[name] != now[name]]
+    changes = [_change(name, had, now) for name in LENGTH if name in had and had[name] != now[name]]
     step = read_json(checkpoint / TRAINER_STATE_NAME)["global_step"]
     steps = total_steps(setup.args, len(setup.stores["train"]))
     if changes and steps < step:

@@ -7,7 +7,7 @@ _NO_INFLUENCE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "project", "report_to", "disable_tqdm",
     "guards", "do_train", "do_eval", "do_predict", "push_to_hub", "local_rank", "debug", "skip_memory_metrics",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "ddp_timeout", "eval_strategy", "eval_steps", "store",
+    "ddp_timeout", "eval_strategy", "eval_steps", "store", "time_limit",
 }  # fmt: skip
 _PREFIXES = ("hub_", "logging_", "log_", "save_", "trackio_")
 # How long a run is, what it is measured by, and which machine computes it, in which precision.
@@ -19,6 +19,9 @@ _MAY_CHANGE = {
     "deepspeed", "parallelism_config", "ignore_data_skip", "restore_callback_states_from_checkpoint",
     "enable_jit_checkpoint", "dataloader_in_order", "dataloader_multiprocessing_context", "auto_find_batch_size",
 }  # fmt: skip
+# Options that say how long a run is, and others that are counted in its epochs.
+LENGTH = ("num_train_epochs", "max_steps")
+IN_EPOCHS = ("lr_milestones", "distil_from_epoch", "head_epochs")
 _MAY_CHANGE_PREFIXES = ("eval_", "fsdp", "ddp_", "torch_")
 
 

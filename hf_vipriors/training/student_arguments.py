@@ -86,6 +86,8 @@ class StudentArguments(*option_groups("student"), RunArguments):
             raise InputError("--trials needs --search_space, such as supervised")
         if self.search_space and not self.trials:
             raise InputError("--search_space does nothing without --trials N")
+        if self.trials and self.time_limit is not None:
+            raise InputError("--time_limit is of one training: with --trials give --num_train_epochs or --max_steps")
         if self.trials and self.world_size > 1:
             raise InputError("--trials runs in one process: search so, then give its folder to --settings_of in many")
         if self.trials and self.load_best_model_at_end:

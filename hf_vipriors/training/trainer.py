@@ -39,6 +39,7 @@ from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
 from .stores import Store
+from .time_limit import TimedTrainer
 
 logger = logging.getLogger(__name__)
 # What a training beside the run takes over from it.
@@ -49,8 +50,8 @@ SHARED_BESIDE = (
 
 
 class MethodTrainer(
-    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer, ShardedTrainer,
-    LoadingTrainer,
+    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer, TimedTrainer,
+    ShardedTrainer, LoadingTrainer,
 ):  # fmt: skip
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
@@ -123,7 +124,7 @@ class MethodTrainer(
             )  # fmt: skip
         self.setup, method = setup, setup.method
         self.views = setup.views
-        self._prepared, self._micro_step = False, 0
+        self.prepared, self._micro_step = False, 0
         self._window = (time.perf_counter(), 0)
         super().__init__(
             # As the views are: convolutions then reorder no kernel in each pass.
@@ -177,9 +178,10 @@ class MethodTrainer(
         return self.setup.class_names
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
-        if self.model_init is None and not self._prepared:  # a search prepares each of its methods by itself
+        self._began = time.monotonic()
+        if self.model_init is None and not self.prepared:  # a search prepares each of its methods by itself
             self.model.prepare(self)
-            self._prepared = True
+            self.prepared = True
         try:
             with freed_memory_kept(self.args.device):
                 found = super().train(resume_from_checkpoint, **options)
@@ -207,12 +209,16 @@ class MethodTrainer(
             options: of :class:`RunArguments`; devices, batch and seed are the run's.
         """
         args = RunArguments(**options, **{name: getattr(self.args, name) for name in SHARED_BESIDE})
+        self.trainer_beside(method, views, args).train()
+        seed_everything(self.args)
+
+    def trainer_beside(self, method: Method, views: nn.Module, args: RunArguments) -> MethodTrainer:
+        """A trainer of ``method`` on the images of this one; it measures nothing."""
         stores = {"train": self.setup.stores["train"]}
         setup = dataclasses.replace(
             self.setup, given=args, resolved=Resolved(args), method=method, views=views, stores=stores
         )
-        MethodTrainer(setup=setup).train()  # a trainer's own class may be made otherwise, as that of a search is
-        seed_everything(self.args)
+        return MethodTrainer(setup=setup)  # a trainer's own class may be made otherwise, as that of a search is
 
     # One step
 
@@ -292,6 +298,7 @@ class MethodTrainer(
             read_method_state(model or self.model, resume_from_checkpoint)
 
     def before_training(self, checkpoint: str | None) -> None:
+        self.settle_length(self._began, checkpoint)
         if checkpoint is not None:
             if changes := check_resumption(self.setup, checkpoint):
                 logger.info("goes on from %s with %s", checkpoint, ", ".join(changes))

@@ -1,0 +1,140 @@
+"""A run with a time limit is a run of as many epochs as fit, ends in time when it slows down, and says what it did."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from safetensors.torch import load_file
+
+from hf_vipriors.cli.student import main as student
+from hf_vipriors.cli.teacher import main as teacher
+from hf_vipriors.training import time_limit
+from hf_vipriors.training.finished_run import recipe_text
+from hf_vipriors.training.run_files import read_run
+from hf_vipriors.training.time_limit import Deadline, TimedTrainer
+
+
+@pytest.fixture
+def steady(monkeypatch):
+    """Trials really run, and then count as half a second a step and nothing an image: 20 s less 6 % are 37 steps."""
+    tried = []
+    steps = TimedTrainer._seconds_per_step
+
+    def timed(trainer, budget):
+        tried.append(steps(trainer, budget))
+        # As at the very beginning, however slow this machine is.
+        trainer.deadline = time_limit.time.monotonic() + 0.97 * 20
+        return 0.5
+
+    monkeypatch.setattr(TimedTrainer, "_seconds_per_step", timed)
+    monkeypatch.setattr(TimedTrainer, "_seconds_per_image", lambda trainer: 0.0)
+    return tried
+
+
+def weights(folder):
+    return {name: value.tolist() for name, value in load_file(folder / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize("method", ["moco", "fixmatch", "overhaul"])
+def test_it_is_the_run_of_the_epochs_that_fit(
+    method, steady, teacher_options, student_options, teacher_folder, tmp_path, capsys
+):
+    more = {
+        "moco": ["--method", "moco"],
+        "fixmatch": ["--method", "fixmatch", "--unlabelled_ratio", "1"],
+        "overhaul": ["--method", "overhaul", "--teacher", str(teacher_folder), "--lr_milestones", "20", "30"],
+    }[method]
+    command, options = (teacher, teacher_options) if method == "moco" else (student, student_options)
+    options = [*options, *more, "--save_strategy", "no"]
+    command([*options, "--num_train_epochs", "40", "--time_limit", "20s", "--output_dir", str(tmp_path / "limited")])
+    assert steady and steady[0] > 0
+    run = read_run(tmp_path / "limited")
+    # 46 images in batches of 8 without the last one, or 36 in batches of 6.
+    epochs = run.resolved["num_train_epochs"]
+    assert epochs == {"moco": 7, "fixmatch": 6, "overhaul": 6}[method]
+    assert f"time limit 20s: {epochs:g} epochs in place of 40 (0.5 s a step" in capsys.readouterr().err
+    recipe = recipe_text(run, {})
+    assert f"num_train_epochs: {epochs}" in recipe and "time_limit" not in recipe
+    share = epochs / 40
+    if method == "overhaul":
+        assert run.resolved["lr_milestones"] == [20 * share, 30 * share]
+        more += ["--distil_from_epoch", str(5 * share)]
+        options += ["--lr_milestones", str(20 * share), str(30 * share), "--distil_from_epoch", str(5 * share)]
+    command([*options, "--num_train_epochs", str(epochs), "--output_dir", str(tmp_path / "given")])
+    assert weights(tmp_path / "limited") == weights(tmp_path / "given")
+
+
+def test_a_run_that_fits_is_not_changed(steady, student_options, tmp_path, capsys):
+    student([*student_options, "--method", "supervised", "--time_limit", "20s", "--output_dir", str(tmp_path)])
+    assert "num_train_epochs" not in read_run(tmp_path).resolved and "all 12 steps fit" in capsys.readouterr().err
+
+
+def test_it_goes_on_with_the_length_that_was_settled(steady, student_options, teacher_folder, tmp_path):
+    options = [*student_options, "--method", "overhaul", "--teacher", str(teacher_folder), "--time_limit", "20s"]
+    options += ["--num_train_epochs", "40", "--save_strategy", "epoch", "--save_total_limit", "9"]
+    student([*options, "--output_dir", str(tmp_path / "whole")])
+    (tmp_path / "killed").mkdir()
+    for name in ("run.json", "checkpoint-18"):
+        copy = shutil.copytree if name.startswith("checkpoint") else shutil.copyfile
+        copy(tmp_path / "whole" / name, tmp_path / "killed" / name)
+    tried = len(steady)
+    student([*options, "--output_dir", str(tmp_path / "killed"), "--resume_from_checkpoint", "true"])
+    assert len(steady) == tried  # nothing is settled again
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def test_a_time_in_which_nothing_fits_is_refused(student_options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        student(
+            [*student_options, "--method", "supervised", "--time_limit", "0.01s", "--output_dir", str(tmp_path / "o")]
+        )
+    assert stopped.value.code == 2
+    assert "--time_limit 0.01s is too short for a training" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists() or not any((tmp_path / "o").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--time_limit", "30"], "write it as 30m, 1h30m or 90s"),
+        (["--time_limit", "5 minutes"], "write it as 30m, 1h30m or 90s"),
+        (["--time_limit", "0s"], "write it as 30m, 1h30m or 90s"),
+        (["--time_limit", "1h", "--trials", "2", "--search_space", "supervised"], "--time_limit is of one training"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(options, words, student_options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        student([*student_options, "--method", "supervised", *options, "--output_dir", str(tmp_path / "out")])
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "kind"), [(120.0, 60, "slower_than_planned"), (20.0, 20, "time_limit_reached")]
+)
+def test_a_run_that_slows_down_ends_in_time(seconds, steps, kind, student_options, tmp_path, monkeypatch):
+    """Planned for a second a step, it takes two: its learning rate still falls to zero at its end."""
+    trained = []
+
+    def settle(trainer, began, checkpoint=None):
+        clock = SimpleNamespace(monotonic=lambda: 2.0 * trainer.state.global_step)
+        monkeypatch.setattr(time_limit, "time", clock)
+        trainer.deadline = seconds
+        trainer.add_callback(Deadline(trainer))
+        trained.append(trainer)
+
+    monkeypatch.setattr(TimedTrainer, "settle_length", settle)
+    student(
+        [
+            *[*student_options, "--method", "supervised", "--num_train_epochs", "20", "--logging_steps", "20"],
+            *["--time_limit", "2m", "--eval_strategy", "no", "--output_dir", str(tmp_path), "--warmup_steps", "0"],
+        ]
+    )
+    assert trained[0].state.global_step == steps
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert [each["kind"] for each in found["warnings"] if "time" in each["text"]] == [kind]
+    assert "--time_limit 2m" in (tmp_path / "README.md").read_text()
+    if kind == "slower_than_planned":
+        rates = [entry["learning_rate"] for entry in trained[0].state.log_history if "learning_rate" in entry]
+        assert rates[-1] < 0.01 * rates[0]
