@@ -91,7 +91,7 @@ OTHERS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "reproduce": ("reproduce", ["--table", "tiny.yaml", "--output_dir", "reproduce", "--seeds", "4"]),
-    "quickstart": ("quickstart", ["--output_dir", "quickstart", "--length", "0.01"]),
+    "quickstart": ("quickstart", ["--output_dir", "quickstart", "--length", "0.01", "--images_per_class", "50"]),
 }
 
 

@@ -50,6 +50,6 @@ def test_a_job_with_a_shipped_recipe(installed, tmp_path):
 
 
 def test_the_quickstart(installed, tmp_path):
-    done = run(installed, tmp_path, "quickstart", "--length", "0.01")
+    done = run(installed, tmp_path, "quickstart", "--length", "0.01", "--seeds", "0")
     assert "python -m hf_vipriors push --model outputs/quickstart/student" in done.stdout
     assert (tmp_path / "outputs" / "quickstart" / "report.html").is_file()

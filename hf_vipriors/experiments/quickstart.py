@@ -1,19 +1,22 @@
-"""Everything once, on real photographs that ship with the package: is phase 1 + phase 2 worth it?
+"""Everything once, on real images that ship with the package: what do images without labels add to a few labels?
 
-    accelerate launch scripts/quickstart.py            one seed, about twelve minutes on two cores
-    accelerate launch scripts/quickstart.py --full     three seeds, three times as long: mean and interval
+    accelerate launch scripts/quickstart.py                          5 labels a class, three choices of them
+    accelerate launch scripts/quickstart.py --images_per_class 50    50 labels a class
+    accelerate launch scripts/quickstart.py --dataset timm/eurosat-rgb
+    accelerate launch scripts/quickstart.py --full                   three times as long
 
-500 labelled images of 10 classes and 5,000 without labels (Fashion-VIPriors). A supervised baseline with the
-strongest recipe we know at this length (CutMix, mixup, EMA; --full trains three times as long), a self-supervised
-teacher (phase 1), fine-tuning it without distillation, and phase 2, all on the same labels, epochs and augmentation;
-fine-tuning from the teacher that ships with the package (a long phase 1), and FixMatch from it, which sees the images
-without labels too; then a table, a page with images and a student folder that `pipeline()` loads.
+10 classes, 5,000 images without labels, 2,000 to test on (Fashion-VIPriors). A supervised baseline with the strongest
+recipe we know at this length; a self-supervised teacher (phase 1), fine-tuned; then the same from the teacher that
+ships with the package (a long phase 1): a linear probe, fine-tuning, being held near its features (phase 2), and
+FixMatch, which sees the images without labels again; a table, a page with images, and a student folder that
+`pipeline()` loads. With few labels it matters which: each seed chooses others, and intervals are over these choices.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.text import Text
 from transformers.utils import logging as transformers_logging
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..data import ImageSplits
+from ..data import FASHION_VIPRIORS
+from ..data.columns import label_array
 from ..errors import InputError
-from ..evaluation.classification import score
-from ..evaluation.features import probabilities
 from ..files import write_json
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.teachers import load_teacher
@@ -44,12 +47,15 @@ from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
 from ..training.results import feature_scores
 from ..training.run_files import RUN_FILE, versions
-from ..training.stores import ten_crop_store
 from .quickstart_report import Seed, build_report
 
 logger = logging.getLogger(__name__)
 TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
-FULL_SEEDS, FULL_LENGTH = 3, 3.0
+FEW_RECIPE = "quickstart_few.yaml"  # of students with few labels
+# Below so many labels a class it matters which images they are: several choices, and a recipe of its own.
+FEW, CHOICES = 25, 3
+FULL_LENGTH = 3.0
+FEW_TEACHER_LENGTH = 0.5  # phase 1 is there to be seen: what is gained rests on the long one
 
 
 @dataclass
@@ -58,133 +64,148 @@ class QuickstartArguments:
 
     output_dir: str = option("outputs/quickstart", "Where the report, the teacher and the students go.")
     overwrite_output_dir: bool = option(False, "Replace the quickstart that --output_dir holds.")
-    full: bool = option(False, "Three seeds and three times the epochs, for mean and interval (an hour on two cores).")
-    seeds: list[int] = option([], "Seeds to run, e.g. 0 1 2; not given: 0, or 0 1 2 with --full.", bounds=SEED)
-    length: float | None = option(
-        None, "Multiply all epochs by this; not given: 1, or 3 with --full.", low=0, open_low=True
+    images_per_class: int = option(
+        5, "Labelled images of each class. Fewer than 25: three seeds, each with its own choice of them.", low=1
     )
-    recipes: str | None = option(None, "Folder of the two recipes; not given: those that ship with the package.")
+    dataset: str | None = option(
+        None,
+        "Other images, as --dataset_name of the trainings: a Hub data set, a .parquet file or folder. Those of its "
+        "training images that are not chosen count as unlabelled, and students start from the phase 1 trained here.",
+    )
+    full: bool = option(False, "Three seeds, and three times as long.")
+    seeds: list[int] = option(
+        [], "Seeds to run, e.g. 0 1 2. Not given: 0 1 2 with few labels or --full, else 0.", bounds=SEED
+    )
+    length: float | None = option(
+        None, "Multiply the length of all trainings by this; not given: 1, or 3 with --full.", low=0, open_low=True
+    )
+    recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
         check_options(self)
-        self.seeds = self.seeds or list(range(FULL_SEEDS if self.full else 1))
+        self.seeds = self.seeds or list(range(CHOICES if self.full or self.few else 1))
         self.length = self.length or (FULL_LENGTH if self.full else 1.0)
         if len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"--seeds {self.seeds} repeats a seed")
 
+    @property
+    def few(self) -> bool:
+        """Whether there are so few labels that it matters which."""
+        return self.images_per_class < FEW
+
 
 class Quickstart:
-    """The runs of one invocation: same data for all, one folder a run."""
+    """The runs of one invocation, one folder each: of one seed all on the same labels, phase 1 once for all seeds."""
 
     def __init__(self, args: QuickstartArguments, console: Console):
         self.args, self.console = args, console
         self.folder = Path(args.output_dir)
         folder = Path(args.recipes) if args.recipes else recipes()
-        self.recipes = {name: folder / name for name in (TEACHER_RECIPE, STUDENT_RECIPE)}
-        for path in self.recipes.values():
+        self.student_recipe = folder / (FEW_RECIPE if args.few else STUDENT_RECIPE)
+        self.teacher_recipe = folder / TEACHER_RECIPE
+        for path in (self.teacher_recipe, self.student_recipe):
             if not path.is_file():
                 raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
         guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
-        self.data, self.splits = self._load()
+        self.splits = {seed: load_images(self._settings(StudentArguments, "baseline", seed)[0]) for seed in args.seeds}
+        self.data = self._settings(StudentArguments, "baseline", args.seeds[0])[0]
+        self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
 
-    def _load(self) -> tuple[DataArguments, ImageSplits]:
-        data, _ = self._settings(StudentArguments, STUDENT_RECIPE, "baseline", 0, method="supervised")
-        return data, load_images(data)
-
-    def _settings(self, kind: type, recipe: str, name: str, seed: int, **options: Any):
-        """Recipe, then what distinguishes this run; the epochs are scaled, never those of one run alone."""
+    def _settings(self, kind: type, name: str, seed: int, **options: Any):
+        """Recipe, then what distinguishes this run; the lengths are scaled, never that of one student alone."""
+        args, teaches = self.args, kind is TeacherArguments
         parser = Parser([DataArguments, kind], "")
         run = {"output_dir": str(self.folder_of(name, seed)), "overwrite_output_dir": True}
-        run |= {"seed": seed, "save_strategy": "no"}
-        data, settings = parser.parse([], parser.recipe(self.recipes[recipe]) | run | options)
-        settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * self.args.length))
+        run |= {"seed": seed, "save_strategy": "no", "images_per_class": args.images_per_class, "subset_seed": seed}
+        run |= {} if args.dataset is None else {"dataset_name": args.dataset, "unlabelled": "rest"}
+        recipe = parser.recipe(self.teacher_recipe if teaches else self.student_recipe)
+        data, settings = parser.parse([], recipe | run | options)
+        length = args.length * (FEW_TEACHER_LENGTH if args.few and teaches else 1)
+        if settings.max_steps > 0:
+            settings.max_steps = max(1, round(settings.max_steps * length))
+        else:
+            settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
         return data, settings
 
     def folder_of(self, name: str, seed: int) -> Path:
         """The first seed's runs lie on top, where one looks for them."""
         return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
 
-    def _student(self, seed: int, name: str, **options: Any) -> RunResult:
-        data, settings = self._settings(StudentArguments, STUDENT_RECIPE, name, seed, **options)
-        return train(data, settings, self.splits)
-
-    def run_seed(self, seed: int) -> Seed:
-        teacher_dir = str(self.folder_of("teacher", seed))
-        self._title(seed, 1, "supervised baseline: from scratch, CutMix, mixup, EMA")
+    def run_seed(self, seed: int, teacher: RunResult | None) -> Seed:
+        """Every run on the labels of one seed; ``teacher`` of an earlier seed's phase 1, which needs no labels."""
+        self._title(seed, 1, "labels alone: from scratch, with the strongest recipe that we know")
         baseline = self._student(seed, "baseline", method="supervised")
-        self._title(seed, 2, "phase 1: self-supervised teacher, no labels")
-        data, settings = self._settings(TeacherArguments, TEACHER_RECIPE, "teacher", seed)
-        teacher = train(data, settings, self.splits)
-        self._title(seed, 3, "phase 1 + fine-tuning: the same recipe, started from the teacher")
-        finetuned = self._student(seed, "finetuned", method="supervised", teacher=teacher_dir)
-        self._title(seed, 4, "phase 1 + phase 2: and held near the teacher's features")
-        distilled = self._student(seed, "distilled", method="overhaul", teacher=teacher_dir)
-        self._title(seed, 5, "long phase 1 (ships with the package) + fine-tuning")
-        long_linear = self._long_linear(settings)
-        long_finetuned = self._student(seed, "long_finetuned", method="supervised", teacher=FASHION_TEACHER)
-        self._title(seed, 6, "long phase 1 + FixMatch: labels, and one answer for two views of images without")
-        semi = {"method": "fixmatch", "unlabelled_ratio": 2, "teacher": FASHION_TEACHER}
-        student = self._student(seed, "student", **semi)
-        self._title(seed, 7, "ten-crop")
-        runs = {"teacher": teacher, "finetuned": finetuned, "distilled": distilled}
-        long_runs = {"long_linear": long_linear, "long_finetuned": long_finetuned}
-        return self._with_ten_crop(seed, baseline=baseline, student=student, **runs, **long_runs)
+        if teacher is None:
+            self._title(seed, 2, "phase 1: a teacher learns without labels")
+            data, settings = self._settings(TeacherArguments, "teacher", seed)
+            teacher = train(data, settings, self.splits[seed])
+        own = str(teacher.directory)
+        self._title(seed, 3, "phase 1 + fine-tuning: started from that teacher")
+        finetuned = self._student(seed, "finetuned", method="supervised", teacher=own)
+        source = FASHION_TEACHER if self.ships_teacher else own
+        long = "long phase 1 (ships with the package)" if self.ships_teacher else "phase 1"
+        linear = self._linear(seed, source)
+        long_finetuned = None
+        if self.ships_teacher:
+            self._title(seed, 4, f"{long} + fine-tuning")
+            long_finetuned = self._student(seed, "long_finetuned", method="supervised", teacher=source)
+        self._title(seed, 5, f"{long} + phase 2: held near the teacher's features")
+        distilled = self._student(seed, "distilled", method="overhaul", teacher=source)
+        self._title(seed, 6, f"{long} + FixMatch: labels, and one prediction for two views of images without")
+        student = self._student(seed, "student", method="fixmatch", unlabelled_ratio=2, teacher=source)
+        return Seed(
+            seed=seed,
+            baseline=baseline,
+            teacher=teacher,
+            finetuned=finetuned,
+            linear=linear,
+            long_finetuned=long_finetuned,
+            distilled=distilled,
+            student=student,
+            labels=torch.from_numpy(label_array(self.splits[seed].splits["test"])),
+        )
 
-    def _long_linear(self, settings: TeacherArguments) -> dict[str, Any]:
-        """The linear probe of the teacher that ships with the package."""
-        teacher = load_teacher(FASHION_TEACHER).to(settings.device)
+    def _student(self, seed: int, name: str, **options: Any) -> RunResult:
+        data, settings = self._settings(StudentArguments, name, seed, **options)
+        return train(data, settings, self.splits[seed])
+
+    def _linear(self, seed: int, source: str) -> dict[str, Any]:
+        """The linear probe of the teacher that students start from, on the labels of this seed."""
+        data, settings = self._settings(TeacherArguments, "teacher", seed)
+        teacher = load_teacher(source).to(settings.device)
         scores = feature_scores(
-            teacher, self.splits, self.data, neighbours=settings.knn_neighbours,
+            teacher, self.splits[seed], data, neighbours=settings.knn_neighbours,
             batch_size=settings.per_device_eval_batch_size, device=settings.device,
         )  # fmt: skip
         return scores["linear"]
 
-    def _with_ten_crop(self, seed: int, *, baseline: RunResult, student: RunResult, **runs: Any) -> Seed:
-        test = self.splits.splits["test"]
-        store = ten_crop_store(test, student.model.config, self.data, "test, ten crops")
-        device = next(student.model.parameters()).device
-        ten = {
-            run: probabilities(run_result.model, store, ten_crop=True, device=device)
-            for run, run_result in (("student", student), ("baseline", baseline))
-        }
-        labels = ten["student"].labels
-        names = self.splits.class_names
-        return Seed(
-            seed=seed,
-            baseline=baseline,
-            student=student,
-            ten_crop=(score(ten["student"].values, labels, names), ten["student"].values),
-            baseline_ten_crop=(score(ten["baseline"].values, labels, names), ten["baseline"].values),
-            labels=labels,
-            **runs,
-        )
-
     @staticmethod
     def _complete_card(seed: Seed, report: Report) -> None:
         """The student's card again, now beside the baseline and with what the comparison shows."""
-        row = score_row
-        beside = [
-            row("ten-crop", seed.ten_crop[0].to_dict(), "model"),
-            row("from scratch", seed.baseline.metrics["test"], "baseline", "same labels, epochs, augmentation"),
-            row("fine-tuned from the same teacher", seed.long_finetuned.metrics["test"], "other", "labels alone"),
-        ]
+        beside = [score_row("from scratch", seed.baseline.metrics["test"], "baseline", "same labels and augmentation")]
+        tuned = seed.long_finetuned or seed.finetuned
+        beside.append(score_row("fine-tuned from the same teacher", tuned.metrics["test"], "other", "labels alone"))
         facts = seed.student.facts
         facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
         write_card(facts, seed.student.directory)
 
     def _title(self, seed: int, step: int, text: str) -> None:
         which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
-        self.console.rule(Text.assemble((f"{which}{step} of 7", "bold"), f"  {text}"), align="left")
+        self.console.rule(Text.assemble((f"{which}{step} of 6", "bold"), f"  {text}"), align="left")
 
     def run(self) -> None:
         start = time.perf_counter()
         if self.args.overwrite_output_dir:
             (self.folder / RUN_FILE).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = {"command": "quickstart", "seeds": self.args.seeds, "length": self.args.length}
+        names = ("images_per_class", "dataset", "seeds", "length")
+        settings = {"command": "quickstart"} | {name: getattr(self.args, name) for name in names}
         write_json(self.folder / RUN_FILE, settings | {"versions": versions()})
-        seeds = [self.run_seed(seed) for seed in self.args.seeds]
-        report = build_report(seeds, self.splits, self.data, self.command(), seconds=time.perf_counter() - start)
+        seeds: list[Seed] = []
+        for seed in self.args.seeds:
+            seeds.append(self.run_seed(seed, seeds[0].teacher if seeds else None))
+        first = self.splits[self.args.seeds[0]]
+        report = build_report(seeds, first, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, self.folder)
         for one in seeds:
             self._complete_card(one, report)
@@ -194,8 +215,11 @@ class Quickstart:
 
     def command(self) -> str:
         """The command that repeats this."""
-        seeds = " ".join(map(str, self.args.seeds))
-        return f"{command('quickstart')} --seeds {seeds} --length {self.args.length:g}"
+        args = self.args
+        dataset = "" if args.dataset is None else f" --dataset {shlex.quote(args.dataset)}"
+        seeds = " ".join(map(str, args.seeds))
+        images = f"--images_per_class {args.images_per_class}"
+        return f"{command('quickstart')} {images}{dataset} --seeds {seeds} --length {args.length:g}"
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])

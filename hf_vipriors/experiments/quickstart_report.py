@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageSplits
-from ..evaluation.classification import ClassificationScore
+from ..data import FASHION_VIPRIORS, ImageSplits
 from ..evaluation.features import features
 from ..evaluation.knn import nearest_neighbours
 from ..reports.report import Curve, Report, RunRow, feature_map_2d
 from ..run import RunResult
 from ..scoring.mistakes import image_array, worst_mistakes
 from ..training import DataArguments
-from ..training.cards import parameters, warning_lines
+from ..training.cards import dataset_title, parameters, warning_lines
 from ..training.fingerprint import fingerprint_line
 from ..training.run_files import read_run, versions
 from ..training.stores import evaluation_store
@@ -28,18 +27,25 @@ MAP_IMAGES, QUERIES, NEIGHBOURS = 600, 6, 6
 
 @dataclass
 class Seed:
-    """All that one seed gave."""
+    """All that one seed gave.
+
+    Attributes:
+        teacher: phase 1 of this quickstart, the same for all seeds.
+        finetuned: from it.
+        linear: scores of the frozen teacher that the students start from: ``teacher``, or the one that ships.
+        long_finetuned: from the teacher that ships with the package; None where the images are others.
+        distilled, student: held near that teacher's features; FixMatch from it.
+        labels: ``(N,)`` of the test images.
+    """
 
     seed: int
     baseline: RunResult
     teacher: RunResult
     finetuned: RunResult
+    linear: dict[str, Any]
+    long_finetuned: RunResult | None
     distilled: RunResult
-    long_linear: dict[str, Any]
-    long_finetuned: RunResult
     student: RunResult
-    ten_crop: tuple[ClassificationScore, Tensor]
-    baseline_ten_crop: tuple[ClassificationScore, Tensor]
     labels: Tensor
 
 
@@ -52,12 +58,14 @@ def build_report(
     config = first.student.model.config
     store = evaluation_store(test, config, data, "test images")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
+    several = f"{len(seeds)} choices of the labelled images" if len(seeds) > 1 else "1 seed"
+    name = "Fashion-VIPriors" if data.dataset_name == FASHION_VIPRIORS else dataset_title(data)
     return Report(
-        title="Fashion-VIPriors quickstart",
+        title=f"{name} quickstart",
         subtitle=(
-            f"{images['train']} labelled training images, {images.get('unlabelled', 0)} without labels, "
-            f"{images['test']} test images, {len(splits.class_names)} classes, "
-            f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {seconds / 60:.1f} minutes"
+            f"{images['train']} labelled training images ({data.images_per_class} of each of "
+            f"{len(splits.class_names)} classes), {images.get('unlabelled', 0):,} without labels, "
+            f"{images['test']:,} test images, {several}, {seconds / 60:.1f} minutes"
         ),
         rows=rows(seeds, len(test)),
         curves=curves(first),
@@ -78,60 +86,44 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     Seconds count everything that way needs, phase 1 included, but not that of the teacher that ships with the package:
     nobody has to wait for it.
     """
-    teacher = [seed.teacher.metrics["seconds"] for seed in seeds]
     params = parameters(seeds[0].student.model)
+    phase_1 = seeds[0].teacher.metrics["seconds"] or 0.0
+    ships = seeds[0].long_finetuned is not None
+    long, before = ("long phase 1", 0.0) if ships else ("phase 1", phase_1)
 
-    def row(
-        name: str, note: str, scores: list[dict], predictions: list[Tensor], times: list[float], **more: Any
-    ) -> RunRow:
+    def row(name: str, note: str, results: list[RunResult], before: float, **more: Any) -> RunRow:
+        scores = [result.metrics["test"] for result in results]
+        found = [result.test_probabilities.argmax(dim=1) for result in results]
         return RunRow(
             name,
             note,
-            top1=[s["top1"] for s in scores],
-            top5=[s["top5"] for s in scores] if scores[0]["top5"] is not None else None,
+            top1=[score["top1"] for score in scores],
+            top5=[score["top5"] for score in scores] if scores[0]["top5"] is not None else None,
             test_images=test_images,
-            seconds=times,
-            correct=[(a.argmax(dim=1) == seed.labels).numpy() for a, seed in zip(predictions, seeds, strict=True)],
-            **({"params": params} | more),
-        )
-
-    def student_row(name: str, note: str, results: list[RunResult], before: list[float], **more: Any) -> RunRow:
-        return row(
-            name,
-            note,
-            [r.metrics["test"] for r in results],
-            [r.test_probabilities for r in results],
-            [r.metrics["seconds"] + b for r, b in zip(results, before, strict=True)],
+            seconds=[result.metrics["seconds"] + before for result in results],
+            correct=[(each == seed.labels).numpy() for each, seed in zip(found, seeds, strict=True)],
+            params=params,
             **more,
         )
 
-    nothing = [0.0] * len(seeds)
-    tuned = student_row("supervised baseline", "from scratch: CutMix, mixup, EMA, label smoothing",
-                        [s.baseline for s in seeds], nothing, baseline=True)  # fmt: skip
-    fine = student_row("phase 1 + fine-tuning", "same recipe, started from the teacher",
-                       [s.finetuned for s in seeds], teacher)  # fmt: skip
-    distilled = student_row("phase 1 + phase 2", "and held near the teacher's features (overhaul)",
-                            [s.distilled for s in seeds], teacher)  # fmt: skip
-    long_fine = student_row("long phase 1 + fine-tuning", "from the teacher that ships with the package",
-                            [s.long_finetuned for s in seeds], nothing)  # fmt: skip
-    student = student_row("long phase 1 + FixMatch", "the student: and with the images without labels",
-                          [s.student for s in seeds], nothing)  # fmt: skip
-
-    def linear_row(name: str, note: str, scores: list[dict], times: list[float]) -> RunRow:
-        top1, top5 = ([score[key] for score in scores] for key in ("top1", "top5"))
-        return RunRow(name, note, top1, top5, test_images=test_images, seconds=times, params=params)
-
-    linear = linear_row("phase 1 + linear probe", "the frozen teacher and a linear classifier",
-                        [s.teacher.metrics["linear"] for s in seeds], teacher)  # fmt: skip
-    # The same teacher for every seed, and nothing is drawn: one value, not several that agree.
-    long_linear = linear_row("long phase 1 + linear probe", "the teacher that ships with the package, frozen",
-                             [seeds[0].long_linear], [0.0])  # fmt: skip
-    ten = row("FixMatch, ten-crop", "the student on ten crops of each image",
-              [s.ten_crop[0].to_dict() for s in seeds], [s.ten_crop[1] for s in seeds], student.seconds)  # fmt: skip
-    fair = row("baseline, ten-crop", "the row to hold the student on ten crops against",
-               [s.baseline_ten_crop[0].to_dict() for s in seeds], [s.baseline_ten_crop[1] for s in seeds],
-               tuned.seconds)  # fmt: skip
-    return [tuned, linear, fine, distilled, long_linear, long_fine, student, fair, ten]
+    shown = [
+        row("labels alone", "from scratch, the strongest recipe", [s.baseline for s in seeds], 0.0, baseline=True),
+        row("phase 1 + fine-tuning", "the same recipe, from the teacher trained here",
+            [s.finetuned for s in seeds], phase_1),
+    ]  # fmt: skip
+    top1, top5 = ([seed.linear[key] for seed in seeds] for key in ("top1", "top5"))
+    which = "the teacher that ships with the package" if ships else "that teacher"
+    shown.append(RunRow(
+        f"{long} + linear probe", f"{which}, frozen", top1, top5 if top5[0] is not None else None,
+        test_images=test_images, seconds=[before] * len(seeds), params=params,
+    ))  # fmt: skip
+    if ships:
+        shown.append(row(f"{long} + fine-tuning", "from that teacher", [s.long_finetuned for s in seeds], before))
+    shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
+                     [s.distilled for s in seeds], before))  # fmt: skip
+    shown.append(row(f"{long} + FixMatch", "the student: and with the images without labels",
+                     [s.student for s in seeds], before))  # fmt: skip
+    return shown
 
 
 def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: float | None = None) -> Curve:
@@ -196,8 +188,8 @@ def settings(seed: Seed) -> dict[str, Any]:
         ("FixMatch", seed.student),
     )
     keys = (
-        "method", "backbone", "image_size", "num_train_epochs", "per_device_train_batch_size", "learning_rate",
-        "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing",
+        "method", "backbone", "image_size", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+        "learning_rate", "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing",
         "feature_weight", "unlabelled_ratio", "confidence", "seed",
     )  # fmt: skip
     for name, run in runs:

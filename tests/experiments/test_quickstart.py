@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 from transformers import pipeline
 
 from hf_vipriors.experiments import quickstart
@@ -11,7 +12,6 @@ from hf_vipriors.experiments import quickstart
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 dataset_name: fashion-vipriors
-images_per_class: 6
 backbone: resnet18
 backbone_args: {channels: [8, 8, 16, 16], stem_type: deep, stem_width: 4}
 image_size: 32
@@ -25,7 +25,10 @@ def recipes(tmp_path):
     folder = tmp_path / "recipes"
     folder.mkdir()
     (folder / "quickstart_teacher.yaml").write_text(RECIPE + "method: simclr\nmax_steps: 3\nprojector_dim: 8\n")
-    (folder / "quickstart_student.yaml").write_text(RECIPE + "per_device_train_batch_size: 10\ndistil_from_epoch: 0\n")
+    for name in ("student", "few"):
+        (folder / f"quickstart_{name}.yaml").write_text(
+            RECIPE + "per_device_train_batch_size: 5\ndistil_from_epoch: 0\n"
+        )
     return folder
 
 
@@ -37,24 +40,62 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    for words in ("supervised baseline", "phase 1 + phase 2", "FixMatch", "pipeline("):
+    for words in ("labels alone", "long phase 1 + phase 2", "FixMatch", "pipeline("):
         assert words in shown
     report = json.loads((folder / "report.json").read_text())
-    baseline = next(row for row in report["rows"] if row["baseline"])
     rows = {row["name"]: row for row in report["rows"]}
-    names = {"distilled": "phase 1 + phase 2", "student": "long phase 1 + FixMatch"}
-    for name, row in (("baseline", baseline), *((run, rows[title]) for run, title in names.items())):
-        measured = [
-            json.loads((place / name / "metrics.json").read_text())["test"]["top1"]
-            for place in (folder, folder / "seed4")
-        ]
-        assert row["top1"] == measured, "the table shows what the runs measured"
+    names = {
+        "baseline": "labels alone",
+        "finetuned": "phase 1 + fine-tuning",
+        "long_finetuned": "long phase 1 + fine-tuning",
+        "distilled": "long phase 1 + phase 2",
+        "student": "long phase 1 + FixMatch",
+    }
+    assert rows.keys() == {*names.values(), "long phase 1 + linear probe"} and rows["labels alone"]["baseline"]
+    for name, title in names.items():
+        places = (folder / name, folder / "seed4" / name)
+        measured = [json.loads((place / "metrics.json").read_text())["test"]["top1"] for place in places]
+        assert rows[title]["top1"] == measured, "the table shows what the runs measured"
+    runs = [
+        json.loads((place / "run.json").read_text()) for place in (folder / "baseline", folder / "seed4" / "student")
+    ]
+    assert [run["data"]["images_per_class"] for run in runs] == [5, 5]
+    assert [run["data"]["subset_seed"] for run in runs] == [3, 4], "each seed has its own labels"
+    assert (folder / "teacher").is_dir() and not (folder / "seed4" / "teacher").exists(), "phase 1 needs no labels"
+    baseline = rows["labels alone"]
     page = (folder / "report.html").read_text()
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
     assert page.count("data:image/png") > 12
     card = (folder / "student" / "README.md").read_text()
     assert "from scratch" in card and f"{100 * baseline['top1'][0]:.1f}" in card
     assert len(pipeline("image-classification", model=str(folder / "student"))(str(image(tmp_path)))) == 5
+
+
+@pytest.mark.slow
+def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_path):
+    """A Hub data set as parquet, one file: what is not chosen is the pool, and no teacher ships for it."""
+    splits = load_dataset("imagefolder", data_dir=str(photos))
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test"):
+        splits[split].to_parquet(tmp_path / "set" / f"{split}.parquet")
+    folder = tmp_path / "out"
+    quickstart.main(
+        [
+            *["--dataset", str(tmp_path / "set"), "--images_per_class", "3", "--seeds", "0", "1"],
+            *["--recipes", str(recipes), "--output_dir", str(folder)],
+        ]
+    )
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["name"] for row in report["rows"]] == [
+        *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + phase 2"),
+        "phase 1 + FixMatch",
+    ]
+    assert report["commands"] == [
+        f"hf-vipriors quickstart --images_per_class 3 --dataset {tmp_path / 'set'} --seeds 0 1 --length 1"
+    ]
+    assert "9 labelled training images (3 of each of 3 classes), " in report["subtitle"]
+    run = json.loads((folder / "student" / "run.json").read_text())
+    assert run["arguments"]["teacher"] == str(folder / "teacher") and run["data"]["unlabelled"] == "rest"
 
 
 def image(folder):
