@@ -10,7 +10,7 @@ experiments
 benchmark advice scoring inference
 cli
 search
-run
+run comparison
 training
 reports
 methods evaluation hub

@@ -2,15 +2,17 @@
 
     python scripts/evaluate.py --advise --data_dir photos
     python scripts/evaluate.py --advise --dataset_name fashion-vipriors --output advice.json
+    python scripts/evaluate.py --advise --data_dir photos --compare timm:vit_small_patch14_dinov2.lvd142m
 
 Nothing is trained and no model is needed; a few steps of each recommended run are timed on the images themselves.
+``--compare`` measures what published networks do here with no training of theirs.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 
 from ..cli import process
 from ..cli.parser import Parser, as_words
+from ..comparison import HELP, load_networks
 from ..data import ImageSplits
 from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
@@ -30,6 +33,7 @@ from ..options import option
 from ..terminal import Console
 from ..training import DataArguments
 from ..training.load_images import load_images
+from .alternatives import alternatives
 from .findings import Advice, Step, class_counts, named_groups
 from .page import show
 from .rules import Facts, Job, recommendation, steps_per_epoch
@@ -45,6 +49,7 @@ class AdviceArguments:
 
     advise: bool = option(False, "Look at the images and recommend, instead of scoring checkpoints.")
     trial_steps: int = option(20, "Steps of each recommended run that are timed; 0: no times.")
+    compare: list[str] = option([], HELP)
     output: str | None = option(None, "Write everything found to this JSON file.")
     device: str | None = option(None, "cpu or cuda, where the runs are timed; None: the accelerator if there is one.")
 
@@ -63,9 +68,12 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     """Look at every image once, time the recommended runs, and put it all together.
 
     Raises:
-        InputError: when the data set cannot be loaded, or a run could not train on it.
+        InputError: when the data set or a network to compare with cannot be loaded, or a run could not train on it.
     """
+    networks = load_networks(args.compare)
     splits = load_images(data)
+    if networks and "train" not in splits.splits:
+        raise InputError("--compare fits a classifier to labels, and no image here has one: leave it out")
     own = {name: splits.splits[name] for name in ORDER if name in splits.splits}
     if splits.test_is_validation:
         del own["test"]
@@ -75,6 +83,14 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     groups = find_duplicates(found.prints)
     facts = facts_of(found, splits, accelerator=args.device != "cpu")
     advice = recommendation(facts, name_of(data))
+    steps = [timed(job, data, splits, facts, args, console) for job in advice.jobs]
+    compared = None
+    if networks:
+        student = next(job for job in reversed(advice.jobs) if job.command == "train_student")
+        compared = alternatives(networks, splits, data, student, device=args.device)
+        options = {"model": student.options["output_dir"], "compare": args.compare}
+        check = command_line("evaluate", options, data, skip_bad=facts.unreadable > 0)
+        steps.append(Step("is the student worth its training?", check, None))
     shorter = np.sort(found.sizes.min(axis=1))
     return Advice(
         source=data.data_dir or data.dataset_name,
@@ -90,7 +106,8 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
         test_is_validation=splits.test_is_validation,
         notes=splits.notes,
         recommendation=advice,
-        steps=[timed(job, data, splits, facts, args, console) for job in advice.jobs],
+        steps=steps,
+        compared=compared,
     )
 
 
@@ -118,11 +135,12 @@ def timed(
             step = seconds_per_step(job, data, splits, images=images, steps=args.trial_steps, device=args.device)
         batch = job.options["per_device_train_batch_size"]
         seconds = step * steps_per_epoch(images, batch, drop_last=teacher) * job.options["num_train_epochs"]
-    return Step(job.name, command_line(job, data, skip_bad=facts.unreadable > 0), seconds)
+    line = command_line(TRAININGS[job.command], job.options, data, skip_bad=facts.unreadable > 0)
+    return Step(job.name, line, seconds)
 
 
-def command_line(job: Job, data: DataArguments, *, skip_bad: bool) -> str:
-    """The command that runs a job on the data as they were given."""
+def command_line(name: str, options: dict[str, Any], data: DataArguments, *, skip_bad: bool) -> str:
+    """The command that runs a job, one of ``invocation.SCRIPTS``, on the data as they were given."""
     given = {
         each.name: getattr(data, each.name)
         for each in fields(data)
@@ -130,7 +148,7 @@ def command_line(job: Job, data: DataArguments, *, skip_bad: bool) -> str:
     }
     if skip_bad:
         given["on_bad_image"] = "skip"
-    return f"{command(TRAININGS[job.command])} {shlex.join(as_words(given | job.options))}"
+    return f"{command(name)} {shlex.join(as_words(given | options))}"
 
 
 def name_of(data: DataArguments) -> str:
@@ -140,9 +158,9 @@ def name_of(data: DataArguments) -> str:
 
 def to_json(advice: Advice) -> dict[str, Any]:
     """Plain values; of the recommendation the commands stand for the jobs."""
-    values = asdict(advice)
-    del values["recommendation"]["jobs"]
-    return values
+    values = asdict(replace(advice, compared=None))
+    del values["recommendation"]["jobs"], values["compared"]
+    return values | ({"compared": advice.compared.to_dict()} if advice.compared else {})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

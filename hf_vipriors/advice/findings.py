@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..comparison import Comparison
 from ..data.duplicates import DuplicateGroups, Overlap
 from ..data.survey import ImageSurvey
 from .rules import Recommendation
@@ -45,6 +46,7 @@ class Advice:
         unreadable: by split, one line an image.
         near_duplicates_searched: False above 20,000 images, where only equal pixels are found.
         test_is_validation: there is no independent test split.
+        compared: the networks of ``--compare`` against guessing; None: there are none.
     """
 
     source: str
@@ -61,6 +63,7 @@ class Advice:
     notes: list[str]
     recommendation: Recommendation
     steps: list[Step] = field(default_factory=list)
+    compared: Comparison | None = None
 
 
 def class_counts(found: ImageSurvey, class_names: list[str]) -> dict[str, dict[str, int]]:

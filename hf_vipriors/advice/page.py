@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..data.columns import some
 from ..data.image_files import LEFT_OUT
+from ..reports.report import rich_table
 from ..reports.report_text import duration
 from ..terminal import Console
 from .findings import Advice, Group
@@ -40,6 +41,9 @@ def show(advice: Advice, console: Console) -> None:
     lines = remarks(advice)
     if lines:
         headed("Mend or mind", bullets(lines), console)
+    if advice.compared is not None:
+        console.print()
+        console.print(rich_table(advice.compared.report))
     headed(f"Recommended: {found.method}", Padding(found.reason, (0, 0, 0, 2)), console)
     console.print(settings_table(advice))
     commands(advice, console)

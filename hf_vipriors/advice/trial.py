@@ -6,6 +6,7 @@ import logging
 import statistics
 import tempfile
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -45,17 +46,27 @@ def seconds_per_step(
     """
     # A trial is no run: what runs say of themselves stays out of the log.
     with tempfile.TemporaryDirectory() as folder, quiet(logging.ERROR):
-        options = {
-            **job.options,
+        options: dict[str, Any] = {
             **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4, "disable_tqdm": True},
             **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": device == "cpu"},
         }
-        parser = Parser([ARGUMENTS[job.command]], "")
-        (args,) = parser.parse([], parser.checked(options, job.name))
+        args = arguments_of(job, **options)
         trainer = build_trainer(trial_setup(args, replace(data, on_bad_image="skip"), splits, images))
         trainer.train()
     speeds = [entry["images_per_second"] for entry in trainer.state.log_history if "images_per_second" in entry]
     return trainer.args.global_batch / statistics.median(speeds[1:])
+
+
+def student_of(job: Job, class_names: list[str]) -> VipriorsForImageClassification:
+    """The network that a job of phase 2 trains, of random weights."""
+    return VipriorsForImageClassification(classifier_config(arguments_of(job), class_names, None))
+
+
+def arguments_of(job: Job, **more: Any) -> RunArguments:
+    """What a job is given, and ``more`` in place of it."""
+    parser = Parser([ARGUMENTS[job.command]], "")
+    (args,) = parser.parse([], parser.checked({**job.options, **more}, job.name))
+    return args
 
 
 def trial_setup(given: RunArguments, data: DataArguments, splits: ImageSplits, images: int) -> Setup:

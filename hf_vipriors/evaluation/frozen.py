@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,12 +27,28 @@ def knn_score(
     return score(votes / votes.sum(dim=1, keepdim=True), target.labels, class_names)
 
 
-def linear_score(
-    train: Outputs, validation: Outputs, target: Outputs, class_names: Sequence[str]
-) -> tuple[ClassificationScore, float]:
-    """A linear classifier fitted on ``train``, its strength chosen on ``validation``; with the strength chosen."""
+@dataclass(frozen=True)
+class LinearScore:
+    """What a linear classifier of frozen features scored, with its C and the class number that it predicts of each."""
+
+    score: ClassificationScore
+    cost: float
+    predicted: np.ndarray
+
+
+def linear_score(train: Outputs, validation: Outputs, target: Outputs, class_names: Sequence[str]) -> LinearScore:
+    """A linear classifier fitted on ``train``, its C chosen on ``validation``, scored on ``target``.
+
+    Example:
+        >>> points = Outputs(torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1]))
+        >>> found = linear_score(points, points, points, ["cat", "dog"])
+        >>> found.score.top1, found.predicted
+        (1.0, array([0, 0, 1, 1]))
+    """
     probe = linear_probe(train.values, train.labels, validation.values, validation.labels)
-    return score(probe.predict_proba(target.values), target.labels, class_names), probe.cost
+    probabilities = probe.predict_proba(target.values).astype(np.float32)
+    found = score(probabilities, target.labels, class_names)
+    return LinearScore(found, probe.cost, probabilities.argmax(axis=1))
 
 
 def feature_spread(values: Tensor) -> float:

@@ -61,7 +61,7 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
         >>> teacher(torch.rand(2, 3, 32, 32)).projection.shape
         torch.Size([2, 16])
     """
-    name = _place(name)
+    name = place_of(name)
     if revision is not None and (Path(name).exists() or name.endswith(SUFFIXES)):
         raise InputError(f"{name} (--{flag}) lies on this machine and has no revision {revision!r}: leave it out")
     if Path(name).is_dir():
@@ -78,7 +78,7 @@ def load_teacher(name: str, *, flag: str = "teacher", revision: str | None = Non
     return teacher.eval()
 
 
-def _place(name: str) -> str:
+def place_of(name: str) -> str:
     """Where the teacher that ships with the package lies; any other name as it is."""
     return str(embedded_teacher()) if name == FASHION_TEACHER and not Path(name).exists() else name
 
@@ -89,7 +89,7 @@ def load_ours(directory: str, flag: str) -> Teacher:
     Raises:
         InputError: when the folder is missing, damaged or holds neither.
     """
-    directory = _place(directory)
+    directory = place_of(directory)
     folder = Path(directory)
     if not (folder / CONFIG_NAME).is_file():
         raise InputError(f"no model in {directory} (--{flag}): give the --output_dir of a finished training")

@@ -4,6 +4,7 @@
     python scripts/evaluate.py --model outputs/student outputs/baseline --ten_crop --output scores.json
     python scripts/evaluate.py --model outputs/student --report outputs/student_report
     python scripts/evaluate.py --model outputs/student --corruptions --ood_data_dir photos_by_another_camera
+    python scripts/evaluate.py --model outputs/student --compare timm:vit_small_patch14_dinov2.lvd142m
 
 Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
 classifier: of it, kNN and the linear probe are measured.
@@ -27,11 +28,12 @@ from rich.table import Table
 
 from ..cli import process
 from ..cli.parser import Parser
+from ..comparison import HELP, load_networks, split_features
 from ..data import ImageSplits
 from ..data.columns import match_classes
 from ..errors import InputError, check_choice
 from ..evaluation.classification import ClassificationScore, ensemble, score
-from ..evaluation.features import Outputs, features, probabilities
+from ..evaluation.features import Outputs, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..files import write_json
 from ..hub.teachers import load_ours
@@ -39,12 +41,14 @@ from ..invocation import command
 from ..machine import best_device, to_device
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import check_options, option
+from ..reports.report import rich_table
 from ..terminal import Console
 from ..training import DataArguments
 from ..training.load_images import load_images
 from ..training.stores import evaluation_store, ten_crop_store
 from . import report as evaluation_report
 from . import shifted
+from .alternatives import alternatives
 from .report import Evaluated
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,7 @@ class EvaluationArguments:
         None, "A second data set with the same classes (as --dataset_name): its test split, or all its images."
     )
     ood_data_dir: str | None = option(None, "Folder of the second data set (as --data_dir).")
+    compare: list[str] = option([], HELP)
     device: str | None = option(None, "cpu, cuda, ...; None: the accelerator if there is one.")
 
     def __post_init__(self) -> None:
@@ -83,37 +88,32 @@ class EvaluationArguments:
         self.device = self.device or best_device()
 
 
-def evaluate(data: DataArguments, args: EvaluationArguments) -> dict[str, Any]:
-    """All figures by model and measurement; see :func:`main` for the command."""
-    return measure(data, args).results
-
-
 def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
     """All figures, and what images of them need: the models, the images and the predictions."""
     models = {name: to_device(load_ours(name, "model"), args.device) for name in args.model}
+    classifiers = {name: model for name, model in models.items() if isinstance(model, VipriorsForImageClassification)}
+    if not classifiers and (args.corruptions or args.ood_dataset_name or args.ood_data_dir or args.compare):
+        raise InputError(
+            "a teacher has no classifier: leave --corruptions, --ood_dataset_name, --ood_data_dir and --compare out"
+        )
+    networks = load_networks(args.compare)
     splits = load_images(data)
     if "train" not in splits.splits:
         raise InputError("no labelled split: scores need labels")
-    orders = {
-        name: class_order(model, splits.class_names, name)
-        for name, model in models.items()
-        if isinstance(model, VipriorsForImageClassification)
-    }
+    orders = {name: class_order(model, splits.class_names, name) for name, model in classifiers.items()}
     second = None
     if args.ood_dataset_name is not None or args.ood_data_dir is not None:
         second = shifted.second_set(args.ood_dataset_name, args.ood_data_dir, splits.class_names)
-    if (second is not None or args.corruptions) and not orders:
-        raise InputError("a teacher has no classifier: leave --corruptions and --ood_dataset_name, --ood_data_dir out")
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
     predictions: dict[str, Outputs] = {}
     for name, model in models.items():
-        if isinstance(model, VipriorsForImageClassification):
-            ((kind, (found, values, labels)),) = classify(model, splits, data, args).items()
+        if name in classifiers:
+            ((kind, (found, values, labels)),) = classify(classifiers[name], splits, data, args).items()
             predictions[name] = Outputs(values, labels)
             results[name][kind] = found
             if second is not None:
                 results[name][f"{kind} on {second.title}"] = shifted.second_score(
-                    model, second, orders[name], splits.class_names, data, **how(args)
+                    classifiers[name], second, orders[name], splits.class_names, data, **how(args)
                 )
         results[name] |= frozen_scores(model, splits, data, args)
     if len(predictions) > 1:
@@ -126,7 +126,11 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
         results[name] = {measured(args): score(mean, labels, splits.class_names)}
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
-    return Evaluated(models, splits, args.split, results, predictions, orders)
+    everything = Evaluated(models, splits, args.split, results, predictions, orders)
+    if networks:
+        options = {"batch_size": args.batch_size, "device": args.device}
+        everything.compared = alternatives(networks, everything, data, **options)
+    return everything
 
 
 def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
@@ -178,21 +182,14 @@ def frozen_scores(
     """kNN and linear probe of the pooled features."""
     if not (args.knn or args.linear):
         return {}
-    passes = {
-        name: features(
-            model,
-            evaluation_store(splits.splits[name], model.config, data, name),
-            batch_size=args.batch_size,
-            device=args.device,
-        )
-        for name in {"train", "validation", args.split}
-    }
+    names = ("train", "validation", args.split)
+    passes = split_features(model, splits, data, names, batch_size=args.batch_size, device=args.device)
     train, target = passes["train"], passes[args.split]
     results = {}
     if args.knn:
         results["kNN"] = knn_score(train, target, splits.class_names, neighbours=args.knn_neighbours)
     if args.linear:
-        results["linear"], _ = linear_score(train, passes["validation"], target, splits.class_names)
+        results["linear"] = linear_score(train, passes["validation"], target, splits.class_names).score
     return results
 
 
@@ -231,8 +228,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
             content = {"split": args.split, "scores": figures} | ({"corrupted": robust} if robust else {})
+            content |= {"compared": found.compared.to_dict()} if found.compared else {}
             write_json(Path(args.output), content)
         show(results, args.split)
+        if found.compared is not None:
+            Console().print(rich_table(found.compared.report))
         for name, figures in robust.items():
             Console().print(shifted.corruption_table(figures, found.label(name), args.split))
         if args.report is not None:

@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import Subset
 
+from ..comparison import Comparison
 from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
@@ -51,6 +52,7 @@ class Evaluated:
         results: model, or ensemble -> measurement -> score.
         predictions: classifier, or ensemble -> probabilities in the order of the data set's classes, and labels.
         orders: classifier -> which of its outputs answers for each class of the data set.
+        compared: the first classifier beside the networks of ``--compare``, with what follows; None: there are none.
     """
 
     models: dict[str, Model]
@@ -59,6 +61,7 @@ class Evaluated:
     results: dict[str, dict[str, ClassificationScore]] = field(default_factory=dict)
     predictions: dict[str, Outputs] = field(default_factory=dict)
     orders: dict[str, list[int]] = field(default_factory=dict)
+    compared: Comparison | None = None
 
     @property
     def first(self) -> str:
@@ -211,7 +214,7 @@ def report_of(
 
 
 def rows(measured: Evaluated) -> list[RunRow]:
-    """Classifiers against the first of them, on the same images; of teachers alone, what their features know."""
+    """Classifiers, and what would be used otherwise, against the first classifier; of teachers, what features know."""
     found = []
     # An ensemble is all its members.
     everything = sum(parameters(measured.models[name]) for name in measured.orders)
@@ -225,6 +228,7 @@ def rows(measured: Evaluated) -> list[RunRow]:
             title = measured.label(name) + ("" if measured.predictions else f", {kind}")
             note = kind if measured.predictions else ""
             found.append(RunRow(title, note, [score.top1], top5, score.count, [], params, correct=right))
+    found += [] if measured.compared is None else measured.compared.report.rows[1:]
     if measured.predictions and len(found) > 1:
         found[0].baseline = True
     return found
@@ -238,7 +242,8 @@ def verdict(measured: Evaluated) -> list[str]:
     share, worst = min((value, name) for name, value in score.per_class.items() if value is not None)
     return [
         f"{measured.label(measured.first)} is right on {percent(score.top1)} % of the images; on its worst class, "
-        f"{worst}, {percent(share)} %. Its confidence is off by {percent(score.calibration_error)} points on average."
+        f"{worst}, {percent(share)} %. Its confidence is off by {percent(score.calibration_error)} points on average.",
+        *([] if measured.compared is None else measured.compared.report.verdict),
     ]
 
 

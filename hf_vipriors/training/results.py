@@ -80,9 +80,9 @@ def feature_scores(
     options = {"batch_size": batch_size, "device": device}
     train, valid = (features(model, stores[name], **options) for name in ("bank", "validation"))
     test = features(model, evaluation_store(splits.splits["test"], model.config, data, "test"), **options)
-    linear, cost = linear_score(train, valid, test, splits.class_names)
+    linear = linear_score(train, valid, test, splits.class_names)
     knn = knn_score(train, test, splits.class_names, neighbours=neighbours)
-    return {"knn": knn.to_dict(), "linear": linear.to_dict(), "linear_cost": cost}
+    return {"knn": knn.to_dict(), "linear": linear.score.to_dict(), "linear_cost": linear.cost}
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -137,9 +137,35 @@ def test_the_protocol_of_the_command_line_is_kept(photos, tmp_path):
     assert all("--images_per_class 5 --unlabelled rest" in step["command"] for step in found["steps"])
 
 
+def test_what_a_student_has_to_beat_is_known_before_training(messy, tmp_path, capsys):
+    (messy / "test" / "red" / "bad.png").write_bytes(b"no image")
+    shutil.copytree(messy / "train" / "green", messy / "validation" / "blue")
+    options = ["--trial_steps", "0", "--compare", "fashion-vipriors-teacher"]
+    found = advice_on(messy, tmp_path, *options)
+    (network,) = found["compared"].values()
+    assert network["image_size"] == 48 and network["score"]["count"] == 13, "of 14 test images one cannot be read"
+    # Always the most frequent class of train, blue with a copy too many: 4 of 13.
+    assert network["difference"] == pytest.approx(network["score"]["top1"] - 4 / 13)
+    *_, check = found["steps"]
+    assert shlex.split(check["command"])[1] == "evaluate" and check["seconds"] is None
+    assert check["command"].endswith("--model outputs/messy_student --compare fashion-vipriors-teacher")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "fashion-vipriors-teacher, frozen" in shown and "licence not stated" in shown
+    assert f"A student has to beat {100 * network['score']['top1']:.1f} %" in shown
+    assert "times the parameters of the recommended student" in shown
+
+
+def test_without_labels_there_is_nothing_to_compare(photos, tmp_path, capsys):
+    shutil.copytree(photos / "unlabelled", tmp_path / "bare" / "unlabelled")
+    with pytest.raises(SystemExit):
+        advice_on(tmp_path / "bare", tmp_path, "--compare", "fashion-vipriors-teacher")
+    assert "--compare fits a classifier to labels, and no image here has one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--compare", "./nothing", "--data_dir", "no/such"], ["./nothing (--compare)", "no such folder"]),
         (["--trial_steps", "3"], ["trial_steps", "at least 4"]),
         (["--device", "gpu"], ["gpu", "cpu"]),
         (["--model", "outputs/student"], ["model"]),

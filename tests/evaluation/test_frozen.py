@@ -18,15 +18,15 @@ def points(count, noise, seed):
 def test_features_that_separate_the_classes_score_full_marks():
     train, validation, target = (points(20, 0.1, seed) for seed in range(3))
     assert knn_score(train, target, NAMES).top1 == 1.0
-    score, cost = linear_score(train, validation, target, NAMES)
-    assert score.top1 == 1.0 and cost > 0 and score.per_class == {"left": 1.0, "right": 1.0}
+    found = linear_score(train, validation, target, NAMES)
+    assert found.score.top1 == 1.0 and found.cost > 0 and found.score.per_class == {"left": 1.0, "right": 1.0}
 
 
 def test_labels_that_have_nothing_to_do_with_the_features_score_chance():
     train, validation, target = (points(200, 0.1, seed) for seed in range(3))
     shuffled = Outputs(target.values, target.labels[torch.randperm(200, generator=torch.Generator().manual_seed(1))])
     assert knn_score(train, shuffled, NAMES).top1 == pytest.approx(0.5, abs=0.1)
-    assert linear_score(train, validation, shuffled, NAMES)[0].top1 == pytest.approx(0.5, abs=0.1)
+    assert linear_score(train, validation, shuffled, NAMES).score.top1 == pytest.approx(0.5, abs=0.1)
 
 
 def test_one_neighbour_decides_alone():

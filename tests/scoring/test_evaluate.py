@@ -1,12 +1,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from earlier_runs import as_earlier
 
 from hf_vipriors.cli import student as train_student
+from hf_vipriors.comparison import Footprint, FrozenNetwork
+from hf_vipriors.evaluation.classification import score
+from hf_vipriors.reports.report_rows import RowSummary
 from hf_vipriors.scoring import evaluate
+from hf_vipriors.scoring.alternatives import conclusions
 from hf_vipriors.training.run_files import read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
@@ -130,6 +135,79 @@ def test_what_a_second_data_set_cannot_be(students, teacher_folder, photos, tmp_
     assert "have different classes" in refused(students / "long", "--ood_dataset_name", "fashion-vipriors")
     assert "second data set (--ood_dataset_name" in refused(students / "long", "--ood_data_dir", str(tmp_path / "no"))
     assert "a teacher has no classifier" in refused(teacher_folder, "--corruptions")
+    assert "a teacher has no classifier" in refused(teacher_folder, "--compare", "fashion-vipriors-teacher")
+
+
+def test_the_same_network_frozen_scores_as_the_linear_probe(students, photos, tmp_path, capsys):
+    model, page = str(students / "long"), tmp_path / "page"
+    output = tmp_path / "scores.json"
+    data = ["--dataset_name", "imagefolder", "--data_dir", str(photos), "--device", "cpu", "--no_knn"]
+    names = [model, "fashion-vipriors-teacher"]
+    evaluate.main([*data, "--model", model, "--compare", *names, "--output", str(output), "--report", str(page)])
+    found = json.loads(output.read_text())
+    assert list(found["scores"]) == [model] and list(found["compared"]) == names
+    assert found["compared"][model]["score"] == found["scores"][model]["linear"]
+    teacher, top1 = found["compared"]["fashion-vipriors-teacher"], found["scores"][model]["top-1"]["top1"]
+    assert teacher["image_size"] == 48 and teacher["licence"] == "not stated" and 700_000 < teacher["params"] < 710_000
+    assert teacher["difference"] == pytest.approx(teacher["score"]["top1"] - top1)
+    low, high = teacher["difference_interval"]
+    assert teacher["outcome"] == ("better" if low > 0 else "worse" if high < 0 else "unclear")
+    assert 0 < teacher["p_value"] <= 1
+    shown = " ".join(capsys.readouterr().out.split())
+    written = " ".join((page / "report.html").read_text(encoding="utf-8").split())
+    for text in (shown, written):
+        assert "fashion-vipriors-teacher, frozen" in text and "licence not stated" in text
+        assert "times the parameters of long" in text and "95 % interval (" in text
+
+
+def test_what_follows_from_a_comparison():
+    def network(name, params, low, high, right=2):
+        result = score(np.eye(2)[[0, 1][:right] + [0] * (2 - right)], np.arange(2), ["cat", "dog"])
+        difference = {"difference": (low + high) / 2, "difference_interval": (low, high)}
+        summary = RowSummary(f"{name}, frozen", False, 1, result.top1, None, None, None, **difference)
+        numbers = np.arange(2)
+        return FrozenNetwork(name, "mit", 32, Footprint(params, 1.0), 1.0, False, result, numbers, numbers), summary
+
+    size = Footprint(100, 1.0)
+    others = [network("a", 50, -0.03, -0.01), network("b", 50, -0.01, 0.02), network("c", 200, -0.01, 0.01)]
+    worse, small, large = conclusions(others, "student", size)
+    assert worse == "student was worth its training: a, frozen is significantly worse."
+    assert small == "b, frozen and student do not differ significantly; the smaller is b, frozen."
+    assert large == "c, frozen and student do not differ significantly; the smaller is student."
+    winners = [network("good", 50, 0.01, 0.03, right=1), network("big", 300, 0.2, 0.4), network("best", 200, 0.2, 0.4)]
+    (line,) = conclusions(winners, "student", size)
+    assert (
+        line.startswith("Use that: best, frozen, if its licence (mit)") and "2 times the parameters of student" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("compared", "words"),
+    [
+        ("timm:resnet18.a1_in1k", "cannot be reached"),
+        ("timm:resnet81.a1_in1k", "no network 'resnet81'"),
+        ("somebody/nothing", "cannot be reached"),
+        ("./nothing", "no such folder"),
+    ],
+)
+def test_a_network_that_is_not_there_is_one_line_before_any_work(
+    compared, words, students, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    options = ["--model", str(students / "long"), "--compare", compared, "--report", str(tmp_path / "page")]
+    with pytest.raises(SystemExit) as stop:  # the images are not there either, and would be looked for later
+        evaluate.main(["--data_dir", str(tmp_path / "no"), *options])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert stop.value.code == 2 and "(--compare)" in line and words in line
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(students, photos, capsys):
+    for device in ("nowhere", "cuda:99"):
+        with pytest.raises(SystemExit) as stop:
+            evaluate.main(["--data_dir", str(photos), "--model", str(students / "long"), "--device", device])
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert stop.value.code == 2 and f"--device {device} cannot be used" in line and "try cpu" in line
 
 
 def test_what_fails_while_it_is_shown_or_drawn_loses_no_figures(classifier_folder, photos, tmp_path, monkeypatch):

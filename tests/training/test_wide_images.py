@@ -11,7 +11,7 @@ from transformers import AutoConfig, pipeline
 from hf_vipriors.cli.student import main
 from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.hub.native_export import load_native
-from hf_vipriors.scoring.evaluate import EvaluationArguments, evaluate
+from hf_vipriors.scoring.evaluate import EvaluationArguments, measure
 from hf_vipriors.training import DataArguments
 
 LEVELS = {"bright": 3000, "dark": 600, "middle": 1500}
@@ -76,9 +76,14 @@ def test_the_full_scale_travels_with_the_model(scan_student, scans, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["full_scale"] == SCALE
     assert load_native(scan_student).config.full_scale == SCALE
     data = DataArguments("imagefolder", data_dir=str(scans))
-    found = evaluate(data, EvaluationArguments([str(scan_student)], knn=False, linear=False, device="cpu"))
+    args = EvaluationArguments(
+        [str(scan_student)], knn=False, linear=False, compare=["fashion-vipriors-teacher"], device="cpu"
+    )
+    found = measure(data, args)
     figures = json.loads((scan_student / "metrics.json").read_text())
-    assert found[str(scan_student)]["top-1"].top1 == figures["test"]["top1"]
+    assert found.results[str(scan_student)]["top-1"].top1 == figures["test"]["top1"]
+    (network,) = found.compared.networks  # that knows no full scale sees the same gray values
+    assert network.result.top1 > 0.9
 
 
 @pytest.mark.parametrize("on_bad_image", ["error", "skip"])
