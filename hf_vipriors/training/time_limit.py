@@ -87,7 +87,7 @@ class Deadline(TrainerCallback):
         left = self.trainer.of_main_process(self.trainer.deadline - self.trainer.tail - now)
         pace = self.trainer.of_main_process((now - self.began) / max(1, state.global_step - self.first))
         step, before = state.global_step, state.max_steps
-        fitting = step + max(0, int(left / pace))
+        fitting = step + max(0, int(left / max(pace, 1e-9)))
         if fitting >= before:
             return
         self.trainer.shorten(fitting)
@@ -145,8 +145,10 @@ class TimedTrainer(Trainer):
             self._take_length(checkpoint)
             return
         step = self.of_main_process(self._seconds_per_step(min(TRIED * limit, MOST_SECONDS)))
-        left = self.of_main_process(self.deadline - time.monotonic()) - SPARE * limit - self.tail
-        self._fill_length(left, step, evaluation)
+        passed = self.of_main_process(time.monotonic() - began)
+        told = f"{duration(passed)} until now, {step:.2g} s a step, {duration(evaluation)} an evaluation, "
+        told += f"{duration(self.tail)} at the end"
+        self._fill_length((1 - 2 * SPARE) * limit - passed - self.tail, step, evaluation, told)
 
     def _take_length(self, checkpoint: str) -> None:
         had = read_json(Path(checkpoint) / RECORD_FILE)
@@ -156,7 +158,7 @@ class TimedTrainer(Trainer):
                 self.setup.resolved.fill(name, had[name], f"that of {checkpoint}")
         self.setup.method.shorten(self.args.num_train_epochs / before)
 
-    def _fill_length(self, left: float, step: float, evaluation: float) -> None:
+    def _fill_length(self, left: float, step: float, evaluation: float, told: str) -> None:
         args, images = self.args, len(self.train_dataset)
         whole, per_epoch = total_steps(args, images), args.steps_per_epoch(images)
         evaluations, per_step = self._evaluations(per_epoch)
@@ -164,7 +166,6 @@ class TimedTrainer(Trainer):
         left -= evaluations * evaluation
         share = left / ((whole + before) * step + whole * per_step * evaluation)
         fits = int(whole * share)
-        told = f"{step:.2g} s a step, {duration(evaluation)} an evaluation, {duration(self.tail)} at the end"
         if fits < 1:
             raise InputError(
                 f"--time_limit {args.time_limit} is too short for a training ({told}): give more time, fewer "

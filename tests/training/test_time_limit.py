@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
+from hf_vipriors import run
 from hf_vipriors.cli.student import main as student
 from hf_vipriors.cli.teacher import main as teacher
 from hf_vipriors.training import time_limit
@@ -17,16 +18,20 @@ from hf_vipriors.training.time_limit import Deadline, TimedTrainer
 
 @pytest.fixture
 def steady(monkeypatch):
-    """Trials really run, and then count as half a second a step and nothing an image: 20 s less 6 % are 37 steps."""
+    """Trials really run, and then count as half a second a step and nothing an image; no time passes otherwise.
+
+    20 s less 6 % are 37 steps.
+    """
     tried = []
     steps = TimedTrainer._seconds_per_step
 
     def timed(trainer, budget):
         tried.append(steps(trainer, budget))
-        # As at the very beginning, however slow this machine is.
-        trainer.deadline = time_limit.time.monotonic() + 0.97 * 20
         return 0.5
 
+    for module in (time_limit, run):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(time_limit, "TRIED", 0.0)  # the least number of steps
     monkeypatch.setattr(TimedTrainer, "_seconds_per_step", timed)
     monkeypatch.setattr(TimedTrainer, "_seconds_per_image", lambda trainer: 0.0)
     return tried
@@ -48,17 +53,19 @@ def test_it_is_the_run_of_the_epochs_that_fit(
     command, options = (teacher, teacher_options) if method == "moco" else (student, student_options)
     options = [*options, *more, "--save_strategy", "no"]
     command([*options, "--num_train_epochs", "40", "--time_limit", "20s", "--output_dir", str(tmp_path / "limited")])
-    assert steady and steady[0] > 0
-    run = read_run(tmp_path / "limited")
+    assert len(steady) == 1
+    found = read_run(tmp_path / "limited")
     # 46 images in batches of 8 without the last one, or 36 in batches of 6.
-    epochs = run.resolved["num_train_epochs"]
+    epochs = found.resolved["num_train_epochs"]
     assert epochs == {"moco": 7, "fixmatch": 6, "overhaul": 6}[method]
-    assert f"time limit 20s: {epochs:g} epochs in place of 40 (0.5 s a step" in capsys.readouterr().err
-    recipe = recipe_text(run, {})
+    assert (
+        f"time limit 20s: {epochs:g} epochs in place of 40 (0.0 s until now, 0.5 s a step" in capsys.readouterr().err
+    )
+    recipe = recipe_text(found, {})
     assert f"num_train_epochs: {epochs}" in recipe and "time_limit" not in recipe
     share = epochs / 40
     if method == "overhaul":
-        assert run.resolved["lr_milestones"] == [20 * share, 30 * share]
+        assert found.resolved["lr_milestones"] == [20 * share, 30 * share]
         more += ["--distil_from_epoch", str(5 * share)]
         options += ["--lr_milestones", str(20 * share), str(30 * share), "--distil_from_epoch", str(5 * share)]
     command([*options, "--num_train_epochs", str(epochs), "--output_dir", str(tmp_path / "given")])
