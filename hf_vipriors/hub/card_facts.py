@@ -85,6 +85,7 @@ class CardFacts:
         base_models: Hub ids of the models it came from.
         examples: path in the repository -> title, of images that the widget offers.
         curves: path in the repository of an image of the training curves, or None.
+        notebook: path in the repository of a notebook that tries the model, or None.
         emissions: grams of CO2 equivalent that CodeCarbon measured, or None.
         onnx: "float32" and "int8" -> ``top1`` (a fraction), ``size`` (bytes), ``milliseconds`` (of one image).
     """
@@ -122,6 +123,7 @@ class CardFacts:
     base_models: list[str] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)
     curves: str | None = None
+    notebook: str | None = None
     emissions: float | None = None
     onnx: dict[str, dict[str, float]] = field(default_factory=dict)
 

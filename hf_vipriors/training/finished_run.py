@@ -121,7 +121,7 @@ def push_run(
 
 def run_files(
     directory: Path, repo_id: str, *, examples: int | None = None, onnx: bool = False,
-    changes: dict[str, Any] | None = None,
+    notebook: bool = False, changes: dict[str, Any] | None = None,
 ) -> RepositoryFiles:  # fmt: skip
     """All files of the repository of a finished training; nothing is sent.
 
@@ -130,6 +130,7 @@ def run_files(
         repo_id: ``"org/name"``.
         examples: so many test images for the widget to try; None: 3 of the embedded data set, none of others.
         onnx: write and check ONNX files too.
+        notebook: add a notebook that tries a student.
         changes: fields of :class:`CardFacts` that the card gets beside what the training knew.
 
     Raises:
@@ -148,6 +149,7 @@ def run_files(
         curves=curves_png(directory, metrics, len(facts.class_names) if facts is not None else 0),
         recipe=recipe_text(run, metrics.get("search", {}).get("settings", {})) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
+        with_notebook=notebook,
         changes=(changes or {}) | ({"onnx": onnx_figures(directory)} if onnx else {}),
     )
 
