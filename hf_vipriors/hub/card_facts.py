@@ -87,6 +87,7 @@ class CardFacts:
         curves: path in the repository of an image of the training curves, or None.
         notebook: path in the repository of a notebook that tries the model, or None.
         emissions: grams of CO2 equivalent that CodeCarbon measured, or None.
+        dashboard: address of the curves that trackio keeps on the Hub, or None.
         onnx: "float32" and "int8" -> ``top1`` (a fraction), ``size`` (bytes), ``milliseconds`` (of one image).
     """
 
@@ -125,6 +126,7 @@ class CardFacts:
     curves: str | None = None
     notebook: str | None = None
     emissions: float | None = None
+    dashboard: str | None = None
     onnx: dict[str, dict[str, float]] = field(default_factory=dict)
 
 

@@ -48,7 +48,9 @@ def model_card(facts: CardFacts) -> ModelCard:
         license=facts.licence,
         library_name=library,
         pipeline_tag=task,
-        tags=[task, "timm", "vipriors", "few-images", topic],
+        # The Hub shows what the last one names beside the model, under "Training metrics".
+        tags=[task, "timm", "vipriors", "few-images", topic]
+        + (["trackio", f"trackio:{facts.dashboard}"] if facts.dashboard else []),
         datasets=datasets or None,
         metrics=["accuracy"] if results else None,
         base_model=facts.base_models or None,

@@ -56,20 +56,23 @@ KINDS = {
 NOT_IN_RECIPE = (
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm", "report_to", "run_name",
     "save_strategy", "save_steps", "save_total_limit", "use_cpu", "local_rank", "log_level", "settings_of",
-    "search_space", "trials", "time_limit",
+    "search_space", "trials", "time_limit", "project", "trackio_space_id", "trackio_bucket_id",
+    "trackio_static_space_id",
 )  # fmt: skip
 NETWORKS = ("teacher", "student_init", "more_teachers")
 EXAMPLES = 3
 
 
 def check_push(args: RunArguments, config: VipriorsConfig, job: str) -> None:
-    """Refuse before a training what would fail after it: no login, or a repository that holds another model.
+    """Refuse before a training what would fail in it or after: no login, or a repository that holds another model.
 
     Raises:
         InputError: see above.
     """
     if args.hub_model_id is not None and not args.push_to_hub:
         raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
+    if args.trackio_space_id is not None and args.should_save:
+        check_login(failure=f"cannot log to --trackio_space_id {args.trackio_space_id}")
     if not (args.push_to_hub and args.should_save):
         return
     check_repo_id(args.hub_model_id, "hub_model_id")
