@@ -15,7 +15,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from ..errors import InputError, one_line
 from ..files import file_stem, json_text, read_json
-from .card_facts import CardFacts, read_facts
+from .card_facts import CardFacts, is_edited, read_facts
 from .model_card import model_card
 from .notebook import NOTEBOOK, notebook
 from .preprocessing import processor_words
@@ -212,6 +212,11 @@ def _card(directory: Path, facts: CardFacts | None, shown: CardFacts | None) -> 
     if facts is None:
         missing = "there is no README.md" if written is None else "README.md goes as it is"
         return written, [f"no card.json in {directory}, from which the card is rendered: {missing}"]
-    if written is not None and written != str(model_card(facts)):
+    edited = None if written is None else is_edited(written, directory)
+    if edited:
         return written, ["README.md was edited by hand: it goes as it is"]
+    if written is not None and edited is None and written != str(model_card(facts)):
+        return written, [
+            "README.md goes as it is: an earlier version wrote it, or it was edited by hand; remove it for a new one"
+        ]
     return str(model_card(shown)), []

@@ -232,5 +232,6 @@ def _model_name(args: RunArguments, folder: Path | None) -> str:
 
 def write_card(facts: CardFacts, directory: Path) -> None:
     """README.md beside the model, and what it is rendered from."""
-    write_facts(facts, directory)
-    model_card(facts).save(directory / "README.md")
+    card = model_card(facts)
+    write_facts(facts, directory, str(card))
+    card.save(directory / "README.md")
