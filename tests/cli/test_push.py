@@ -21,7 +21,7 @@ from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.hub import upload as uploading
 from hf_vipriors.training import DataArguments, StudentArguments
-from hf_vipriors.training.finished_run import recipe_text
+from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.resolve import resolve
 from hf_vipriors.training.run_files import read_run
 

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_vipriors.cli.student import main
-from hf_vipriors.training.finished_run import recipe_text
+from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.run_files import read_run
 
 LIBRARY = """
