@@ -84,6 +84,10 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     facts = facts_of(found, splits, accelerator=args.device != "cpu")
     advice = recommendation(facts, name_of(data))
     steps = [timed(job, data, splits, facts, args, console) for job in advice.jobs]
+    if not facts.per_class and data.dataset_name == "imagefolder":  # of a data set without files no page can be made
+        options = {"model": advice.jobs[-1].options["output_dir"], "data_dir": data.data_dir}
+        line = f"{command('label-next')} {shlex.join(as_words(options))}"
+        steps.append(Step("label some of every cluster, on a page", line, None))
     compared = None
     if networks:
         student = next(job for job in reversed(advice.jobs) if job.command == "train_student")

@@ -3,7 +3,7 @@
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --dry_run
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --private
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --baseline outputs/baseline
-    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --onnx
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --onnx --notebook
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --space me/my-flowers-demo
 
 --dry_run prints the exact files and the card and sends nothing. Log in first: `hf auth login`, or set HF_TOKEN.
@@ -58,6 +58,9 @@ class PushArguments:
         low=0,
     )
     onnx: bool = option(False, "Write and check onnx/model.onnx (transformers.js), and push it too.")
+    notebook: bool = option(
+        False, "Push a notebook too that loads the student, predicts an image and draws the scores."
+    )
     space: str | None = option(None, "Push a demo of the student too, as this Space (org/name).")
 
     def __post_init__(self) -> None:
@@ -131,7 +134,14 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     """
     directory = Path(args.model)
     repositories = [
-        run_files(directory, args.repo_id, examples=args.examples, onnx=args.onnx, changes=_changes(args, directory))
+        run_files(
+            directory,
+            args.repo_id,
+            examples=args.examples,
+            onnx=args.onnx,
+            notebook=args.notebook,
+            changes=_changes(args, directory),
+        )  # fmt: skip
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import xxhash
+
 from ..errors import InputError, one_line
-from ..files import write_json
+from ..files import read_json, write_json
 from ..papers import Paper
 
 FACTS_FILE = "card.json"
+_SUM = "card_sum"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class CardFacts:
         base_models: Hub ids of the models it came from.
         examples: path in the repository -> title, of images that the widget offers.
         curves: path in the repository of an image of the training curves, or None.
+        notebook: path in the repository of a notebook that tries the model, or None.
         emissions: grams of CO2 equivalent that CodeCarbon measured, or None.
+        dashboard: address of the curves that trackio keeps on the Hub, or None.
         onnx: "float32" and "int8" -> ``top1`` (a fraction), ``size`` (bytes), ``milliseconds`` (of one image).
     """
 
@@ -122,13 +127,28 @@ class CardFacts:
     base_models: list[str] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)
     curves: str | None = None
+    notebook: str | None = None
     emissions: float | None = None
+    dashboard: str | None = None
     onnx: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def write_facts(facts: CardFacts, directory: Path) -> None:
-    """Keep ``facts`` as ``card.json``, so that the card can be rendered again with what is only known later."""
-    write_json(directory / FACTS_FILE, asdict(facts))
+def write_facts(facts: CardFacts, directory: Path, card: str) -> None:
+    """Keep ``facts`` as ``card.json``, so that the card can be rendered again with what is only known later.
+
+    A sum of ``card``, the text rendered from them, is kept too: :func:`is_edited` compares with it.
+    """
+    write_json(directory / FACTS_FILE, asdict(facts) | {_SUM: _sum(card)})
+
+
+def is_edited(card: str, directory: Path) -> bool | None:
+    """Whether ``card`` is not what was rendered when ``card.json`` was written; None: an earlier version wrote it."""
+    kept = read_json(directory / FACTS_FILE).get(_SUM)
+    return None if kept is None else kept != _sum(card)
+
+
+def _sum(card: str) -> str:
+    return xxhash.xxh3_64_hexdigest(card.encode())
 
 
 def read_facts(directory: Path) -> CardFacts | None:
@@ -142,7 +162,7 @@ def read_facts(directory: Path) -> CardFacts | None:
         >>> facts = CardFacts("my-student", "student", "resnet18", 64, ["cat", "dog"], "pets", "overhaul")
         >>> facts.scores = [ScoreRow("one crop", 0.75, (0.7, 0.8))]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_facts(facts, Path(folder))
+        ...     write_facts(facts, Path(folder), card="# my-student")
         ...     read_facts(Path(folder)) == facts
         True
     """

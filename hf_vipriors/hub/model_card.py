@@ -10,6 +10,7 @@ would offer a snippet that cannot run.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def model_card(facts: CardFacts) -> ModelCard:
         license=facts.licence,
         library_name=library,
         pipeline_tag=task,
-        tags=[task, "timm", "vipriors", "few-images", topic],
+        # The Hub shows what the last one names beside the model, under "Training metrics".
+        tags=[task, "timm", "vipriors", "few-images", topic]
+        + (["trackio", f"trackio:{facts.dashboard}"] if facts.dashboard else []),
         datasets=datasets or None,
         metrics=["accuracy"] if results else None,
         base_model=facts.base_models or None,
@@ -68,7 +71,7 @@ def model_card(facts: CardFacts) -> ModelCard:
 
 
 def render(template: str, **values: Any) -> str:
-    """A text from ``templates/``; what people named goes through the filter ``markdown``."""
+    """A text from ``templates/``; names that people gave go through ``markdown``, in code through ``literal``."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -76,8 +79,13 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=_percent, markdown=markdown, duration=_duration)
+    environment.filters.update(percent=_percent, markdown=markdown, duration=_duration, literal=_literal)
     return environment.get_template(template).render(values).strip()
+
+
+def _literal(text: str) -> str:
+    """A text as Python writes it, in double quotes; also letters that JSON would write as two."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _optional_metadata(facts: CardFacts) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from ..errors import InputError, one_line
 from ..files import file_stem, json_text, read_json
-from .card_facts import read_facts
+from .card_facts import CardFacts, is_edited, read_facts
 from .model_card import model_card
+from .notebook import NOTEBOOK, notebook
 from .preprocessing import processor_words
 from .remote_code import AUTO_MAP, remote_files
 from .teachers import load_ours
@@ -26,7 +27,7 @@ CURVES = "training_curves.png"
 SPACE_MARK = "neighbours.safetensors"
 """A file that no Space but ours has."""
 SPACE_IDENTITY = {"space": "a demo by hf_vipriors"}
-TEXT = (".json", ".md", ".yaml", ".py", ".txt")
+TEXT = (".json", ".md", ".yaml", ".py", ".txt", ".ipynb")
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
@@ -86,6 +87,7 @@ def model_files(
     curves: bytes | None = None,
     recipe: str | None = None,
     onnx: Path | None = None,
+    with_notebook: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> RepositoryFiles:
     """Gather a trained student or teacher.
@@ -100,6 +102,7 @@ def model_files(
         curves: PNG of the training curves.
         recipe: text of the recipe that trains it.
         onnx: folder that :func:`hf_vipriors.hub.onnx_export.export_onnx` wrote.
+        with_notebook: a notebook that tries a student.
         changes: fields of :class:`CardFacts` that the card gets beside these, such as ``licence``.
 
     Raises:
@@ -147,8 +150,15 @@ def model_files(
         "model_name": repo_id.split("/")[1],
         "examples": titles,
         "curves": CURVES if curves is not None else None,
+        "notebook": NOTEBOOK if with_notebook else None,
     }
-    card, notes = _card(directory, known | dict(changes or {}))
+    facts = read_facts(directory)
+    shown = None if facts is None else replace(facts, **(known | dict(changes or {})))
+    if with_notebook:
+        if shown is None or not student:
+            raise InputError(f"{directory} is no student with a card.json: leave out --notebook")
+        files[NOTEBOOK] = notebook(shown).encode()
+    card, notes = _card(directory, facts, shown)
     files |= {CARD: card.encode()} if card is not None else {}
     found = RepositoryFiles(repo_id, files, identity_of(config), "student" if student else "teacher", notes)
     check_no_secrets(found)
@@ -195,13 +205,18 @@ def _native(directory: Path, inside: str = "") -> dict[str, Path | bytes]:
     return {path.as_posix(): directory / path for path in paths} if whole else {}
 
 
-def _card(directory: Path, known: dict[str, Any]) -> tuple[str | None, list[str]]:
-    """The card's text, and what to say of it."""
-    facts, file = read_facts(directory), directory / CARD
+def _card(directory: Path, facts: CardFacts | None, shown: CardFacts | None) -> tuple[str | None, list[str]]:
+    """The text of the card of ``shown``, and what to say of it; ``facts`` are those of the card that lies there."""
+    file = directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
     if facts is None:
         missing = "there is no README.md" if written is None else "README.md goes as it is"
         return written, [f"no card.json in {directory}, from which the card is rendered: {missing}"]
-    if written is not None and written != str(model_card(facts)):
+    edited = None if written is None else is_edited(written, directory)
+    if edited:
         return written, ["README.md was edited by hand: it goes as it is"]
-    return str(model_card(replace(facts, **known))), []
+    if written is not None and edited is None and written != str(model_card(facts)):
+        return written, [
+            "README.md goes as it is: an earlier version wrote it, or it was edited by hand; remove it for a new one"
+        ]
+    return str(model_card(shown)), []

@@ -25,13 +25,13 @@ PAUSE = 1.0
 WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
-def check_login(api: HfApi | None = None) -> str:
+def check_login(api: HfApi | None = None, failure: str = "cannot push to the Hub") -> str:
     """Name of the user whose token is used; before a training, so that its result can be pushed.
 
     Raises:
         InputError: no token, one that the Hub does not know, or no Hub.
     """
-    with as_input_error("cannot push to the Hub"):
+    with as_input_error(failure):
         return (api or HfApi()).whoami()["name"]
 
 

@@ -1,10 +1,12 @@
 """Which images to label next, as a table and as a page to label them on, with keys, in a browser.
 
     hf-vipriors label-next --model outputs/student --data_dir photos/unlabelled --count 50
-    hf-vipriors label-next --model outputs/teacher --data_dir photos --classes cat dog
+    hf-vipriors label-next --model outputs/teacher --data_dir photos --count 100 --clusters 20
 
-The images that the student is least sure of, no two of a kind; of a teacher, which knows no classes, images of every
-kind there is. next.html shows them, exports labels.csv, and needs nothing but a browser: nothing is sent anywhere.
+The images that the student is least sure of, no two of a kind. Where nothing is labelled yet, a teacher, which knows
+no classes, sorts the images into clusters that look alike to it and shows those nearest to each centre: type a class
+for the first, and Enter gives it to the next. next.html shows the choice, exports labels.csv, and needs nothing but a
+browser: nothing is sent anywhere.
 Train on them with --data_dir photos --labels labels.csv: images that are not in it count as unlabelled.
 """
 
@@ -35,13 +37,18 @@ from ..models import VipriorsForImageClassification
 from ..options import SEED, check_options, option
 from ..reports.page import render
 from ..reports.report_page import data_uri
-from .choosing import choose
+from .choosing import choose, choose_of_clusters
 from .predict import class_names
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
+CLUSTERS = 10
 _SIDE = 240  # pixels of an image on the page
+_CLUSTERED = (
+    "Images that look alike to the model stand together, the most typical first. Type a class for the first; Enter "
+    "gives it to the next."
+)
 
 
 @dataclass
@@ -51,6 +58,11 @@ class LabelNextArguments:
     model: str | None = option(None, "Student or teacher: a folder, or a name on the Hub.")
     data_dir: str | None = option(None, "Folder of images without labels, in any layout.")
     count: int = option(50, "How many images to choose.", low=1)
+    clusters: int | None = option(
+        None,
+        "Of a teacher: clusters to show --count images of; more of them find rarer classes. Not given: 10.",
+        low=1,
+    )
     output: str = option("next.csv", "Table of the choice: .csv, .jsonl or .parquet. The page lies beside it.")
     classes: list[str] = option([], "Classes to choose from on the page, where the model knows none, or others too.")
     seed: int = option(0, "Another seed, another choice among images that are alike.", bounds=SEED)
@@ -112,17 +124,27 @@ def label_next(args: LabelNextArguments) -> int:
         InputError: on whatever cannot work.
     """
     model = load_teacher(args.model, flag="model")
+    if args.clusters is not None and isinstance(model, VipriorsForImageClassification):
+        raise InputError(f"--clusters is for a model without classes, and {args.model} knows some: leave it out")
     to_device(model, args.device)
-    images = every_image(Path(args.data_dir).expanduser())
+    root = Path(args.data_dir).expanduser()
+    images = every_image(root)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
         logger.warning("%d images cannot be read: `hf-vipriors predict` lists them", looks.unreadable)
-    chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
-    names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
-    rows = [_row(images, looks, int(at), names, Path(args.data_dir).expanduser()) for at in chosen]
+    names, clusters, sizes = [], {}, []
+    if isinstance(model, VipriorsForImageClassification):
+        names = class_names(model)
+        chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
+    else:
+        found = choose_of_clusters(looks.features, args.count, args.clusters or CLUSTERS, seed=args.seed)
+        clusters = {int(at): {"cluster": number} for number, (each, _) in enumerate(found) for at in each}
+        chosen, sizes = np.array(list(clusters)), [size for _, size in found]
+    rows = [_row(images, looks, int(at), names, root) | clusters.get(int(at), {}) for at in chosen]
     kinds = {"file_name": pa.string(), "suggested": pa.string(), "confidence": pa.float64(), "margin": pa.float64()}
+    kinds |= {"cluster": pa.int64()} if clusters else {}
     known = [*names, *(each for each in args.classes if each not in names)]
-    page = labelling_page(known, images, looks, chosen, rows, model.config.full_scale)
+    page = labelling_page(known, images, looks, chosen, rows, model.config.full_scale, sizes=sizes)
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
@@ -145,17 +167,20 @@ def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -
 
 def labelling_page(
     names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]],
-    full_scale: float | None = None,
+    full_scale: float | None = None, *, sizes: Sequence[int] = (),
 ) -> str:  # fmt: skip
-    """The images with keys for their classes; what is labelled is exported as CSV (file_name, label)."""
+    """The images with keys for their classes; what is labelled is exported as CSV (file_name, label).
+
+    ``sizes`` are those of the clusters that ``rows`` name, where they do.
+    """
     shown: list[dict[str, Any]] = []
     for at, row in zip(chosen, rows, strict=True):
         pixels = np.asarray(decode(images[looks.rows[int(at)]]["image"], full_scale))
-        shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), "suggested": row.get("suggested")})
-    subtitle = "The least certain first, no two of a kind." if names else "Some of every kind there is."
-    return render(
-        "label.html.j2", title="Which images to label next", subtitle=subtitle, classes=list(names), images=shown
-    )
+        given = {"suggested": row.get("suggested"), "cluster": row.get("cluster")}
+        shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), **given})
+    subtitle = _CLUSTERED if sizes else "The least certain first, no two of a kind."
+    data = {"classes": list(names), "images": shown, "sizes": list(sizes)}
+    return render("label.html.j2", title="Which images to label next", subtitle=subtitle, data=data)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -252,6 +252,12 @@ class RunArguments(TrainingArguments):
         for tracker in self.report_to:
             if tracker not in get_available_reporting_integrations():
                 raise InputError(f"--report_to {tracker!r}: no such tracker is installed (pip install it)")
+        if self.trackio_space_id is not None and "trackio" not in self.report_to:
+            raise InputError(
+                "--trackio_space_id does nothing without --report_to trackio: add it, or leave the Space out"
+            )
+        if str(self.trackio_static_space_id).lower() == "false":  # the word, which would name a Space
+            self.trackio_static_space_id = False
         if _word(self.optim) == "sgd" and self.nesterov and self.sgd_momentum == 0:
             raise InputError("--nesterov needs --sgd_momentum > 0 (or give --nesterov false)")
         if self.push_to_hub and self.hub_model_id is None:

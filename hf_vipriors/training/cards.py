@@ -88,6 +88,7 @@ def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
         "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
         "seconds": metrics.get("seconds"),
         "emissions": emissions(Path(args.output_dir)),
+        "dashboard": dashboard(setup),
         "hardware": hardware(),
         "versions": versions(),
         "fingerprint": metrics.get("fingerprint", {}),
@@ -148,6 +149,18 @@ def emissions(directory: Path) -> float | None:
     with file.open(newline="", encoding="utf-8") as rows:
         last = list(csv.DictReader(rows))[-1:]
     return 1000 * float(last[0]["emissions"]) if last else None
+
+
+def dashboard(setup: Setup) -> str | None:
+    """Address of the Space where trackio keeps the curves of a run; None where they stay on this machine.
+
+    ``TrackioCallback`` tags the model that it watches with the lasting copy that it makes at the end; where it made
+    none, the live Space is named.
+    """
+    tags = vars(setup.method).get("model_tags") or []
+    space = setup.args.trackio_space_id or ""
+    live = [f"https://huggingface.co/spaces/{space}"] if "/" in space else []
+    return next(iter([tag.removeprefix("trackio:") for tag in tags if tag.startswith("trackio:")] + live), None)
 
 
 def hardware() -> str:
@@ -219,5 +232,6 @@ def _model_name(args: RunArguments, folder: Path | None) -> str:
 
 def write_card(facts: CardFacts, directory: Path) -> None:
     """README.md beside the model, and what it is rendered from."""
-    write_facts(facts, directory)
-    model_card(facts).save(directory / "README.md")
+    card = model_card(facts)
+    write_facts(facts, directory, str(card))
+    card.save(directory / "README.md")

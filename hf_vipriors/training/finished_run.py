@@ -8,13 +8,11 @@ from __future__ import annotations
 import io
 import logging
 import shlex
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from huggingface_hub import HfApi
 from transformers import TimmWrapperConfig
 
@@ -31,45 +29,31 @@ from ..hub.native_export import load_native
 from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
 from ..hub.repository_files import RepositoryFiles, check_repo_id, model_files
 from ..hub.upload import check_free, check_login, upload
-from ..invocation import TRAININGS, command
-from ..markup import visible
+from ..invocation import command
 from ..models import VipriorsConfig
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves
 from .arguments import DataArguments, RunArguments
-from .cards import dataset_title, score_row, teacher_name
+from .cards import dataset_title, score_row
 from .load_images import load_images
-from .pretrain_arguments import PretrainArguments
+from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, read_run
-from .run_identity import IN_EPOCHS, LENGTH
 from .stores import evaluation_store
-from .student_arguments import StudentArguments
-from .teacher_arguments import TeacherArguments
 
 logger = logging.getLogger(__name__)
-KINDS = {
-    "train_student": StudentArguments,
-    "train_teacher": TeacherArguments,
-    "pretrain_student": PretrainArguments,
-}
-# Where a run happened and how it was shown: no part of what it computes.
-NOT_IN_RECIPE = (
-    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm", "report_to", "run_name",
-    "save_strategy", "save_steps", "save_total_limit", "use_cpu", "local_rank", "log_level", "settings_of",
-    "search_space", "trials", "time_limit",
-)  # fmt: skip
-NETWORKS = ("teacher", "student_init", "more_teachers")
 EXAMPLES = 3
 
 
 def check_push(args: RunArguments, config: VipriorsConfig, job: str) -> None:
-    """Refuse before a training what would fail after it: no login, or a repository that holds another model.
+    """Refuse before a training what would fail in it or after: no login, or a repository that holds another model.
 
     Raises:
         InputError: see above.
     """
     if args.hub_model_id is not None and not args.push_to_hub:
         raise InputError("--hub_model_id does nothing without --push_to_hub: add it, or leave the name out")
+    if args.trackio_space_id is not None and args.should_save:
+        check_login(failure=f"cannot log to --trackio_space_id {args.trackio_space_id}")
     if not (args.push_to_hub and args.should_save):
         return
     check_repo_id(args.hub_model_id, "hub_model_id")
@@ -121,7 +105,7 @@ def push_run(
 
 def run_files(
     directory: Path, repo_id: str, *, examples: int | None = None, onnx: bool = False,
-    changes: dict[str, Any] | None = None,
+    notebook: bool = False, changes: dict[str, Any] | None = None,
 ) -> RepositoryFiles:  # fmt: skip
     """All files of the repository of a finished training; nothing is sent.
 
@@ -130,6 +114,7 @@ def run_files(
         repo_id: ``"org/name"``.
         examples: so many test images for the widget to try; None: 3 of the embedded data set, none of others.
         onnx: write and check ONNX files too.
+        notebook: add a notebook that tries a student.
         changes: fields of :class:`CardFacts` that the card gets beside what the training knew.
 
     Raises:
@@ -148,6 +133,7 @@ def run_files(
         curves=curves_png(directory, metrics, len(facts.class_names) if facts is not None else 0),
         recipe=recipe_text(run, metrics.get("search", {}).get("settings", {})) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
+        with_notebook=notebook,
         changes=(changes or {}) | ({"onnx": onnx_figures(directory)} if onnx else {}),
     )
 
@@ -164,54 +150,6 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 def data_of(run: RunRecord) -> DataArguments:
     return DataArguments(**{each.name: run.data[each.name] for each in fields(DataArguments) if each.name in run.data})
-
-
-def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
-    """The recipe that repeats a run; None for a command that takes none.
-
-    It holds what differs from the defaults. Paths of this machine are named in a comment and left out.
-
-    Args:
-        run: from its ``run.json``.
-        searched: the settings that a search found for it.
-    """
-    if run.command not in KINDS:
-        return None
-    settled = {name: run.resolved[name] for name in (*LENGTH, *IN_EPOCHS) if name in run.resolved}  # by a time limit
-    settings = _changed(DataArguments, run.data) | _changed(
-        KINDS[run.command], {**run.arguments, **settled, **searched}
-    )
-    settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
-    comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
-    for name in ("dataset_name", "data_dir", "labels"):
-        if settings.get(name) and _is_local(settings[name]):
-            comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")
-    for name in NETWORKS:
-        given = settings.get(name)
-        names = given if isinstance(given, list) else [given] if given else []
-        if any(_is_local(each) for each in names):
-            del settings[name]
-            teachers = ", ".join(teacher_name(each) for each in names)
-            comments.append(f"--{name}: {teachers}, a folder of a training before this one")
-    if searched:
-        comments.append(f"chosen on validation by a search: {', '.join(searched)}")
-    head = "".join(f"# {visible(line)}\n" for line in comments)
-    return head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-
-
-def _changed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for each in fields(kind):
-        made = None if each.default_factory is MISSING else each.default_factory()
-        value, default = values.get(each.name), made if each.default is MISSING else each.default
-        # An empty value of an option that is empty anyway: transformers writes [] for "".
-        if each.init and value not in (default, None, "<HUB_TOKEN>") and (value or default):
-            found[each.name] = value
-    return found
-
-
-def _is_local(name: str) -> bool:
-    return Path(name).is_absolute() or Path(name).exists()
 
 
 def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:

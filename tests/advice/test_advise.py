@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import shutil
 
@@ -11,6 +12,7 @@ from hf_vipriors.advice.rules import Job
 from hf_vipriors.advice.trial import seconds_per_step
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
+from hf_vipriors.cli.main import main as run_command
 from hf_vipriors.training import DataArguments
 from hf_vipriors.training.load_images import load_images as load_data
 
@@ -117,11 +119,18 @@ def test_the_commands_run(photos, tmp_path, monkeypatch):
     }
 
 
-def test_without_labels_only_phase_1_is_advised(photos, tmp_path, capsys):
+def test_without_labels_phase_1_is_advised_and_then_a_page_to_label_on(
+    photos, teacher_folder, tmp_path, capsys, monkeypatch
+):
     shutil.copytree(photos / "unlabelled", tmp_path / "bare" / "unlabelled")
     found = advice_on(tmp_path / "bare", tmp_path, "--trial_steps", "0")
-    assert found["per_class"] == {} and [step["name"] for step in found["steps"]] == ["phase 1"]
+    assert found["per_class"] == {} and found["steps"][0]["name"] == "phase 1" and len(found["steps"]) == 2
     assert "Nothing is labelled" in capsys.readouterr().out
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "bare_teacher").symlink_to(teacher_folder)
+    monkeypatch.chdir(tmp_path)
+    run_command(shlex.split(found["steps"][1]["command"])[1:])
+    assert re.search(r'"sizes": \[\d', (tmp_path / "next.html").read_text(encoding="utf-8"))
 
 
 def test_no_test_split_is_said_and_is_no_leak(photos, tmp_path, capsys):

@@ -13,6 +13,7 @@ import yaml
 from earlier_runs import as_earlier
 from hub_server import Status
 from huggingface_hub import ModelCard
+from PIL import ExifTags, Image
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.cli.push import main
@@ -20,7 +21,7 @@ from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.hub import upload as uploading
 from hf_vipriors.training import DataArguments, StudentArguments
-from hf_vipriors.training.finished_run import recipe_text
+from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.resolve import resolve
 from hf_vipriors.training.run_files import read_run
 
@@ -64,21 +65,25 @@ def test_push_and_what_the_card_promises(logged_in, classifier_folder, photos, t
     assert not [name for name, content in files.items() if here in content], "no path of this machine"
     snippets = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(snippets) == 3
-    shutil.copy(next((photos / "test" / "red").iterdir()), tmp_path / "photo.jpg")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.open(photos / "test" / "red" / "0.png").save(tmp_path / "photo.jpg", exif=turned)
     environment = logged_in.environment(tmp_path / "home", logged_in.read_token)
     # Whoever follows the first two snippets has no hf_vipriors.
     stranger = "import sys\nsys.modules['hf_vipriors'] = None\n"
     programs = [
-        stranger + snippets[0] + "assert len(classify('photo.jpg')) == 3\n",
-        stranger + snippets[1],
-        snippets[2],
+        stranger + snippets[0] + "scores = classify('photo.jpg')\nprint(len(scores), scores[0]['score'])\n",
+        stranger + snippets[1] + "print(logits.shape[1], logits.softmax(dim=1).max().item())\n",
+        snippets[2] + "print(model.config.num_labels)\n",
     ]
-    programs[1] += "assert logits.shape == (1, 3)\n"
-    programs[2] += "assert model.config.num_labels == 3\n"
+    printed = []
     for program in programs:
         options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 300}
         done = subprocess.run([sys.executable, "-c", program], **options)
         assert done.returncode == 0, program + done.stderr[-2000:]
+        printed.append([float(word) for word in done.stdout.split()])
+    assert printed[0] == pytest.approx(printed[1], abs=1e-5), "both turn the image upright"
+    assert [classes for classes, *_ in printed] == [3, 3, 3]
 
 
 def test_the_recipe_repeats_the_run(classifier_folder, tmp_path):

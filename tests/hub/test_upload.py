@@ -9,9 +9,9 @@ from hub_server import CutReply, CutUpload, Status
 from huggingface_hub import HfApi, ModelCard
 
 from hf_vipriors.errors import InputError
+from hf_vipriors.hub import model_card as model_card_module
 from hf_vipriors.hub import upload as uploading
-from hf_vipriors.hub.card_facts import CardFacts, ScoreRow, write_facts
-from hf_vipriors.hub.model_card import model_card
+from hf_vipriors.hub.card_facts import CardFacts, ScoreRow
 from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.hub.repository_files import (
     check_no_secrets,
@@ -22,6 +22,7 @@ from hf_vipriors.hub.repository_files import (
 )
 from hf_vipriors.hub.upload import check_free, check_login, upload
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.training.cards import write_card
 
 NAME = "owner/flowers"
 
@@ -34,8 +35,7 @@ def student(tmp_path, tiny_config):
         folder = export_native(model, tmp_path / name)
         facts = CardFacts(name, "student", "resnet18", 32, [f"class{i}" for i in range(classes)], "pets", "overhaul")
         facts.scores = [ScoreRow("one centre crop", 0.75, (0.7, 0.8), role="model")]
-        write_facts(facts, folder)
-        model_card(facts).save(folder / "README.md")
+        write_card(facts, folder)
         (folder / "metrics.json").write_text(json.dumps({"test": {"top1": 0.75}}))
         return folder
 
@@ -106,7 +106,20 @@ def test_a_card_edited_by_hand_goes_as_it_is(student):
     (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
     publication = model_files(folder, NAME)
     assert publication.content("README.md").decode().endswith("\nMy own words.\n")
-    assert "edited by hand" in publication.notes[0]
+    assert publication.notes[0].startswith("README.md was edited by hand: it goes as it is")
+
+
+def test_a_card_of_an_earlier_version_is_not_taken_for_an_edited_one(student, monkeypatch):
+    folder = student()
+    render = model_card_module.render
+    monkeypatch.setattr(model_card_module, "render", lambda *a, **k: render(*a, **k) + "\n\nA new section.")
+    publication = model_files(folder, NAME)
+    assert publication.content("README.md").decode().endswith("A new section.\n") and not publication.notes
+    values = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({k: v for k, v in values.items() if k != "card_sum"}))
+    publication = model_files(folder, NAME)
+    assert "A new section." not in publication.content("README.md").decode()
+    assert publication.notes[0].startswith("README.md goes as it is: an earlier version wrote it, or")
 
 
 def test_damaged_models_are_not_published(student):

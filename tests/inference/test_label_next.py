@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_vipriors.inference.choosing import choose
+from hf_vipriors.data import load_splits
+from hf_vipriors.inference.choosing import choose, choose_of_clusters
 from hf_vipriors.inference.label_next import main
 from hf_vipriors.reports.page import render
 
@@ -32,16 +33,32 @@ def test_unsure_images_of_every_kind_are_chosen():
     margins = (2 * top - 1)[chosen]
     assert margins.tolist() == sorted(margins.tolist()) and len(set(chosen.tolist())) == 6
     assert np.bincount(kinds[chosen], minlength=3).tolist() == pytest.approx([3, 3, 0], abs=1)
-    # Without a classifier: some of every kind.
-    assert sorted(set(kinds[choose(features, None, 3)].tolist())) == [0, 1, 2]
 
 
 def test_few_or_equal_images():
-    features = torch.ones(5, 4)
-    assert sorted(choose(features, None, 9).tolist()) == [0, 1, 2, 3, 4]
-    assert len(set(choose(features, None, 3).tolist())) == 3
+    features, probabilities = torch.ones(5, 4), torch.ones(5, 2) / 2
+    assert sorted(choose(features, probabilities, 9).tolist()) == [0, 1, 2, 3, 4]
+    assert len(set(choose(features, probabilities, 3).tolist())) == 3
     with pytest.raises(ValueError, match="at least 1"):
-        choose(features, None, 0)
+        choose(features, probabilities, 0)
+    assert [(len(rows), size) for rows, size in choose_of_clusters(features, 9, clusters=3)] == [(1, 5)]
+    with pytest.raises(ValueError, match="at least 1"):
+        choose_of_clusters(features, 3, clusters=0)
+
+
+def test_most_typical_images_of_every_cluster_are_chosen():
+    """Tight kinds of 200, 80 and 3 images, some of them twice; the last cannot give its share, the others do."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor([200, 80, 3]))
+    noise = 0.01 * torch.randn(len(kinds), 3, generator=generator)
+    features = torch.cat([torch.eye(3)[kinds] + noise, torch.eye(3)[:1] + noise[:20]])
+    found = choose_of_clusters(features, 15, clusters=3)
+    assert [size for _, size in found] == [220, 80, 3] and [len(rows) for rows, _ in found] == [6, 6, 3]
+    for kind, (rows, _) in enumerate(found):
+        assert set(kinds[rows].tolist()) == {kind} and len(set(rows.tolist())) == len(rows)
+    center = torch.nn.functional.normalize(features, dim=1)[:200].mean(dim=0)
+    distance = (torch.nn.functional.normalize(features, dim=1)[:200] - center).norm(dim=1)
+    assert set(found[0][0].tolist()) <= set(distance.argsort()[:10].tolist())
 
 
 @pytest.mark.parametrize("folder", ["classifier_folder", "teacher_folder"])
@@ -56,6 +73,10 @@ def test_table_and_page_show_the_same_images(folder, photos, tmp_path, request):
     assert [row["file_name"] for row in rows] == [each["file"] for each in data["images"]]
     assert len(rows) == 4 and all((photos / "unlabelled" / row["file_name"]).is_file() for row in rows)
     known = ["blue", "green", "red"] if folder == "classifier_folder" else []
+    clusters = [each["cluster"] for each in data["images"]]
+    assert clusters == ([None] * 4 if known else [int(row["cluster"]) for row in rows])
+    assert known or (clusters == sorted(clusters) and set(clusters) == set(range(len(data["sizes"]))))
+    assert sum(data["sizes"]) == (0 if known else 10)
     assert data["classes"] == [*known, "violet"]
     assert [row["suggested"] or None for row in rows] == [each["suggested"] for each in data["images"]]
     assert not known or all(row["suggested"] in known and 0 < float(row["confidence"]) <= 1 for row in rows)
@@ -81,9 +102,22 @@ def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["next.html"]
 
 
-DRIVE = """<script>
-const press = key => document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+def test_a_model_with_classes_has_no_clusters(classifier_folder, photos, tmp_path, capsys):
+    options = ["--clusters", "3", "--output", str(tmp_path / "next.csv")]
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", str(classifier_folder), "--data_dir", str(photos), *options])
+    assert stop.value.code == 2 and "knows some: leave it out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+PRESS = """<script>
+const press = (key, at = document.body) =>
+  at.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
 let text; URL.createObjectURL = blob => { text = blob.text(); return "#"; };
+"""
+DRIVE = (
+    PRESS
+    + """
 document.getElementById("name").value = " a new class "; document.getElementById("add").click();
 press("1"); press("Enter"); press("3"); press("4"); press("2");
 press("ArrowLeft"); press("ArrowLeft"); press("Backspace");
@@ -97,6 +131,19 @@ text.then(csv => {
   document.body.append(found);
 });
 </script></body>"""
+)
+
+
+def driven(page: str, script: str, tmp_path) -> dict:
+    """What the script, run on the page in a browser, leaves in an element ``result``."""
+    path = tmp_path / "page.html"
+    path.write_text(page.replace("</body>", script), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run([CHROMIUM, *options, profile, path.as_uri()], capture_output=True, text=True, timeout=120)
+    shown = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert shown, done.stdout[-500:] + done.stderr[-2000:]
+    return json.loads(html.unescape(shown[1]))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -104,15 +151,8 @@ def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path):
     pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
     files = ["a.jpg", 'sub/"b", c.jpg', "c.jpg", "d.jpg", "e.jpg"]
     images = [{"file": file, "src": pixel, "suggested": HOSTILE[1] if file else None} for file in files]
-    page = render("label.html.j2", title="t", subtitle="s", classes=HOSTILE, images=images)
-    path = tmp_path / "page.html"
-    path.write_text(page.replace("</body>", DRIVE), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    done = subprocess.run([CHROMIUM, *options, profile, path.as_uri()], capture_output=True, text=True, timeout=120)
-    shown = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert shown, done.stdout[-500:] + done.stderr[-2000:]
-    result = json.loads(html.unescape(shown[1]))
+    data = {"classes": HOSTILE, "images": images, "sizes": []}
+    result = driven(render("label.html.j2", title="t", subtitle="s", data=data), DRIVE, tmp_path)
     assert result["keys"] == ["1", "2", "3", "4"]
     rows = list(csv.reader(io.StringIO(result["csv"], newline="")))
     # The fifth image got the second class, and stays the current one; the third one's label was taken away again.
@@ -122,3 +162,52 @@ def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path):
     ]  # fmt: skip
     assert result["count"] == "4 of 5 labelled" and result["here"] == 2 and result["kept"] == 1
     assert result["captions"][2] == HOSTILE[1] + "?"
+
+
+TYPE = """
+{
+const box = document.getElementById("name");
+const images = [...document.querySelectorAll("#images > *")];
+const typed = word => {
+  press(" ");
+  const there = document.activeElement === box;
+  box.value = word;
+  press("Enter", box);
+  return there;
+};
+const focused = [];
+let group = 0;
+for (const [place, each] of images.entries()) {
+  if (each.tagName === "H2") { focused.push(typed("kind " + "abc"[group++])); continue; }
+  if (images[place - 1].tagName !== "H2") press("Enter");
+}
+document.getElementById("export").click();
+text.then(csv => {
+  const found = document.createElement("pre"); found.id = "result";
+  const texts = at => [...document.querySelectorAll(at)].map(e => e.textContent);
+  found.textContent = JSON.stringify({csv, focused, heads: texts("#images h2"), keys: texts("#classes button")});
+  document.body.append(found);
+});
+}
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_with_no_label_at_all_a_class_is_typed_once_for_each_cluster(teacher_folder, photos, tmp_path):
+    """Nothing but images; the table that the page exports is what ``--labels`` reads."""
+    folder = tmp_path / "images"
+    shutil.copytree(photos / "unlabelled", folder)
+    options = ["--count", "9", "--clusters", "3", "--output", str(tmp_path / "next.csv")]
+    main(["--model", str(teacher_folder), "--data_dir", str(folder), *options])
+    result = driven((tmp_path / "next.html").read_text(encoding="utf-8"), PRESS + TYPE, tmp_path)
+    assert result["focused"] == [True] * 3 and result["keys"] == ["1kind a", "2kind b", "3kind c"]
+    sizes = [int(re.search(r"Cluster \d \d+ of (\d+) images", head)[1]) for head in result["heads"]]
+    assert sum(sizes) == 10 and sizes == sorted(sizes, reverse=True)
+    (tmp_path / "labels.csv").write_text(result["csv"], encoding="utf-8")
+    with open(tmp_path / "next.csv", newline="") as file:
+        clusters = {row["file_name"]: "kind " + "abc"[int(row["cluster"])] for row in csv.DictReader(file)}
+    found = load_splits("imagefolder", data_dir=str(folder), labels=str(tmp_path / "labels.csv"))
+    assert found.class_names == ["kind a", "kind b", "kind c"]
+    assert {split: len(images) for split, images in found.splits.items()} == {"train": 9, "unlabelled": 1}
+    given = {row["file_name"]: row["label"] for row in csv.DictReader(io.StringIO(result["csv"]))}
+    assert given == clusters and len(given) == 9

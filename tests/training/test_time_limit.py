@@ -11,7 +11,7 @@ from hf_vipriors import run
 from hf_vipriors.cli.student import main as student
 from hf_vipriors.cli.teacher import main as teacher
 from hf_vipriors.training import time_limit
-from hf_vipriors.training.finished_run import recipe_text
+from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.run_files import read_run
 from hf_vipriors.training.time_limit import Deadline, TimedTrainer
 
