@@ -64,12 +64,17 @@ class FixMatch(Supervised):
 
     NOTE [0] takes p from the student itself; here it is the slower moving average's [1], which is what is kept. While
     it trains, the average predicts as mean teachers do [1]: its batch norms see the batch of weak views, and its
-    running statistics follow them. Lambda rises linearly over the first fifth of the training.
+    running statistics follow them.
+
+    NOTE Schedules differ too: lambda rises linearly over the first fifth of the training, [0] has it constant; the
+    default learning rate falls on half a cosine to 0, [0] stops at 7/16 of one; the average's default decay is 0.995
+    for short trainings, 0.999 in [0].
 
     Args:
         student: the classifier.
         consistency_weight: lambda. Default 1 [0].
         confidence: tau, the least probability of the winning class that counts. Default 0.9 (NOTE 0.95 [0]).
+        label_smoothing: default 0 [0]: smoothed targets keep the predictions below tau.
         ema_decay: of the average that predicts, and that is kept; it must be > 0.
         options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
 
@@ -89,7 +94,8 @@ class FixMatch(Supervised):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        return super().defaults(args) | not_given(args, "fixmatch", unlabelled_ratio=3, ema_decay=0.995)
+        ours = {"label_smoothing": 0.0, "unlabelled_ratio": 3, "ema_decay": 0.995}
+        return super().defaults(args) | not_given(args, cls.name, **ours)
 
     @classmethod
     def check(cls, args: Any) -> None:
@@ -112,9 +118,10 @@ class FixMatch(Supervised):
         *,
         consistency_weight: float = 1.0,
         confidence: float = 0.9,
+        label_smoothing: float = 0.0,
         **options,
     ):
-        super().__init__(student, **options)
+        super().__init__(student, label_smoothing=label_smoothing, **options)
         if self.ema is None:
             raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
         self.consistency_weight, self.confidence = consistency_weight, confidence

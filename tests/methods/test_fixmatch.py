@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hf_vipriors.cli.parser import Parser
 from hf_vipriors.methods import FixMatch, Progress, Supervised
+from hf_vipriors.shipped import recipes
+from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training.resolve import complete
 
 
 def batch(labels=(0, 1, -1, -1, -1), size=32):
@@ -101,3 +105,23 @@ def test_layer_decay_falls_from_the_head_to_the_stem(classifiers):
         for name in ("fc.weight", "layer4.1.conv1.weight", "layer1.0.conv1.weight", "conv1.0.weight")
     )
     assert head == 1.0 and head > last > first > stem > 0
+
+
+def test_targets_are_hard_unless_smoothing_is_asked_for(classifiers):
+    """Smoothed ones peak below the threshold."""
+    method = FixMatch(classifiers()[0], ema_decay=0.9)
+    assert method._mixed(torch.zeros(1, 3, 32, 32), torch.tensor([2]))[1].tolist() == [[0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    "recipe", ["quickstart_student", "fashion_student", "cifar10_student", "image_folder_student"]
+)
+@pytest.mark.parametrize(
+    ("method", "given", "want"), [("fixmatch", [], 0), ("supervised", [], 0.1), ("fixmatch", ["0.2"], 0.2)]
+)
+def test_no_recipe_smooths_its_targets(recipe, method, given, want):
+    options = ["--config", str(recipes() / f"{recipe}.yaml"), "--method", method, "--teacher", "t", "--use_cpu"]
+    _, args = Parser([DataArguments, StudentArguments], "").parse(
+        [*options, *(["--label_smoothing", *given] if given else [])]
+    )
+    assert complete(args).args.label_smoothing == want
