@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import all_reduce
 from torch.nn import functional as F
 
 from .. import losses
@@ -22,7 +21,7 @@ from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import TEMPERATURE, option
 from ..papers import Paper
 from .base import Material, MethodOutput, labelled_first
-from .distributed import gather, world
+from .distributed import gather, mean_over_processes, world
 from .frozen_teacher import pooled_and_logits
 from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
 
@@ -167,7 +166,7 @@ class Crd(KnowledgeDistillation):
         """``(2,)``, estimated on the first batch that trains."""
         if not self.normalised and not (self.normalisers > 0).all():
             estimates = torch.stack([losses.crd_normaliser(*direction, **options) for direction in directions])
-            estimates = _mean_over_processes(estimates)
+            estimates = mean_over_processes(estimates)
             if not self.training:
                 return estimates
             self.normalisers.copy_(estimates)
@@ -185,11 +184,3 @@ class Crd(KnowledgeDistillation):
 
 def _ask_again(method: Crd, incompatible: Any) -> None:
     method.normalised = False
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    _, size = world()
-    if size > 1:
-        value = value.clone()
-        all_reduce(value)
-    return value / size
