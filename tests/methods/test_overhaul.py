@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from hf_vipriors.losses import overhaul
 from hf_vipriors.methods import OverhaulDistillation, Progress
-from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 
 
 def batch(size=32, count=4):
@@ -47,6 +47,27 @@ def test_loss_is_the_formula_on_pre_activation_maps(tiny_config):
     assert output.parts["distillation"] > 0
 
 
+PUBLISHED = ("resnet50", 224, {}, 1e-4, 40.1408)  # 2008.00261
+OURS = ("resnet18", 48, {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}, 0.03, 41.28)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "arguments", "weight", "strength"),
+    [OURS, pytest.param(*PUBLISHED, marks=pytest.mark.slow)],
+    ids=["recipes", "published"],
+)
+def test_the_log_tells_how_strong_the_term_is(backbone, size, arguments, weight, strength):
+    config = VipriorsConfig.for_backbone(
+        backbone, image_size=size, backbone_args=arguments, class_names=["a", "b", "c", "d"]
+    )
+    networks = VipriorsForImageClassification(config), VipriorsForImageClassification(config)
+    method = OverhaulDistillation(*networks, start_epoch=0, feature_weight=weight).eval()
+    with torch.no_grad():
+        for count in (1, 2):
+            parts = method(**batch(size, count)).parts
+            assert parts["weight_x_elements"].item() == pytest.approx(strength)
+
+
 def test_student_and_connectors_move_teacher_does_not(tiny_config, assert_trained, snapshot, steps):
     teacher, method = pair(tiny_config, feature_weight=0.01)
     before, teacher_state = snapshot(method), {n: t.clone() for n, t in teacher.state_dict().items()}
@@ -79,7 +100,7 @@ def test_cross_entropy_alone_before_the_start_epoch(tiny_config):
     method.begin_step(Progress(step=0, epoch=4.9, share=0.1))
     assert set(method(**batch()).parts) == {"classification"}
     method.begin_step(Progress(step=1, epoch=5.0, share=0.1))
-    assert set(method(**batch()).parts) == {"classification", "distillation"}
+    assert set(method(**batch()).parts) == {"classification", "distillation", "weight_x_elements"}
 
 
 def test_input_is_normalised_again_for_a_teacher_with_other_statistics(tiny_config):
