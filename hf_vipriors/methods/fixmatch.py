@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification
 from ..options import Default, option
 from ..papers import VIPRIORS, Paper
-from ..views import ConsistencyViews
+from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
 from .options import LabelOptions, PoolOptions, not_given
 from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
@@ -48,6 +48,12 @@ SOFTMATCH = Paper(
     "Hao Chen and Ran Tao and Yue Fan and Yidong Wang and Jindong Wang and Bernt Schiele and Xing Xie and Bhiksha Raj "
     "and Marios Savvides",
     2023,
+)
+RANDAUGMENT = Paper(
+    "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
+    "https://arxiv.org/abs/1909.13719",
+    "Ekin D. Cubuk and Barret Zoph and Jonathon Shlens and Quoc V. Le",
+    2019,
 )
 
 
@@ -89,6 +95,13 @@ class ConsistencyOptions:
 @dataclass
 class FixMatchOptions(PoolOptions, ConsistencyOptions, LabelOptions):
     """What FixMatch reads."""
+
+    strong_augmentation: str = option(
+        "jitter",
+        "fixmatch: the strong view, jitter (closer crops, turned, other colours, blur) or randaugment (crops like the "
+        "weak view's and two operations of [2001.07685]); both with a gray square.",
+        choices=STRONG_AUGMENTATIONS,
+    )
 
 
 class FixMatch(Supervised):
@@ -169,9 +182,13 @@ class FixMatch(Supervised):
 
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
-        kinds = {THRESHOLDS[args.threshold], args.distribution_alignment}
-        more = {"labelled": ADAMATCH, "uniform": SOFTMATCH}
+        kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
+        more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT}
         return (*cls.papers, *(paper for kind, paper in more.items() if kind in kinds))
+
+    @classmethod
+    def view_settings(cls, args: Any) -> dict[str, Any]:
+        return super().view_settings(args) | {"strong": args.strong_augmentation}
 
     @classmethod
     def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> FixMatch:

@@ -176,6 +176,7 @@ def arguments(**options):
     ("options", "alignment", "papers", "idle"),
     [
         ({}, "none", set(), {"statistics_momentum"}),
+        ({"strong_augmentation": "randaugment"}, "none", {"1909.13719"}, {"statistics_momentum"}),
         ({"threshold": "relative"}, "labelled", {"2106.04732"}, set()),
         ({"threshold": "soft"}, "uniform", {"2301.10921"}, {"confidence"}),
         ({"threshold": "relative", "distribution_alignment": "none"}, "none", {"2106.04732"}, {"statistics_momentum"}),
@@ -197,6 +198,11 @@ def test_a_threshold_has_the_alignment_of_its_paper_which_the_card_cites(options
         "2001.07685",
     } | papers
     assert {"confidence", "statistics_momentum"} - set(FixMatch.options_read(args)) == idle
+
+
+@pytest.mark.parametrize("strong", ["jitter", "randaugment"])
+def test_the_strong_view_is_the_one_that_was_asked_for(strong, tiny_config):
+    assert FixMatch.views(arguments(strong_augmentation=strong), tiny_config()).strong == strong
 
 
 @pytest.mark.parametrize(
