@@ -51,7 +51,8 @@ class OverhaulDistillation(KnowledgeDistillation):
     does not end in a ReLU (EfficientNet, ConvNeXt, ViT) d_i is the plain squared distance of the stage outputs.
 
     Any two timm networks fit: stages are paired from the deepest, the larger of two maps is averaged down to the
-    smaller, the connector matches the channels.
+    smaller, the connector matches the channels. NOTE of wide ResNets [1] takes the maps behind the next block's batch
+    norm, with its margin; here they are the sums that blocks give, by the plain distance, and the stem is a stage too.
 
     Args:
         student: the classifier, usually started from the teacher's backbone.

@@ -43,7 +43,10 @@ class StagePairs:
 
 
 def connector(student_channels: int, teacher_channels: int) -> nn.Sequential:
-    """1x1 convolution and batch norm from the student's channels to the teacher's [1904.01866]."""
+    """1x1 convolution and batch norm from the student's channels to the teacher's [1904.01866].
+
+    NOTE the weights start smaller than the published ones by the square root of 2, which the batch norm takes out.
+    """
     layers = nn.Sequential(
         nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False), nn.BatchNorm2d(teacher_channels)
     )
