@@ -85,8 +85,7 @@ class ConsistencyOptions:
     )
     statistics_momentum: float = option(
         0.999,
-        "fixmatch: momentum of the running means that alignment and soft weights use [2301.10921]; a training of a "
-        "thousand steps wants less, such as 0.99.",
+        "fixmatch: momentum of the running means that alignment and soft weights use, after a warm-up [2301.10921].",
         low=0,
         high=0.999999,
     )

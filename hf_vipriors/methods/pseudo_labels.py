@@ -42,14 +42,16 @@ class PseudoLabels(nn.Module):
       NOTE the running mean of the program of [2] starts with the first batch.
 
     What runs is updated by each batch before it is used, in training mode only; it is equal on all processes, and
-    part of a checkpoint.
+    part of a checkpoint. NOTE the momentum is at most (1 + t) / (10 + t) after t updates, as that of the average of
+    the weights: with 0.999 from the start, soft weights are all 1 for the first thousand steps, and alignment does
+    little.
 
     Args:
         classes: C.
         threshold: default ``"fixed"``.
         confidence: of the fixed and of the relative threshold. Default 0.9 [1] (NOTE 0.95 [0]).
         alignment: default ``"none"``.
-        momentum: of what runs. Default 0.999 [2].
+        momentum: of what runs, once it has warmed up. Default 0.999 [2].
 
     Raises:
         ValueError: an unknown threshold or alignment.
@@ -76,6 +78,9 @@ class PseudoLabels(nn.Module):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         self.threshold, self.confidence, self.alignment, self.momentum = threshold, confidence, alignment, momentum
+        self.follows = threshold == "soft" or alignment != "none"
+        if self.follows:
+            self.register_buffer("updates", torch.tensor(0))
         if threshold == "soft":
             self.register_buffer("confidence_mean", torch.tensor(1 / classes))
             self.register_buffer("confidence_variance", torch.tensor(1.0))
@@ -97,6 +102,8 @@ class PseudoLabels(nn.Module):
             predictions: probabilities.
             labelled: ``(L, C)`` probabilities for the weak views of labelled images; looked at where needed.
         """
+        if self.training and self.follows:
+            self.updates.add_(1)
         aligned = self._aligned(predictions, labelled)
         confidence, classes = aligned.max(dim=1)
         if self.alignment == "uniform":
@@ -127,4 +134,5 @@ class PseudoLabels(nn.Module):
 
     def _follow(self, average: Tensor, value: Tensor) -> None:
         if self.training:
-            average.lerp_(value, 1 - self.momentum)
+            momentum = (self.updates / (9 + self.updates)).clamp(max=self.momentum)  # (1 + t) / (10 + t) from t = 0
+            average.lerp_(value, 1 - momentum)
