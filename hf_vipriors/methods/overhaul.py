@@ -38,6 +38,11 @@ class OverhaulOptions(KnowledgeDistillationOptions):
         "larger one. weight_x_elements in the log is 40 in 2008.00261.",
         low=0,
     )
+    next_norm: bool = option(
+        False,
+        "overhaul: where stages end in bare sums (wide ResNets) compare behind the batch norm that follows, with its "
+        "margin, and not the stem [1904.01866].",
+    )
     distil_from_epoch: float = option(5.0, "overhaul: cross-entropy alone before this epoch [2008.00261].", low=0)
 
 
@@ -51,8 +56,7 @@ class OverhaulDistillation(KnowledgeDistillation):
     does not end in a ReLU (EfficientNet, ConvNeXt, ViT) d_i is the plain squared distance of the stage outputs.
 
     Any two timm networks fit: stages are paired from the deepest, the larger of two maps is averaged down to the
-    smaller, the connector matches the channels. NOTE of wide ResNets [1] takes the maps behind the next block's batch
-    norm, with its margin; here they are the sums that blocks give, by the plain distance, and the stem is a stage too.
+    smaller, the connector matches the channels.
 
     Args:
         student: the classifier, usually started from the teacher's backbone.
@@ -60,6 +64,8 @@ class OverhaulDistillation(KnowledgeDistillation):
         feature_weight: lambda, of a sum over all elements of the maps. Default 1e-4 [0]. How strong that is depends on
             the maps: the logged part ``weight_x_elements`` is lambda times their weighted number of elements, 40 for
             the ResNet-50 at 224 pixels of [0], 0.14 for the recipes' ResNet-18 of 0.70 M at 48.
+        next_norm: where stages end in bare sums (wide ResNets), compare behind the batch norm that follows, with its
+            margin, and not the stem [1]. Default False (NOTE): the sums and the stem, by the plain distance.
         start_epoch: no feature distance before it. Default 5 [0].
         batch_statistics: the teacher's batch norms as the published program ran them. Default False.
         classification_weight, kd_weight: default 1 and 0 [0].
@@ -75,7 +81,11 @@ class OverhaulDistillation(KnowledgeDistillation):
 
     @classmethod
     def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
-        return {"feature_weight": args.feature_weight, "start_epoch": args.distil_from_epoch}
+        return {
+            "feature_weight": args.feature_weight,
+            "next_norm": args.next_norm,
+            "start_epoch": args.distil_from_epoch,
+        }
 
     def __init__(
         self,
@@ -83,6 +93,7 @@ class OverhaulDistillation(KnowledgeDistillation):
         teacher: VipriorsModel | VipriorsForImageClassification,
         *,
         feature_weight: float = 1e-4,
+        next_norm: bool = False,
         start_epoch: float = 5.0,
         classification_weight: float = 1.0,
         kd_weight: float = 0.0,
@@ -93,7 +104,7 @@ class OverhaulDistillation(KnowledgeDistillation):
         self.feature_weight, self.start_epoch = feature_weight, start_epoch
         self.distils = start_epoch <= 0
         # After the EMA has copied the student: a copy must not carry hooks that write into these taps.
-        self.stages = StagePairs(student, self.teacher)
+        self.stages = StagePairs(student, self.teacher, next_norm=next_norm)
         self.connectors = nn.ModuleList(connector(s.channels, t.channels) for s, t in self.stages.pairs)
         for number, (_, stage) in enumerate(self.stages.pairs):
             margin = None if stage.norm is None else overhaul.bn_margin(stage.norm.weight, stage.norm.bias)

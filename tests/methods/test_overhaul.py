@@ -47,6 +47,36 @@ def test_loss_is_the_formula_on_pre_activation_maps(tiny_config):
     assert output.parts["distillation"] > 0
 
 
+@pytest.mark.parametrize("next_norm", [True, False])
+def test_a_wide_resnet_is_compared_behind_the_next_norm_where_asked(next_norm):
+    """The published program's three maps with their margins; else four sums by the plain distance."""
+    torch.manual_seed(0)
+    config = VipriorsConfig.for_backbone("cifar_wrn_16_1", image_size=32, class_names=["a", "b", "c", "d"])
+    student, teacher = VipriorsForImageClassification(config), VipriorsForImageClassification(config)
+    options = {"feature_weight": 0.01, "label_smoothing": 0.0, "start_epoch": 0}
+    method = OverhaulDistillation(student, teacher, next_norm=next_norm, **options).eval()
+    inputs, maps = batch(), {}
+    norms = ("layer2.0.bn1", "layer3.0.bn1", "norm.0") if next_norm else ("stem", "layer1", "layer2", "layer3")
+    for key, backbone in (("s", student.backbone), ("t", teacher.backbone)):
+        for name in norms:
+            backbone.get_submodule(name).register_forward_hook(
+                lambda module, args, output, key=(key, name): maps.__setitem__(key, output.clone())
+            )
+    output = method(**inputs)
+    student(inputs["views"][0]), teacher(inputs["views"][0])
+    want, count = 0, len(norms)
+    for number, name in enumerate(norms):
+        ours, theirs = method.connectors[number](maps["s", name]), maps["t", name]
+        norm = teacher.backbone.get_submodule(name)
+        if next_norm:
+            distance = overhaul.partial_l2(ours, theirs, overhaul.bn_margin(norm.weight, norm.bias))
+        else:
+            distance = (ours - theirs).square().sum()
+        want = want + 2.0 ** -(count - 1 - number) * distance / 4
+    assert len(method.connectors) == count
+    torch.testing.assert_close(output.parts["distillation"], want.detach())
+
+
 PUBLISHED = ("resnet50", 224, {}, 1e-4, 40.1408)  # 2008.00261
 OURS = ("resnet18", 48, {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}, 0.03, 41.28)
 
