@@ -21,11 +21,13 @@ from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 
 CASES = (
     *("moco", "simclr", "dogo", "dogo_moco", "seed", "seed_patches", "supervised", "supervised_ema", "mixup"),
-    *("fixmatch", "kd", "kd_unlabelled", "overhaul", "overhaul_before", "fitnet", "crd", "sskd", "sskd_pretext"),
+    *("fixmatch", "adamatch", "softmatch", "kd", "kd_unlabelled", "overhaul", "overhaul_before", "fitnet", "crd"),
+    *("sskd", "sskd_pretext"),
 )
 IMAGES = 8
 LABELS = torch.arange(IMAGES) % 4
-UNLABELLED = ("fixmatch", "kd_unlabelled")
+WEAK_AND_STRONG = ("fixmatch", "adamatch", "softmatch")
+UNLABELLED = (*WEAK_AND_STRONG, "kd_unlabelled")
 
 
 def build(case, tiny_config):
@@ -51,6 +53,10 @@ def build(case, tiny_config):
         "supervised_ema": lambda: Supervised(classifier(), ema_decay=0.9, class_weights=torch.ones(4)),
         "mixup": lambda: Supervised(classifier(), mixup=0.2, cutmix=1.0),
         "fixmatch": lambda: FixMatch(classifier(), ema_decay=0.9),
+        "adamatch": lambda: FixMatch(
+            classifier(), ema_decay=0.9, threshold="relative", distribution_alignment="labelled"
+        ),
+        "softmatch": lambda: FixMatch(classifier(), ema_decay=0.9, threshold="soft", distribution_alignment="uniform"),
         "kd": lambda: KnowledgeDistillation(classifier(), classifier(), more_teachers=[classifier()]),
         "kd_unlabelled": lambda: KnowledgeDistillation(classifier(), classifier()),
         "overhaul": lambda: OverhaulDistillation(classifier(), classifier(), kd_weight=0.5, start_epoch=0),
@@ -66,7 +72,7 @@ def build(case, tiny_config):
 
 def inputs_of(case, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    count = 4 if case.startswith("dogo") else 1 if case not in ("moco", "simclr", "fixmatch") else 2
+    count = 4 if case.startswith("dogo") else 1 if case not in ("moco", "simclr", *WEAK_AND_STRONG) else 2
     rows = 4 * IMAGES if case.startswith("sskd") else IMAGES
     views = [torch.randn(rows, 3, 32, 32, generator=generator) for _ in range(count)]
     if case == "seed_patches":

@@ -44,10 +44,18 @@ class _Frame:
 
 
 @dataclass(frozen=True)
-class _ReluOutput:
-    activation: Activation
+class _Seen:
+    """A tensor that a module gave or was given, unchanged as long as its version is this one."""
+
     tensor: weakref.ref[torch.Tensor]
-    version: int  # moves on when somebody changes the tensor in place
+    version: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Seen:
+        return cls(weakref.ref(tensor), tensor._version)
+
+    def unchanged(self, tensor: torch.Tensor) -> bool:
+        return self.tensor() is tensor and tensor._version == self.version
 
 
 class ActivationTrace:
@@ -69,7 +77,9 @@ class ActivationTrace:
         # The network's own forward is not called as a module (forward_intermediates is), so it has no hook.
         self._frames = [_Frame(model, None)]
         self._calls: dict[nn.ReLU, int] = {}
-        self._outputs: list[_ReluOutput] = []
+        self._outputs: list[tuple[_Seen, Activation]] = []
+        self._normed: list[tuple[_Seen, _Seen, nn.Module]] = []  # input, output, batch norm
+        self._behind: list[tuple[_Seen, Activation]] = []
         self._hooks = ExitStack()
 
     def __enter__(self) -> ActivationTrace:
@@ -86,10 +96,14 @@ class ActivationTrace:
 
     def find(self, tensor: torch.Tensor) -> Activation | None:
         """The ReLU whose output ``tensor`` is, unchanged since; None when it is something else."""
-        for output in reversed(self._outputs):
-            if output.tensor() is tensor:
-                return output.activation if tensor._version == output.version else None
+        for seen, activation in reversed(self._outputs):
+            if seen.tensor() is tensor:
+                return activation if seen.unchanged(tensor) else None
         return None
+
+    def find_behind(self, tensor: torch.Tensor) -> Activation | None:
+        """The first ReLU behind a batch norm that was given ``tensor`` itself, as pre-activation networks have it."""
+        return next((activation for seen, activation in self._behind if seen.unchanged(tensor)), None)
 
     def _register(self, register: Callable[[Callable[..., None]], RemovableHandle], hook: Callable[..., None]) -> None:
         self._hooks.callback(register(hook).remove)
@@ -102,12 +116,27 @@ class ActivationTrace:
                 outer.norms.append((module, inner.input is not None and inner.input is outer.input))
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self._frames.pop()
-        if isinstance(module, nn.ReLU) and isinstance(output, torch.Tensor):
+        frame = self._frames.pop()
+        if not isinstance(output, torch.Tensor):
+            return
+        if isinstance(module, BATCH_NORMS) and frame.input is not None:
+            self._normed.append((_Seen.of(frame.input), _Seen.of(output), module))
+        if isinstance(module, nn.ReLU):
             call = self._calls.get(module, 0)
             self._calls[module] = call + 1
             activation = Activation(module, call, _norm_before(self._frames[-1], output))
-            self._outputs.append(_ReluOutput(activation, weakref.ref(output), output._version))
+            self._outputs.append((_Seen.of(output), activation))
+            self._note_behind(module, call, frame.input)
+
+    def _note_behind(self, relu: nn.ReLU, call: int, given: torch.Tensor | None) -> None:
+        """What went into the batch norm, if it is one, whose output the ReLU was given."""
+        block = self._frames[-1]
+        if isinstance(block.module, BATCH_NORMS) and block.input is not None:  # norm and activation in one module
+            self._behind.append((_Seen.of(block.input), Activation(relu, call, block.module)))
+        for before, after, norm in reversed(self._normed):
+            if given is not None and after.tensor() is given:
+                self._behind.append((before, Activation(relu, call, norm)))
+                return
 
 
 def _norm_before(block: _Frame, activated: torch.Tensor) -> nn.BatchNorm2d | None:

@@ -3,6 +3,9 @@
 Feature distillation compares what a stage computes. Behind a ReLU half of it is gone, so the overhaul distillation
 reads the value in front of the ReLU, and takes its margin from the batch norm that produced it. Which modules these
 are is found by watching one forward pass (:mod:`hf_vipriors.backbones.activation_trace`).
+
+References:
+    [0] A Comprehensive Overhaul of Feature Distillation, https://arxiv.org/abs/1904.01866
 """
 
 from __future__ import annotations
@@ -76,6 +79,8 @@ class StageTaps:
         image_size: side of the square images, in pixels.
         max_stages: how many stages at most. A pyramid gives its deepest ones, a network with one resolution (ViT)
             evenly spaced blocks that end with the last.
+        next_norm: where a stage ends in a bare sum, as in pre-activation networks, its map is what the batch norm that
+            follows makes of it, in front of the ReLU behind that, and a stem is no stage [0]. Default False: the sum.
 
     Attributes:
         stages: list of :class:`Stage`, shallow to deep.
@@ -92,7 +97,7 @@ class StageTaps:
         >>> features = taps.model.forward_head(final)
     """
 
-    def __init__(self, model: nn.Module, image_size: int, max_stages: int = 4) -> None:
+    def __init__(self, model: nn.Module, image_size: int, max_stages: int = 4, *, next_norm: bool = False) -> None:
         if max_stages < 1:
             raise ValueError(f"max_stages must be at least 1, got {max_stages}")
         self.model = model
@@ -109,10 +114,14 @@ class StageTaps:
                 module.train(training)
         names = _stage_names(model, len(maps))
         self._indices = _choose(maps, max_stages)
+        if next_norm:
+            self._indices = [index for index in self._indices if names[index] != "stem"]
         self.stages: list[Stage] = []
         self._taps: list[tuple[_InputTap, int] | None] = []
         for index in self._indices:
             activation = trace.find(maps[index])
+            if activation is None and next_norm:
+                activation = trace.find_behind(maps[index])
             tapped = activation is not None and activation.norm is not None
             self.stages.append(
                 Stage(names[index], maps[index].shape[1], maps[index].shape[2], activation.norm if tapped else None)

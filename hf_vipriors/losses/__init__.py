@@ -1,10 +1,10 @@
 """Losses: pure functions on tensors. No parameters, no state, one file per paper.
 
 Embeddings come in raw, each loss L2-normalises them itself; each returns a float32 scalar, also under autocast
-(``dogo`` two of them, ``sskd.sskd`` its parts by name).
+(``dogo`` two of them, ``sskd.sskd`` its parts by name, ``fixmatch`` has thresholds and weights).
 """
 
-from . import overhaul, sskd
+from . import fixmatch, overhaul, sskd
 from .crd import crd, crd_normaliser
 from .dogo import dogo
 from .fitnet import fitnet
@@ -22,6 +22,7 @@ __all__ = [
     "crd_normaliser",
     "dogo",
     "fitnet",
+    "fixmatch",
     "kd",
     "margin_info_nce",
     "nt_xent",

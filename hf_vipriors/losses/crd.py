@@ -40,8 +40,9 @@ def crd(
 
     Args:
         anchor: ``(B, D)`` embeddings of one network, raw.
-        positive: ``(B, D)`` the other network's, of the same images, raw.
-        negatives: ``(B, K, D)`` the other network's, of K other images for each anchor, raw (from a memory).
+        positive: ``(B, D)`` the other network's, of the same images, raw. From a memory, like the negatives [0]: one
+            that is live is pulled by its anchor, and pushed by nothing here.
+        negatives: ``(B, K, D)`` the other network's, of K other images for each anchor, raw.
         images: N, how many images the negatives are drawn from: the size of the data set.
         temperature: T > 0 on cosines. Default 0.07 [0].
         normaliser: Z > 0, a constant; a number or a tensor with one element. Default 1 (none); the published training

@@ -68,7 +68,7 @@ class Method(nn.Module):
             ``"student"``.
         summary: a phrase for ``--help``.
         options: dataclass of its options; the arguments of its job are composed of those of all its methods.
-        papers: that a card cites.
+        papers: that a card cites, whatever the options.
         parts_shown: logged part -> its short name in the progress bar.
         teacher_kind: what ``--teacher`` may be: ``"none"`` (refused), ``"start"`` (where the weights start),
             ``"features"`` (any network) or ``"classifier"`` (one of the same classes).
@@ -140,6 +140,11 @@ class Method(nn.Module):
     def options_read(cls, args: Any) -> tuple[str, ...]:
         """Names of the options that have an effect with these others, for the card; ``args`` are complete."""
         return card_options(cls)
+
+    @classmethod
+    def papers_used(cls, args: Any) -> tuple[Paper, ...]:
+        """The papers that a card cites with these options; ``args`` are complete."""
+        return cls.papers
 
     @classmethod
     def asks_for_predictions(cls, args: Any) -> str | None:

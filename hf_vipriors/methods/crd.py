@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import all_reduce
 from torch.nn import functional as F
 
 from .. import losses
@@ -22,7 +21,7 @@ from ..models import VipriorsForImageClassification, VipriorsModel
 from ..options import TEMPERATURE, option
 from ..papers import Paper
 from .base import Material, MethodOutput, labelled_first
-from .distributed import gather, world
+from .distributed import gather, mean_over_processes, world
 from .frozen_teacher import pooled_and_logits
 from .kd import KnowledgeDistillation, KnowledgeDistillationOptions
 
@@ -48,9 +47,10 @@ class CrdOptions(KnowledgeDistillationOptions):
 class Crd(KnowledgeDistillation):
     """Cross-entropy, and noise-contrastive estimation between student and teacher features.
 
-    Both pooled features go through a linear embedding. A memory keeps, for every training image, the last embedding by
-    either network; negatives are drawn from the *other* network's memory, of images of other classes [0]. Where fewer
-    than ``negatives`` exist (for the largest class), that many are drawn for every image.
+    Both pooled features go through a linear embedding, and a memory keeps that of every training image by either
+    network. What an embedding is compared with comes from the *other* network's memory, as it was before the step and
+    without gradient [0]: the entry of its own image as positive, those of images of other classes as negatives. Where
+    fewer than ``negatives`` exist (for the largest class), that many are drawn for every image.
 
     Args:
         student, teacher, options: as in :class:`KnowledgeDistillation`.
@@ -133,7 +133,7 @@ class Crd(KnowledgeDistillation):
         teacher_features, teacher_logits = self.teacher.pooled_and_logits(images)
         student = losses.unit_rows(self.student_embedding(student_features))
         teacher = losses.unit_rows(self.teacher_embedding(teacher_features))
-        contrast = self._contrast(student, teacher, self._others(index))
+        contrast = self._contrast(student, teacher, index, self._others(index))
         if self.training:
             self._remember(student.detach(), teacher.detach(), index)
         loss, parts = self.ce_and_kd_loss(logits, targets, self.ensemble_logits(teacher_logits, images))
@@ -148,13 +148,14 @@ class Crd(KnowledgeDistillation):
         draw = torch.rand(other.shape, device=other.device).roll(world()[0], dims=1).masked_fill(~other, -1.0)
         return draw.topk(self.negatives, dim=1, sorted=False).indices
 
-    def _contrast(self, student: Tensor, teacher: Tensor, others: Tensor) -> Tensor:
+    def _contrast(self, student: Tensor, teacher: Tensor, index: Tensor, others: Tensor) -> Tensor:
         """Sum of the two directions: the student's embedding as anchor, and the teacher's."""
         options = {"images": len(self.labels), "temperature": self.temperature}
-        directions = (
-            (student, teacher, self.teacher_memory[others]),
-            (teacher, student, self.student_memory[others]),
-        )
+        # The positive from the memory too: the live embedding would be pulled in both directions and pushed in one.
+        directions = [
+            (anchor, memory[index], memory[others])
+            for anchor, memory in ((student, self.teacher_memory), (teacher, self.student_memory))
+        ]
         normalisers = self._normalisers(directions, options)
         return sum(
             losses.crd(*direction, **options, normaliser=normaliser)
@@ -165,7 +166,7 @@ class Crd(KnowledgeDistillation):
         """``(2,)``, estimated on the first batch that trains."""
         if not self.normalised and not (self.normalisers > 0).all():
             estimates = torch.stack([losses.crd_normaliser(*direction, **options) for direction in directions])
-            estimates = _mean_over_processes(estimates)
+            estimates = mean_over_processes(estimates)
             if not self.training:
                 return estimates
             self.normalisers.copy_(estimates)
@@ -183,11 +184,3 @@ class Crd(KnowledgeDistillation):
 
 def _ask_again(method: Crd, incompatible: Any) -> None:
     method.normalised = False
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    _, size = world()
-    if size > 1:
-        value = value.clone()
-        all_reduce(value)
-    return value / size

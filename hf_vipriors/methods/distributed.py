@@ -54,6 +54,17 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     return tensor if world()[1] == 1 else _Gather.apply(tensor)
 
 
+@torch.no_grad()
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of the processes' values, the same on each, without gradient."""
+    _, size = world()
+    if size == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / size
+
+
 def local_rows(tensor: Tensor) -> Tensor:
     """This process's share of rows gathered in rank order."""
     rank, size = world()

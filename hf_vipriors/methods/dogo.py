@@ -70,7 +70,8 @@ class DoGo(LabelFreeMethod):
     Args:
         peer_a: the first peer, trained by SimCLR or MoCo.
         peer_b: the second; it may be any other network.
-        weights: w_a and w_b. Default 1 and 1; the published program has 100 and 1, with ``"mean"``.
+        weights: w_a and w_b. Default 1 and 1; the published program has 100 and 1, with ``"mean"``: as much as 0.39
+            and 0.004 of the KL itself in a batch of 256.
         temperature: T of the similarities. Default 0.1 [0].
         reduction: ``"batchmean"``, the KL itself (default), or ``"mean"`` over all entries, as published.
         learning_rate_factor: peer_b's learning rate over peer_a's. Default 1.

@@ -45,7 +45,7 @@ class FitNet(KnowledgeDistillation):
     The stages are compared behind their ReLU where they end in one, as [0] does. [0] trains the hint first and the
     predictions afterwards; trained together, as here, it is a row of the tables in [1], which take the second of three
     blocks. NOTE of the CIFAR networks the stem counts as a stage: the middle is their first block, ``hint_stage=3``
-    the second.
+    the second. NOTE the regressor of [1] ends in a ReLU, this one in its batch norm.
 
     Args:
         student, teacher, options: as in :class:`KnowledgeDistillation`.

@@ -3,12 +3,15 @@
 References:
     [0] FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, https://arxiv.org/abs/2001.07685
     [1] Mean teachers are better role models, https://arxiv.org/abs/1703.01780
+    [2] AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain Adaptation, https://arxiv.org/abs/2106.04732
+    [3] SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning,
+        https://arxiv.org/abs/2301.10921
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -20,9 +23,10 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification
 from ..options import Default, option
 from ..papers import VIPRIORS, Paper
-from ..views import ConsistencyViews
+from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
 from .options import LabelOptions, PoolOptions, not_given
+from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
 from .supervised import Supervised, label_settings
 
 FIXMATCH = Paper(
@@ -31,6 +35,25 @@ FIXMATCH = Paper(
     "Kihyuk Sohn and David Berthelot and Chun-Liang Li and Zizhao Zhang and Nicholas Carlini and Ekin D. Cubuk and "
     "Alex Kurakin and Han Zhang and Colin Raffel",
     2020,
+)
+ADAMATCH = Paper(
+    "AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain Adaptation",
+    "https://arxiv.org/abs/2106.04732",
+    "David Berthelot and Rebecca Roelofs and Kihyuk Sohn and Nicholas Carlini and Alex Kurakin",
+    2021,
+)
+SOFTMATCH = Paper(
+    "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning",
+    "https://arxiv.org/abs/2301.10921",
+    "Hao Chen and Ran Tao and Yue Fan and Yidong Wang and Jindong Wang and Bernt Schiele and Xing Xie and Bhiksha Raj "
+    "and Marios Savvides",
+    2023,
+)
+RANDAUGMENT = Paper(
+    "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
+    "https://arxiv.org/abs/1909.13719",
+    "Ekin D. Cubuk and Barret Zoph and Jonathon Shlens and Quoc V. Le",
+    2019,
 )
 
 
@@ -47,11 +70,37 @@ class ConsistencyOptions:
         low=0,
         high=1,
     )
+    threshold: str = option(
+        "fixed",
+        "fixmatch: what a prediction must reach to count: --confidence (fixed), that share of the mean confidence on "
+        "the labelled images (relative [2106.04732]), or nothing: each has a weight (soft [2301.10921]).",
+        choices=tuple(THRESHOLDS),
+    )
+    distribution_alignment: str | None = option(
+        None,
+        "fixmatch: scale predictions so that their mean is that for the labelled images (labelled [2106.04732]) or "
+        "equal for all classes (uniform [2301.10921]), or not (none). None: labelled with a relative threshold, "
+        "uniform with a soft one, else none.",
+        choices=ALIGNMENTS,
+    )
+    statistics_momentum: float = option(
+        0.999,
+        "fixmatch: momentum of the running means that alignment and soft weights use, after a warm-up [2301.10921].",
+        low=0,
+        high=0.999999,
+    )
 
 
 @dataclass
 class FixMatchOptions(PoolOptions, ConsistencyOptions, LabelOptions):
     """What FixMatch reads."""
+
+    strong_augmentation: str = option(
+        "jitter",
+        "fixmatch: the strong view, jitter (closer crops, turned, other colours, blur) or randaugment (crops like the "
+        "weak view's and two operations of [2001.07685]); both with a gray square.",
+        choices=STRONG_AUGMENTATIONS,
+    )
 
 
 class FixMatch(Supervised):
@@ -64,12 +113,25 @@ class FixMatch(Supervised):
 
     NOTE [0] takes p from the student itself; here it is the slower moving average's [1], which is what is kept. While
     it trains, the average predicts as mean teachers do [1]: its batch norms see the batch of weak views, and its
-    running statistics follow them. Lambda rises linearly over the first fifth of the training.
+    running statistics follow them.
+
+    NOTE Schedules differ too: lambda rises linearly over the first fifth of the training, [0] has it constant; the
+    default learning rate falls on half a cosine to 0, [0] stops at 7/16 of one; the average's default decay is 0.995
+    for short trainings, 0.999 in [0].
+
+    With another ``threshold`` and ``distribution_alignment``, what a prediction counts is that of AdaMatch [2] or
+    SoftMatch [3]: see :class:`~hf_vipriors.methods.pseudo_labels.PseudoLabels`. NOTE without the random logit
+    interpolation of [2] and its cross-entropy on strong views of labelled images. Predictions for labelled images that
+    are compared with are the moving average's too, for the weak views, unmixed, in one batch with the others.
 
     Args:
         student: the classifier.
         consistency_weight: lambda. Default 1 [0].
         confidence: tau, the least probability of the winning class that counts. Default 0.9 (NOTE 0.95 [0]).
+        threshold: ``"fixed"`` (default [0]), ``"relative"`` [2] or ``"soft"`` [3].
+        distribution_alignment: ``"none"`` (default [0]), ``"labelled"`` [2] or ``"uniform"`` [3].
+        statistics_momentum: of the running means that the last two use. Default 0.999 [3].
+        label_smoothing: default 0 [0]: smoothed targets keep the predictions below tau.
         ema_decay: of the average that predicts, and that is kept; it must be > 0.
         options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
 
@@ -89,7 +151,9 @@ class FixMatch(Supervised):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        return super().defaults(args) | not_given(args, "fixmatch", unlabelled_ratio=3, ema_decay=0.995)
+        ours = {"label_smoothing": 0.0, "unlabelled_ratio": 3, "ema_decay": 0.995}
+        alignment = not_given(args, f"--threshold {args.threshold}", distribution_alignment=THRESHOLDS[args.threshold])
+        return super().defaults(args) | not_given(args, cls.name, **ours) | alignment
 
     @classmethod
     def check(cls, args: Any) -> None:
@@ -100,11 +164,35 @@ class FixMatch(Supervised):
             raise InputError(
                 "--method fixmatch predicts with the moving average of the weights: give --ema_decay 0.995"
             )
+        read = cls.options_read(args)
+        for each in fields(ConsistencyOptions):
+            if each.name not in read and getattr(args, each.name) != each.default:
+                raise InputError(
+                    f"--{each.name} has no effect with --threshold {args.threshold} --distribution_alignment "
+                    f"{args.distribution_alignment}: leave it out"
+                )
+
+    @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        idle = ("confidence",) if args.threshold == "soft" else ()
+        if args.threshold != "soft" and args.distribution_alignment == "none":
+            idle += ("statistics_momentum",)
+        return tuple(name for name in super().options_read(args) if name not in idle)
+
+    @classmethod
+    def papers_used(cls, args: Any) -> tuple[Paper, ...]:
+        kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
+        more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT}
+        return (*cls.papers, *(paper for kind, paper in more.items() if kind in kinds))
+
+    @classmethod
+    def view_settings(cls, args: Any) -> dict[str, Any]:
+        return super().view_settings(args) | {"strong": args.strong_augmentation}
 
     @classmethod
     def build(cls, networks: Sequence[PreTrainedModel], args: Any, material: Material) -> FixMatch:
-        weights = {"consistency_weight": args.consistency_weight, "confidence": args.confidence}
-        return cls(*networks, **weights, **label_settings(networks[0], args, material))
+        own = {each.name: getattr(args, each.name) for each in fields(ConsistencyOptions)}
+        return cls(*networks, **own, **label_settings(networks[0], args, material))
 
     def __init__(
         self,
@@ -112,12 +200,23 @@ class FixMatch(Supervised):
         *,
         consistency_weight: float = 1.0,
         confidence: float = 0.9,
+        threshold: str = "fixed",
+        distribution_alignment: str = "none",
+        statistics_momentum: float = 0.999,
+        label_smoothing: float = 0.0,
         **options,
     ):
-        super().__init__(student, **options)
+        super().__init__(student, label_smoothing=label_smoothing, **options)
         if self.ema is None:
             raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
-        self.consistency_weight, self.confidence = consistency_weight, confidence
+        self.consistency_weight = consistency_weight
+        self.pseudo_labels = PseudoLabels(
+            self.num_classes,
+            threshold=threshold,
+            confidence=confidence,
+            alignment=distribution_alignment,
+            momentum=statistics_momentum,
+        )
         # A tensor: a number that changes every step would be compiled anew every step.
         self.register_buffer("ramped", torch.zeros(()), persistent=False)
 
@@ -132,14 +231,15 @@ class FixMatch(Supervised):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         (weak, strong), labels = labelled_first(views, labels, labelled)
         count = len(labels)
-        images, targets = self._mixed(weak[:count], labels)
+        images, targets = self._mixed(weak[:count].clone(), labels)  # timm mixes in place
         # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
         logits = self.student(torch.cat([images, strong[count:]])).logits
         labelled, unlabelled = logits[:count], logits[count:]
         classification = self.classification_loss(labelled, targets)
-        probability, prediction = self.predictions(weak[count:]).max(dim=1)
-        confident = (probability >= self.confidence).float()
-        consistency = (confident * F.cross_entropy(unlabelled.float(), prediction, reduction="none")).mean()
+        ours = count if self.pseudo_labels.needs_labelled else 0
+        predictions = self.predictions(weak[count - ours :])
+        classes, weights = self.pseudo_labels(predictions[ours:], predictions[:ours])
+        consistency = (weights * F.cross_entropy(unlabelled.float(), classes, reduction="none")).mean()
         loss = classification + self.consistency_weight * self.ramped * consistency
-        parts = {"classification": classification, "consistency": consistency, "confident": confident.mean()}
+        parts = {"classification": classification, "consistency": consistency, "confident": weights.mean()}
         return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)

@@ -172,7 +172,7 @@ class LabelOptions(ClassifierOptions):
 
     label_smoothing: float | None = option(
         None,
-        "Share of each target spread over all classes; None: 0.1 [2008.00261], 0 with sskd.",
+        "Share of each target spread over all classes; None: 0.1 [2008.00261], 0 with sskd and fixmatch.",
         low=0,
         high=0.99,
     )

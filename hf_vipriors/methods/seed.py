@@ -50,19 +50,28 @@ class SimilarityOptions:
 class SeedOptions(SimilarityOptions, QueueOptions, MultiCropOptions, FeatureOptions):
     """What SEED reads."""
 
+    patch_weight: float | None = option(
+        None,
+        "seed: weight of the small views' mean loss beside that of one full view, 1 in [2101.04731]; None: two full "
+        "views, and each view counts the same.",
+        low=0,
+    )
+
 
 class Seed(LabelFreeMethod):
     """Student and teacher see the same view; the student's similarities to a queue of teacher embeddings follow his.
 
-    With more than one view the loss is the mean over all of them. Views smaller than the first (multi-crop [1]) have a
-    queue of their own: the teacher's embeddings of small patches. Of each size one view an image enters its queue, so
-    that a queue of K keys shows K images.
+    With more than one view the loss is the mean over all of them; NOTE [0] has one full view (cropped at 0.14-1) and
+    six small ones, and adds their mean losses: ``patch_weight`` 1. Views smaller than the first (multi-crop [1])
+    have a queue of their own: the teacher's embeddings of small patches. Of each size one view an image enters its
+    queue, so that a queue of K keys shows K images.
 
     Args:
         student: with a projector as wide as the teacher's embedding.
         teacher: frozen here; its projection is distilled, or its pooled features where it has no projector.
         queue_length: K, number of teacher embeddings kept. [0]: 65536.
         patch_queue_length: the same for small views; None (default) without them.
+        patch_weight: of the small views' mean loss beside that of the full ones; None (default): the mean over all.
         student_temperature, teacher_temperature: see :func:`hf_vipriors.losses.seed`. Defaults 0.2 and 0.01 [0].
         instance_aware: mask queue entries of the queried image. Default True.
 
@@ -87,12 +96,14 @@ class Seed(LabelFreeMethod):
     @classmethod
     def check(cls, args: Any) -> None:
         super().check(args)
+        if args.patch_weight is not None and not args.patches:
+            raise InputError("--patch_weight weighs small views: give --patches 6, or leave it out")
         if args.peer_backbone is not None:
             raise InputError("--peer_backbone belongs to --method dogo: seed has a --teacher")
 
     @classmethod
     def full_views(cls, args: Any) -> int:
-        return 2 if args.patches else 1
+        return 2 if args.patches and args.patch_weight is None else 1
 
     @classmethod
     def networks(
@@ -121,6 +132,7 @@ class Seed(LabelFreeMethod):
             material.teachers[0],
             queue_length=args.queue_length,
             patch_queue_length=args.queue_length if args.patches else None,
+            patch_weight=args.patch_weight,
             student_temperature=args.temperature,
             teacher_temperature=args.teacher_temperature,
             instance_aware=args.instance_aware,
@@ -133,6 +145,7 @@ class Seed(LabelFreeMethod):
         *,
         queue_length: int,
         patch_queue_length: int | None = None,
+        patch_weight: float | None = None,
         student_temperature: float = 0.2,
         teacher_temperature: float = 0.01,
         instance_aware: bool = True,
@@ -144,7 +157,7 @@ class Seed(LabelFreeMethod):
         if student.config.projector_dim != width:
             raise ValueError(f"the student projects to {student.config.projector_dim}, the teacher embeds in {width}")
         self.temperatures = {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
-        self.instance_aware = instance_aware
+        self.instance_aware, self.patch_weight = instance_aware, patch_weight
         self.queue = KeyQueue(queue_length, width)
         self.patch_queue = None if patch_queue_length is None else KeyQueue(patch_queue_length, width)
 
@@ -159,7 +172,10 @@ class Seed(LabelFreeMethod):
         total, cosine = 0.0, 0.0
         for queue, group in groups:
             loss, agreement = self._compare(queue, group, index)
-            total = total + loss * len(group) / len(views)
+            if self.patch_weight is None:
+                total = total + loss * len(group) / len(views)
+            else:
+                total = total + (loss if queue is self.queue else self.patch_weight * loss)
             cosine = cosine + agreement * len(group) / len(views)
         return MethodOutput(loss=total, parts={"similarity": total.detach(), "teacher_cosine": cosine})
 

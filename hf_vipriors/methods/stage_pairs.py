@@ -17,15 +17,18 @@ class StagePairs:
     Args:
         student: tapped in place.
         teacher: tapped in place; runs without gradient.
+        next_norm: of both, as in :class:`hf_vipriors.backbones.StageTaps`.
 
     Attributes:
         pairs: list of (student stage, teacher stage), shallow to deep.
     """
 
-    def __init__(self, student: VipriorsForImageClassification, teacher: FrozenTeacher):
+    def __init__(self, student: VipriorsForImageClassification, teacher: FrozenTeacher, *, next_norm: bool = False):
         self.student, self.teacher = student, teacher
-        self._student_taps = StageTaps(student.backbone, student.config.image_size)
-        self._teacher_taps = StageTaps(teacher.model.backbone, teacher.model.config.image_size)
+        self._student_taps, self._teacher_taps = (
+            StageTaps(model.backbone, model.config.image_size, next_norm=next_norm)
+            for model in (student, teacher.model)
+        )
         pairs = list(zip(reversed(self._student_taps.stages), reversed(self._teacher_taps.stages), strict=False))
         self.pairs: list[tuple[Stage, Stage]] = pairs[::-1]
 
@@ -43,7 +46,10 @@ class StagePairs:
 
 
 def connector(student_channels: int, teacher_channels: int) -> nn.Sequential:
-    """1x1 convolution and batch norm from the student's channels to the teacher's [1904.01866]."""
+    """1x1 convolution and batch norm from the student's channels to the teacher's [1904.01866].
+
+    NOTE the weights start smaller than the published ones by the square root of 2, which the batch norm takes out.
+    """
     layers = nn.Sequential(
         nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False), nn.BatchNorm2d(teacher_channels)
     )

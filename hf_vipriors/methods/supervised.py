@@ -101,14 +101,12 @@ class Supervised(Method):
 
     @classmethod
     def views(cls, args: Any, config: VipriorsConfig) -> nn.Module:
-        return cls.views_kind(
-            config.image_size,
-            config.image_mean,
-            config.image_std,
-            crop_scale=args.crop_scale,
-            flip=args.flip,
-            auto_augment=args.auto_augment,
-        )
+        return cls.views_kind(config.image_size, config.image_mean, config.image_std, **cls.view_settings(args))
+
+    @classmethod
+    def view_settings(cls, args: Any) -> dict[str, Any]:
+        """The keyword arguments of its kind of views."""
+        return {"crop_scale": args.crop_scale, "flip": args.flip, "auto_augment": args.auto_augment}
 
     def __init__(
         self,

@@ -219,7 +219,7 @@ def result_facts(
         per_class=per_class,
         teacher=[teacher_name(name) for name in teachers],
         base_models=base_models(teachers),
-        papers=list(method.papers),
+        papers=list(method.papers_used(args)),
         native=method.job == "pretrain" and folder is None,
         **common,
     )

@@ -3,6 +3,8 @@
 References:
     [0] FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, https://arxiv.org/abs/2001.07685
     [1] Random Erasing Data Augmentation, https://arxiv.org/abs/1708.04896
+    [2] RandAugment: Practical Automated Data Augmentation with a Reduced Search Space,
+        https://arxiv.org/abs/1909.13719
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from torch import Tensor
 from .blur import draw_blur
 from .classification import ClassificationViews
 from .colour import draw_jitter
+from .randaugment import draw_operations, recoloured, turned_crops
 from .rendering import Draws, render
 from .sampling import chosen, draw_crops, to_device, uniform
+
+STRONG_AUGMENTATIONS = ("jitter", "randaugment")
 
 
 def random_erasing(
@@ -47,16 +52,23 @@ class ConsistencyViews(ClassificationViews):
     """The view of :class:`ClassificationViews`, and a strong one of the same image [0].
 
     The strong view is cropped closer, turned, sheared, changed in brightness, contrast and colour, blurred, and has a
-    square erased: batched stand-ins for the RandAugment and Cutout of [0], each drawn per image.
+    square erased: batched stand-ins for the RandAugment and Cutout of [0], each drawn per image. With ``strong``
+    ``"randaugment"`` it is [0]'s own: the crop of a weak view, two operations of :mod:`.randaugment` [2], and a gray
+    square of up to half of the side. NOTE operations on positions come first, in one sampling with the crop, and show
+    what lies beyond the crop, and beyond the image its reflection, where Pillow shows black.
 
     Args:
         size, mean, std, crop_scale, flip, auto_augment: of the weak view, as in :class:`ClassificationViews`; ``flip``
             holds for both.
+        strong: ``"jitter"`` (default) or ``"randaugment"``, to which what follows does not apply.
         strong_scale: area of the strong view's crop. Default (0.3, 1).
         rotation: largest angle in degrees. Default 20.
         shear: largest horizontal shear. Default 0.2.
         jitter: strength of brightness, contrast, saturation, hue. Default (0.4, 0.4, 0.4, 0.1).
         erase: probability of an erased square, a fifth to a half of the side long. Default 0.5.
+
+    Raises:
+        ValueError: another kind of strong view.
 
     Shape:
         uint8 ``(B, C, H, W)`` with C 1 or 3 -> [weak, strong], float ``(B, 3, size, size)`` each.
@@ -74,6 +86,7 @@ class ConsistencyViews(ClassificationViews):
         mean: Sequence[float],
         std: Sequence[float],
         *,
+        strong: str = "jitter",
         strong_scale: Sequence[float] = (0.3, 1.0),
         rotation: float = 20.0,
         shear: float = 0.2,
@@ -82,15 +95,25 @@ class ConsistencyViews(ClassificationViews):
         **options,
     ):
         super().__init__(size, mean, std, **options)
+        if strong not in STRONG_AUGMENTATIONS:
+            raise ValueError(f"strong must be one of {STRONG_AUGMENTATIONS}, got {strong!r}")
+        self.strong = strong
         self.strong_scale, self.rotation, self.shear = tuple(strong_scale), rotation, shear
         self.jitter, self.erase, self.gray = tuple(jitter), erase, sum(mean) / len(mean)
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         (weak,) = super().forward(images, generator)
-        return [weak, self.normalise(self._strong(images, generator))]
+        make = self._randaugmented if self.strong == "randaugment" else self._jittered
+        return [weak, self.normalise(make(images, generator))]
 
-    def _strong(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _randaugmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        crops = draw_crops(len(images), self.crop_scale, generator, flip=self.flip)
+        operations = draw_operations(len(images), generator)
+        view = render(images, Draws(turned_crops(crops, operations), turned=True), self.size)
+        return random_erasing(recoloured(view, operations), (0.0, 0.5), 1.0, self.gray, generator)
+
+    def _jittered(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)
         draws = Draws(
             draw_crops(count, self.strong_scale, generator, flip=self.flip, rotation=self.rotation, shear=self.shear),

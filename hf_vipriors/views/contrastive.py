@@ -39,7 +39,8 @@ class ContrastiveViews(nn.Module):
         mean, std: the network's normalisation.
         views: how many views of each image. Default 2.
         crop_scale: area of the crop as a share of the image. Default (0.2, 1) [0].
-        jitter: strength of brightness, contrast, saturation, hue. Default (0.4, 0.4, 0.4, 0.1) [0].
+        jitter: strength of brightness, contrast, saturation, hue. Default (0.4, 0.4, 0.4, 0.1) [0]. NOTE applied in
+            this order; [0] draws the order anew for each image.
         jitter_probability: default 0.8 [0].
         grayscale: probability, default 0.2 [0].
         blur_sigma: default (0.1, 2.0) pixels at 224 [0]; NOTE scaled with the size of the view.

@@ -105,6 +105,40 @@ def images(batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 
+NEXT_NORM = {
+    # The stem, a bare convolution, is no stage.
+    "cifar_wrn_16_2": "layer1 32 64 layer2.0.bn1, layer2 64 32 layer3.0.bn1, layer3 128 16 norm.0",
+    # Norm and activation in one module.
+    "resnetv2_18": "stages.0 64 16 stages.1.blocks.0.norm1, stages.1 128 8 stages.2.blocks.0.norm1, "
+    "stages.2 256 4 stages.3.blocks.0.norm1, stages.3 512 2 norm",
+    "resnet10t": "layer1 64 16 layer1.0.bn2, layer2 128 8 layer2.0.bn2, layer3 256 4 layer3.0.bn2, "
+    "layer4 512 2 layer4.0.bn2",
+    "convnext_atto": "stages.0 40 16 -, stages.1 80 8 -, stages.2 160 4 -, stages.3 320 2 -",
+}
+
+
+@pytest.mark.parametrize("name", NEXT_NORM)
+def test_bare_sums_are_read_behind_the_norm_that_follows(name):
+    model = build(name).eval()
+    whole = model(images())
+    taps = StageTaps(model, SIZE, next_norm=True)
+    modules = {module: name for name, module in model.named_modules()}
+    found = [f"{s.name} {s.channels} {s.side} {'-' if s.norm is None else modules[s.norm]}" for s in taps.stages]
+    assert ", ".join(found) == NEXT_NORM[name]
+    with torch.no_grad():
+        maps, final = taps(images())
+        _, sums = model.forward_intermediates(images(), output_fmt="NCHW")
+    torch.testing.assert_close(model.forward_head(final), whole, msg="the network computes what it did")
+    if name in ("cifar_wrn_16_2", "resnetv2_18"):
+        for stage, map_, summed in zip(taps.stages, maps, sums[-len(maps) :], strict=True):
+            norm = stage.norm
+            want = nn.functional.batch_norm(
+                summed, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+            torch.testing.assert_close(map_, want)
+            assert map_.min() < 0, "in front of the ReLU"
+
+
 @pytest.mark.parametrize(("name", "arguments", "expected"), FAMILIES)
 def test_every_family_is_tapped_where_it_should_be(name, arguments, expected):
     model = build(name, arguments).eval()

@@ -114,6 +114,7 @@ def test_student_refuses(refused, student_options, change, words):
         (["--teacher_temperature", "0"], ["teacher_temperature"]),
         (["--temperature", "0"], ["--temperature"]),
         (["--patches", "-1"], ["patches"]),
+        (["--patch_weight", "1"], ["--patch_weight", "--patches 6"]),
         (["--patch_scale", "0.5", "0.1"], ["patch_scale"]),
         (["--patch_size", "4"], ["patch_size"]),
         (["--patches", "1", "--patch_size", "32"], ["patch_size", "32 pixels"]),

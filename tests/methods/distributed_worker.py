@@ -46,6 +46,8 @@ CASES = (
     "supervised_frozen",
     "kd_frozen",
     "fixmatch_frozen",
+    "adamatch_frozen",
+    "softmatch_frozen",
     "crd_frozen",
     "crd_drawn",
     "sskd2_frozen",
@@ -58,6 +60,11 @@ TINY = {"channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
 BATCH, STEPS, IMAGES = 8, 3, 16
 VIEWS = {"dogo": 4, "seed": 3}  # of other methods two, and what reads one takes the first
 MUTUAL_WEIGHTS = (2.0, 1.0)
+WEAK_AND_STRONG = {
+    "fixmatch_frozen": {},
+    "adamatch_frozen": {"threshold": "relative", "distribution_alignment": "labelled"},
+    "softmatch_frozen": {"threshold": "soft", "distribution_alignment": "uniform"},
+}
 
 
 def config_for(**fields) -> VipriorsConfig:
@@ -89,8 +96,8 @@ def labelled(case: str) -> Method:
         return OverhaulDistillation(student, teacher, start_epoch=0, feature_weight=1e-3, ema_decay=0.9)
     if case.startswith("supervised"):
         return Supervised(student, class_weights=torch.tensor([1.0, 2.0, 0.5, 1.0]))
-    if case.startswith("fixmatch"):
-        method = FixMatch(student, confidence=0.26, ema_decay=0.9)
+    if case in WEAK_AND_STRONG:
+        method = FixMatch(student, confidence=0.26, ema_decay=0.9, statistics_momentum=0.5, **WEAK_AND_STRONG[case])
         method.begin_step(Progress(step=0, epoch=0, share=0.5))
         return method
     if case.startswith("kd"):
@@ -132,8 +139,8 @@ class InParts(torch.nn.Module):
 
 
 def labels_for(case: str, index: torch.Tensor) -> torch.Tensor:
-    """Classes; of FixMatch every other image has none."""
-    return (index % 4).where(index % 2 == 0, -1) if case.startswith("fixmatch") else index % 4
+    """Classes; of FixMatch and its relatives every other image has none."""
+    return (index % 4).where(index % 2 == 0, -1) if case in WEAK_AND_STRONG else index % 4
 
 
 def train(case: str) -> dict[str, torch.Tensor]:

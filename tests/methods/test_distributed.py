@@ -29,7 +29,8 @@ def runs(tmp_path_factory):
     return found
 
 
-FROZEN = ["moco", "simclr", "overhaul", "seed", "dogo_simclr", "dogo_moco", "supervised", "kd", "fixmatch", "crd"]
+FROZEN = ["moco", "simclr", "overhaul", "seed", "dogo_simclr", "dogo_moco", "supervised", "kd", "crd"]
+FROZEN += ["fixmatch", "adamatch", "softmatch"]
 LIKE_ONE = [(f"{case}_frozen", processes) for case in FROZEN for processes in (2, 4)]
 LIKE_ONE += [("sskd2_frozen", 2), ("sskd4_frozen", 4)]
 

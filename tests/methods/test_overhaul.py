@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from hf_vipriors.losses import overhaul
 from hf_vipriors.methods import OverhaulDistillation, Progress
-from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 
 
 def batch(size=32, count=4):
@@ -47,6 +47,57 @@ def test_loss_is_the_formula_on_pre_activation_maps(tiny_config):
     assert output.parts["distillation"] > 0
 
 
+@pytest.mark.parametrize("next_norm", [True, False])
+def test_a_wide_resnet_is_compared_behind_the_next_norm_where_asked(next_norm):
+    """The published program's three maps with their margins; else four sums by the plain distance."""
+    torch.manual_seed(0)
+    config = VipriorsConfig.for_backbone("cifar_wrn_16_1", image_size=32, class_names=["a", "b", "c", "d"])
+    student, teacher = VipriorsForImageClassification(config), VipriorsForImageClassification(config)
+    options = {"feature_weight": 0.01, "label_smoothing": 0.0, "start_epoch": 0}
+    method = OverhaulDistillation(student, teacher, next_norm=next_norm, **options).eval()
+    inputs, maps = batch(), {}
+    norms = ("layer2.0.bn1", "layer3.0.bn1", "norm.0") if next_norm else ("stem", "layer1", "layer2", "layer3")
+    for key, backbone in (("s", student.backbone), ("t", teacher.backbone)):
+        for name in norms:
+            backbone.get_submodule(name).register_forward_hook(
+                lambda module, args, output, key=(key, name): maps.__setitem__(key, output.clone())
+            )
+    output = method(**inputs)
+    student(inputs["views"][0]), teacher(inputs["views"][0])
+    want, count = 0, len(norms)
+    for number, name in enumerate(norms):
+        ours, theirs = method.connectors[number](maps["s", name]), maps["t", name]
+        norm = teacher.backbone.get_submodule(name)
+        if next_norm:
+            distance = overhaul.partial_l2(ours, theirs, overhaul.bn_margin(norm.weight, norm.bias))
+        else:
+            distance = (ours - theirs).square().sum()
+        want = want + 2.0 ** -(count - 1 - number) * distance / 4
+    assert len(method.connectors) == count
+    torch.testing.assert_close(output.parts["distillation"], want.detach())
+
+
+PUBLISHED = ("resnet50", 224, {}, 1e-4, 40.1408)  # 2008.00261
+OURS = ("resnet18", 48, {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}, 0.03, 41.28)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "arguments", "weight", "strength"),
+    [OURS, pytest.param(*PUBLISHED, marks=pytest.mark.slow)],
+    ids=["recipes", "published"],
+)
+def test_the_log_tells_how_strong_the_term_is(backbone, size, arguments, weight, strength):
+    config = VipriorsConfig.for_backbone(
+        backbone, image_size=size, backbone_args=arguments, class_names=["a", "b", "c", "d"]
+    )
+    networks = VipriorsForImageClassification(config), VipriorsForImageClassification(config)
+    method = OverhaulDistillation(*networks, start_epoch=0, feature_weight=weight).eval()
+    with torch.no_grad():
+        for count in (1, 2):
+            parts = method(**batch(size, count)).parts
+            assert parts["weight_x_elements"].item() == pytest.approx(strength)
+
+
 def test_student_and_connectors_move_teacher_does_not(tiny_config, assert_trained, snapshot, steps):
     teacher, method = pair(tiny_config, feature_weight=0.01)
     before, teacher_state = snapshot(method), {n: t.clone() for n, t in teacher.state_dict().items()}
@@ -79,7 +130,7 @@ def test_cross_entropy_alone_before_the_start_epoch(tiny_config):
     method.begin_step(Progress(step=0, epoch=4.9, share=0.1))
     assert set(method(**batch()).parts) == {"classification"}
     method.begin_step(Progress(step=1, epoch=5.0, share=0.1))
-    assert set(method(**batch()).parts) == {"classification", "distillation"}
+    assert set(method(**batch()).parts) == {"classification", "distillation", "weight_x_elements"}
 
 
 def test_input_is_normalised_again_for_a_teacher_with_other_statistics(tiny_config):

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_vipriors.methods import Seed
+from hf_vipriors.training import PretrainArguments
 
 T_STUDENT, T_TEACHER = 0.2, 0.01
 
@@ -117,8 +118,9 @@ def test_the_queues_are_still_while_evaluating(build):
         assert torch.equal(tensor, before[name]), name
 
 
-def test_multi_crop_is_the_mean_over_all_views_each_size_with_its_queue(build):
-    method = build(patch_queue_length=7).eval()
+@pytest.mark.parametrize("weight", [None, 1.0, 0.5])
+def test_multi_crop_is_the_mean_over_all_views_or_of_each_size_with_its_queue(build, weight):
+    method = build(patch_queue_length=7, patch_weight=weight).eval()
     fill(method.queue, method, first=1)
     fill(method.patch_queue, method, first=3, count=5)
     inputs = batch((32, 32, 16, 16, 16))
@@ -126,7 +128,18 @@ def test_multi_crop_is_the_mean_over_all_views_each_size_with_its_queue(build):
         formula(method, method.queue if view.shape[-1] == 32 else method.patch_queue, view, inputs["index"], True)
         for view in inputs["views"]
     ]
-    torch.testing.assert_close(method(**inputs).loss, torch.stack(want).mean(), rtol=1e-4, atol=1e-5)
+    full, small = torch.stack(want[:2]).mean(), torch.stack(want[2:]).mean()
+    total = torch.stack(want).mean() if weight is None else full + weight * small
+    torch.testing.assert_close(method(**inputs).loss, total, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "views"), [({}, 1), ({"patches": 3}, 5), ({"patches": 3, "patch_weight": 1.0}, 4)]
+)
+def test_the_published_multi_crop_has_one_full_view(tiny_config, options, views):
+    args = PretrainArguments("out", method="seed", teacher="t", use_cpu=True, image_size=32, patch_size=16, **options)
+    made = Seed.views(args, tiny_config())(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())
+    assert len(made) == views and [view.shape[-1] for view in made].count(32) == views - options.get("patches", 0)
 
 
 def test_of_each_size_one_view_of_every_image_enters_its_queue(build):

@@ -43,7 +43,7 @@ SETTINGS = {
     "kd": set(),
     "fitnet": {"hint_weight"},
     "crd": {"contrast_weight", "contrast_dim", "contrast_temperature", "negatives", "memory_momentum"},
-    "overhaul": {"feature_weight", "distil_from_epoch"},
+    "overhaul": {"feature_weight", "next_norm", "distil_from_epoch"},
     "sskd": {
         *("transfer_weight", "similarity_weight", "similarity_temperature", "keep_transfer", "keep_similarity"),
         *("head_epochs", "head_learning_rate"),

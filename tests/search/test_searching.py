@@ -253,7 +253,8 @@ def test_recipes_hold_what_their_method_reads_and_no_arm_has_less_than_the_basel
     for end in (0, -1):
         drawn = {dimension.name: dimension.extremes()[end] for dimension in found.dimensions}
         check_effect(found.names, tuned_arguments(args, drawn), name)
-    assert set(baseline.names) <= set(found.names)
+    left_out = {"label_smoothing"} if name == "fixmatch" else set()  # it keeps predictions below the threshold
+    assert set(baseline.names) - set(found.names) == left_out
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ CASES = {
     "overhaul": (train_student, [*COMMON, *TWICE, "--method", "overhaul", "--distil_from_epoch", "1"], "moco"),
     "kd": (train_student, [*COMMON, *SIX, "--method", "kd", *PAIRED], "supervised"),
     "fixmatch": (train_student, [*COMMON, *SIX, "--method", "fixmatch", *PAIRED], None),
+    "adamatch": (train_student, [*COMMON, *SIX, "--method", "fixmatch", *PAIRED, "--threshold", "relative"], None),
+    "softmatch": (train_student, [*COMMON, *SIX, "--method", "fixmatch", *PAIRED, "--threshold", "soft"], None),
     "sskd": (train_student, [*COMMON, *SIX, "--method", "sskd"], "supervised"),
     "crd": (train_student, [*COMMON, *SIX, "--method", "crd", "--negatives", "8"], "supervised"),
 }

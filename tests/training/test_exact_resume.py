@@ -107,9 +107,9 @@ def test_two_processes(photos, tmp_path):
 
 @pytest.mark.slow
 def test_every_method_killed_anywhere(photos, tmp_path):
-    """Also streamed with two workers, evaluated by epochs, and with accumulation: 26 kills."""
+    """Also streamed with two workers, evaluated by epochs, and with accumulation: 28 kills."""
     cases = ("moco", "simclr", "streamed", "seed", "dogo", "supervised", "epochs", "overhaul", "kd", "fixmatch")
-    assert_exact(tmp_path, photos, 2, *cases, "sskd", "crd")
+    assert_exact(tmp_path, photos, 2, *cases, "adamatch", "softmatch", "sskd", "crd")
 
 
 def test_signal_ends_a_command_with_the_line_that_goes_on(teacher_options, tmp_path, capsys, monkeypatch):

@@ -38,9 +38,13 @@ def test_fixmatch_from_images_to_a_native_student(student_options, teacher_folde
     assert torch.equal(kept[name], state[f"ema.module.backbone.{plain}"])
 
 
-def test_a_resumed_run_goes_on_with_the_same_images(student_options, tmp_path):
+@pytest.mark.parametrize(
+    "threshold", [[], ["--threshold", "relative", "--strong_augmentation", "randaugment"], ["--threshold", "soft"]]
+)
+def test_a_resumed_run_goes_on_with_the_same_images_and_averages(student_options, tmp_path, threshold):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    options = [*student_options, *FIXMATCH, "--save_steps", "4", "--eval_strategy", "no"]
+    fixmatch = FIXMATCH[: -2 if "soft" in threshold else None]  # without --confidence
+    options = [*student_options, *fixmatch, *threshold, "--save_steps", "4", "--eval_strategy", "no"]
     main([*options, "--output_dir", str(whole)])
     (tmp_path / "cut").mkdir()
     main([*options, "--output_dir", str(cut), "--resume_from_checkpoint", str(whole / "checkpoint-8")])
@@ -74,6 +78,9 @@ def test_several_teachers(student_options, teacher, tmp_path):
         (["--method", "supervised", "--unlabelled_ratio", "1"], "no use for images without labels"),
         (["--method", "supervised", "--more_teachers", "a"], "--method kd"),
         ([*FIXMATCH, "--confidence", "1.5"], "confidence"),
+        ([*FIXMATCH, "--threshold", "sofft"], "threshold"),
+        ([*FIXMATCH, "--strong_augmentation", "autoaugment"], "randaugment"),
+        ([*FIXMATCH, "--threshold", "soft"], "--confidence has no effect"),
         ([*FIXMATCH, "--layer_decay", "0"], "layer_decay"),
     ],
 )

@@ -14,6 +14,7 @@ VIEWS = {
     "contrastive": lambda: ContrastiveViews(32, **STATS, patches=2, blur=1.0),
     "classification": lambda: ClassificationViews(32, **STATS),
     "consistency": lambda: ConsistencyViews(32, **STATS, erase=1.0),
+    "randaugment": lambda: ConsistencyViews(32, **STATS, strong="randaugment"),
     "rotation": lambda: RotationViews(32, **STATS),
 }
 
