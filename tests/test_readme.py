@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hf_vipriors.experiments.headline import HEADLINE, PICTURE, headline, source
+from hf_vipriors.experiments.results_index import INDEX, results_index
 from hf_vipriors.experiments.table_files import drawn_results, mark_lines
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,16 @@ def test_the_cards_show_what_the_quickstart_measured():
     assert all(f"- {line}" in card for line in report["verdict"])
     teacher = (ROOT / "model_cards" / "quickstart_teacher.md").read_text(encoding="utf-8")
     assert rows["phase 1 + linear probe"] in teacher
+
+
+def test_the_index_holds_every_figure():
+    """``python scripts/reproduce.py --render`` mends this."""
+    folder = ROOT / "model_cards" / "results"
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    assert index == json.loads(json.dumps(results_index(folder)))
+    assert index["files"].keys() == {path.stem for path in TABLES}
+    for name, file in index["files"].items():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", file["date"]) and file["commit"] and file["machine"], name
 
 
 def test_the_two_commands_stand_on_top():

@@ -9,9 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..files import read_json
-from ..reports.report import RowSummary, summarise
 from ..reports.table_plots import curve_with_band
-from .table_results import report
+from .results_index import INDEX
 
 HEADLINE = "headline"
 PICTURE = "model_cards/gain.png"
@@ -22,30 +21,30 @@ ROWS = (
     ("cifar10", f"{_OPEN}5 ", "phase 1 + fine-tuning", "CIFAR-10", 5, "49,000"),
     ("cifar10", f"{_OPEN}50 ", "phase 1 + FixMatch", "CIFAR-10", 50, "49,000"),
     ("cifar10", "Strict protocol", "phase 1 + fine-tuning", "CIFAR-10", 50, "none"),
-    ("images_fashion", "5 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 5, "5,000"),
+    ("quickstart", "Fashion-VIPriors", "long phase 1 + FixMatch", "Fashion-VIPriors", 5, "5,000"),
     ("images_fashion", "50 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 50, "5,000"),
 )
 _CURVE = ("cifar10", "Open protocol", "phase 1 + fine-tuning")
 
 
-def _pair(found: dict[str, Any], title: str, name: str) -> tuple[RowSummary, RowSummary]:
+def _pair(figures: list[dict[str, Any]], file: str, title: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """(baseline, row) of the group whose title begins so."""
-    (group,) = (each for each in found["groups"] if each["title"].startswith(title))
-    rows = summarise(report(group["title"], group["rows"]))
-    return next(row for row in rows if row.baseline), next(row for row in rows if row.name == name)
+    group = [each for each in figures if each["file"] == file and each["group"].startswith(title)]
+    return next(each for each in group if each["baseline"]), next(each for each in group if each["row"] == name)
 
 
 def headline(results: Path) -> str:
-    """The table of the README, every figure from ``results/*.json``."""
+    """The table of the README, every figure from the index of what was measured."""
+    figures = read_json(results / INDEX)["figures"]
     head = ["images", "labels per class", "images without labels", "labels alone, tuned", "with hf_vipriors"]
     lines = [_line([*head, "gain (95 % interval)"]), _line(["---", *["---:"] * len(head)])]
     for file, title, name, images, labels, pool in ROWS:
-        baseline, row = _pair(read_json(results / f"{file}.json"), title, name)
-        low, high = row.difference_interval
+        baseline, row = _pair(figures, file, title, name)
+        low, high = row["difference_interval"]
         sign = "▲" if low > 0 else "▼" if high < 0 else "≈"
-        gain = f"{sign} {100 * row.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        ours = f"**{100 * row.top1:.1f} %**<br>{name}"
-        lines.append(_line([images, str(labels), pool, f"{100 * baseline.top1:.1f} %", ours, gain]))
+        gain = f"{sign} {100 * row['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        ours = f"**{100 * row['mean']:.1f} %**<br>{name}"
+        lines.append(_line([images, str(labels), pool, f"{100 * baseline['mean']:.1f} %", ours, gain]))
     return "\n".join(lines) + "\n"
 
 
@@ -56,16 +55,15 @@ def _line(cells: list[str]) -> str:
 def gain_figure(results: Path) -> Figure:
     """Accuracy by the number of labels, with labels alone and with the images without labels."""
     file, begins, name = _CURVE
-    found = read_json(results / f"{file}.json")
+    figures = read_json(results / INDEX)["figures"]
+    titles = dict.fromkeys(each["group"] for each in figures if each["group"].startswith(begins))
     lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
-    for group in found["groups"]:
-        if not group["title"].startswith(begins):
-            continue
-        baseline, row = _pair(found, group["title"], name)
-        (labels,) = {each["values"]["images"] for each in group["rows"] if each["baseline"]}
+    for title in titles:
+        baseline, row = _pair(figures, file, title, name)
         for words, each in (("hf_vipriors: phase 1 + fine-tuning", row), ("labels alone, tuned", baseline)):
             line = lines.setdefault(words, ([], [], [], []))
-            for values, value in zip(line, (labels, each.top1, *each.interval), strict=True):
+            points = (baseline["values"]["images"], each["mean"], *each["interval"])
+            for values, value in zip(line, points, strict=True):
                 values.append(value)
     figure = curve_with_band(
         lines, title="CIFAR-10, a network of 0.70 M parameters, 49,000 images without labels",

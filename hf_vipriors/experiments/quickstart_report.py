@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..data import FASHION_VIPRIORS, ImageSplits
@@ -21,6 +19,7 @@ from ..training.cards import dataset_title, parameters, warning_lines
 from ..training.fingerprint import fingerprint_line
 from ..training.run_files import read_run, versions
 from ..training.stores import evaluation_store
+from .provenance import provenance
 
 MAP_IMAGES, QUERIES, NEIGHBOURS = 600, 6, 6
 
@@ -76,7 +75,7 @@ def build_report(
         mistakes=worst_mistakes(first.student.test_probabilities, first.labels, store),
         settings=settings(first),
         commands=[command],
-        environment={**versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
+        environment=versions() | provenance(),
     )
 
 

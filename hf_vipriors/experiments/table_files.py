@@ -10,10 +10,11 @@ from typing import Any
 
 from ..benchmark.report import benchmark_markdown
 from ..errors import InputError, one_line
-from ..files import read_json, write_file
+from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
 from .headline import HEADLINE, PICTURE, gain_figure, headline, source
+from .results_index import INDEX, results_index
 from .table_results import report
 
 METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
@@ -168,6 +169,7 @@ def render(root: Path) -> list[tuple[str, Path]]:
     pages = [root / "README.md", *sorted((root / "model_cards").glob("*.md"))]
     if not results:
         raise InputError(f"no model_cards/results/*.json in {root}: --render is run in the project's folder")
+    write_json(results[0].parent / INDEX, results_index(results[0].parent))
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     drawn = {path.stem: text for path in results if (text := drawn_results(path)) is not None}
     places = [(name, page) for name in drawn for page, text in texts.items() if mark_lines(name)[0] in text]

@@ -15,6 +15,7 @@ from ..evaluation.statistics import mcnemar
 from ..files import read_json
 from ..reports.report_rows import Report, RunRow, summarise, verdict_lines
 from ..training.run_files import RUN_FILE, versions
+from .provenance import provenance
 from .tables import Table, TableRun
 
 FolderOf = Callable[[int, str], Path]
@@ -65,7 +66,7 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
             }
         )
     head = {"table": table.name, "title": table.title, "seeds": list(seeds), "groups": groups}
-    return head | {"plots": table.plots, "versions": versions()}
+    return head | {"plots": table.plots, "versions": versions(), "measured": provenance()}
 
 
 def report(title: str, rows: list[dict[str, Any]]) -> Report:
