@@ -27,6 +27,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..hub.card_facts import read_facts
+from ..hub.failures import as_input_error
 from ..hub.repository_files import CARD, RepositoryFiles, check_repo_id, space_files
 from ..hub.space import KINDS, NEIGHBOURS, write_space
 from ..hub.static_space import at_commit
@@ -180,6 +181,13 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
                 continue
             if each.kind == "space" and args.space_kind == "static":
                 each = at_commit(each, commit)
+                with as_input_error(f"cannot look at {args.repo_id} on the Hub"):
+                    hidden = (api or HfApi()).repo_info(args.repo_id).private
+                if hidden:
+                    logger.warning(
+                        "%s is private, the visitors of %s cannot read it: make it public in its settings",
+                        *(args.repo_id, args.space),
+                    )
             address = upload(each, private=args.private, revision=args.revision, message=args.message, api=api)
             commit = address.rpartition("/")[2]
             console.print(f"pushed {len(each.files)} files: {address}", soft_wrap=True, highlight=False)
