@@ -30,7 +30,7 @@ class Page:
         requests: the addresses that it asked for, where a ``route`` was given.
         route: from an address to the one that it is fetched from instead, which the page does not notice; None for an
             address that cannot be reached.
-        errors: what the page threw and did not catch.
+        errors: what the page threw and did not catch, and dialogs that it opened.
     """
 
     def __init__(self, channel: aiohttp.ClientWebSocketResponse, route: Callable[[str], str | None] | None) -> None:
@@ -48,6 +48,9 @@ class Page:
                 self._replies.pop(found["id"]).set_result(found)
             elif found["method"] == "Fetch.requestPaused":
                 self._tasks.add(asyncio.create_task(self._forward(found["params"])))
+            elif found["method"] == "Page.javascriptDialogOpening":  # the page would wait for ever
+                self.errors.append(f"dialog: {found['params']['message']}")
+                self._tasks.add(asyncio.create_task(self.call("Page.handleJavaScriptDialog", accept=False)))
             elif found["method"] == "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(found["params"]["exceptionDetails"]))
 

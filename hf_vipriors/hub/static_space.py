@@ -3,6 +3,13 @@
 No machine runs it, and no image leaves the browser. ``page.js`` and ``preprocessing.js`` are those of
 ``templates/static_space`` as they stand; ``settings.json`` says which model, at which commit, and from where the
 library comes. The model must be public: a page has no token.
+
+The page resizes and crops by ``preprocessing.js`` and leaves the rest to transformers.js 4.3.2. Seen in Chromium on 68
+images (1 x 1 to 5000 x 4000 pixels; gray, transparent, turned by EXIF, with colour profiles; PNG, JPEG, WebP, GIF and
+BMP), with a student trained on Fashion-VIPriors at 48 x 48 pixels: no probability differed from that of ``pipeline()``
+by more than 6e-7. With the preprocessing of transformers.js itself they differed by up to 0.04 on images of that data
+set and up to 0.59 on fine textures. What Pillow knows and a browser does not (TIFF, gray of 16 bits) is refused in
+words.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def check_free(files: RepositoryFiles, *, revision: str | None = None, api: HfAp
             return  # a new one
         theirs = _their_identity(api, files, names, revision)
     if theirs is not None and theirs != files.identity:
-        differing = [key for key, value in files.identity.items() if theirs.get(key) != value]
-        known = ", ".join(f"{key} {theirs.get(key)!r}, not {files.identity[key]!r}" for key in differing)
+        differing = [key for key, value in theirs.items() if files.identity.get(key) != value]
+        known = ", ".join(f"{key} {theirs[key]!r}, not {files.identity.get(key)!r}" for key in differing)
         what, flag = ("Space", "space") if files.kind == "space" else ("model", "repo_id")
         raise InputError(
             f"{files.repo_id} holds another {what} ({known}): choose another --{flag}, or another --revision"

@@ -1,6 +1,6 @@
 // The pixels that the network reads, as the model's own preprocessing in Python gives them: the shorter side resized
-// as Pillow does it, then the centre. A browser resizes otherwise, and transformers.js with it: it takes few pixels
-// for each new one where an image becomes smaller, so that a large photograph gets other probabilities than in Python.
+// as Pillow does it, then the centre. transformers.js leaves both to the browser, which skips pixels where an image
+// becomes much smaller and mixes neighbours where the centre lies between two: probabilities would differ.
 
 const LONGEST = 100; // times the shorter side: resized for the network, a longer strip would not fit into memory
 const BITS = 22; // of the fraction of Pillow's weights
