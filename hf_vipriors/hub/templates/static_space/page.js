@@ -4,22 +4,21 @@ import { Refused, open, resizeAndCrop } from "./preprocessing.js";
 
 const CLASSES_SHOWN = 5;
 const part = (id) => document.getElementById(id);
-/** A sentence for the visitor, with what was the matter for whoever can mend it. */
-const sentence = (text, error) => new Error(text, { cause: error });
 
 let settings; // a promise of settings.json
 let classifier; // a promise of the model, made again after it failed
 let latest = 0; // number of the image that was chosen last: an older one says nothing any more
 
 async function loadSettings() {
-  const reply = await fetch("settings.json");
+  const reply = await fetch("settings.json", { cache: "no-cache" });
   if (!reply.ok) throw new Error(`settings.json: ${reply.status}`);
   return reply.json();
 }
 
 async function loadClassifier() {
+  say("wait", "Loading the model…");
   if (typeof WebAssembly !== "object" || typeof OffscreenCanvas !== "function") {
-    throw sentence("This browser cannot run the model: it has no WebAssembly or no OffscreenCanvas. Try a newer one.");
+    throw new Refused("This browser cannot run the model, it has no WebAssembly or OffscreenCanvas: try a newer one.");
   }
   const { library, model, revision } = await settings;
   let transformers;
@@ -27,7 +26,10 @@ async function loadClassifier() {
     transformers = await import(library);
   } catch (error) {
     const host = new URL(library).host;
-    throw sentence(`The program that runs the model did not come from ${host}. Check the connection and load this page again.`, error);
+    throw new Refused(
+      `The program that runs the model did not come from ${host}. Check the connection and load this page again.`,
+      { cause: error },
+    );
   }
   const { AutoImageProcessor, AutoModelForImageClassification, RawImage, env, softmax } = transformers;
   env.allowLocalModels = false;
@@ -53,11 +55,12 @@ async function loadClassifier() {
     };
   } catch (error) {
     const denied = [401, 403, 404].includes(error.status);
-    throw sentence(
+    throw new Refused(
       denied
         ? `The Hub does not give out ${model}: it is private, or no longer there.`
-        : `The model ${model} did not come from the Hub, or does not run here. Check the connection and load this page again.`,
-      error,
+        : `The model ${model} did not come from the Hub, or does not run here. ` +
+            "Check the connection and load this page again.",
+      { cause: error },
     );
   }
 }
@@ -68,10 +71,12 @@ function showProgress({ status, file, loaded, total }) {
 
 /** Control characters as the signs that Unicode has for them: the name of a class is anybody's text. */
 const visible = (name) =>
-  name.replace(/[\0-\x1f]/g, (sign) => String.fromCodePoint(0x2400 + sign.codePointAt(0))).replace(/[\x7f\x85\u2028\u2029]/g, "␤");
+  name
+    .replace(/[\0-\x1f]/g, (sign) => String.fromCodePoint(0x2400 + sign.codePointAt(0)))
+    .replace(/[\x85\u2028\u2029]/g, "␤")
+    .replace(/\x7f/g, "␡");
 
 function showClasses(classes) {
-  const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   part("classes").replaceChildren(
     ...classes.map(({ label, score }) => {
       const row = document.createElement("li");
@@ -79,7 +84,7 @@ function showClasses(classes) {
       const share = document.createElement("b");
       const bar = document.createElement("i");
       name.textContent = visible(label);
-      share.textContent = percent.format(score);
+      share.textContent = `${(100 * score).toFixed(1)}%`;
       bar.style.setProperty("--share", score);
       bar.setAttribute("aria-hidden", "true");
       row.append(name, share, bar);
@@ -95,48 +100,52 @@ function say(state, text) {
   part("error").textContent = state === "refuse" ? text : "";
 }
 
-/** Show an image, and what the model says of it. `file` is a Blob, `button` the example that it is. */
-async function answer(file, button) {
-  const number = ++latest;
-  const current = () => number === latest;
-  URL.revokeObjectURL(part("image").src);
-  part("image").hidden = false;
-  part("image").src = URL.createObjectURL(file);
-  part("classes").replaceChildren();
-  for (const each of document.querySelectorAll("#examples button")) each.ariaPressed = String(each === button);
-  say("wait", "Loading the model…");
-  let image;
-  try {
-    image = await open(file);
-    classifier ??= loadClassifier();
-    const classify = await classifier;
-    if (!current()) return;
-    say("wait", "Looking at the image…");
-    const classes = await classify(image);
-    if (!current()) return;
-    showClasses(classes);
-    say("answer", `Most probable: ${visible(classes[0].label)}`);
-  } catch (error) {
-    if (!(error instanceof Refused)) {
-      classifier = undefined;
-      console.error(error);
-    }
-    if (!current()) return;
-    const known = error instanceof Refused || error.cause;
-    say("refuse", known ? error.message : `Something went wrong: ${error.message}`);
-  } finally {
-    image?.close();
-  }
-}
-
-async function answerExample(button, address) {
+async function fetchExample(address) {
   try {
     const reply = await fetch(address);
     if (!reply.ok) throw new Error(`${address}: ${reply.status}`);
-    await answer(await reply.blob(), button);
+    return await reply.blob();
   } catch (error) {
-    console.error(error);
-    say("refuse", "This example could not be loaded. Check the connection and try again.");
+    throw new Refused("This example could not be loaded. Check the connection and try again.", { cause: error });
+  }
+}
+
+function showImage(file) {
+  URL.revokeObjectURL(part("image").src);
+  part("image").src = URL.createObjectURL(file);
+  part("image").hidden = false;
+}
+
+/** Show an image, and what the model says of it. `brought`: a Blob or a promise of one; `button`: of an example. */
+async function answer(brought, button) {
+  const number = ++latest;
+  const overtaken = () => number !== latest;
+  part("classes").replaceChildren();
+  for (const each of document.querySelectorAll("#examples button")) each.ariaPressed = String(each === button);
+  say("wait", "Looking at the image…");
+  let image;
+  try {
+    const file = await brought;
+    if (overtaken()) return;
+    showImage(file);
+    image = await open(file);
+    if (overtaken()) return;
+    classifier ??= loadClassifier().catch((error) => {
+      classifier = undefined;
+      throw error;
+    });
+    const classify = await classifier;
+    if (overtaken()) return;
+    const classes = await classify(image);
+    if (overtaken()) return;
+    showClasses(classes);
+    say("answer", `Most probable: ${visible(classes[0].label)}`);
+  } catch (error) {
+    console.error(error, error.cause);
+    if (overtaken()) return;
+    say("refuse", error instanceof Refused ? error.message : `Something went wrong: ${error.message}`);
+  } finally {
+    image?.close();
   }
 }
 
@@ -147,7 +156,7 @@ function addExample(address, number) {
   image.alt = `Example ${number + 1}`;
   button.type = "button";
   button.append(image);
-  button.addEventListener("click", () => answerExample(button, address));
+  button.addEventListener("click", () => answer(fetchExample(address), button));
   part("examples").append(button);
   return button;
 }
@@ -168,7 +177,9 @@ function listen() {
     event.preventDefault();
     document.body.classList.add("over");
   });
-  document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget || document.body.classList.remove("over"));
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) document.body.classList.remove("over");
+  });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("over");

@@ -6,7 +6,7 @@ const LONGEST = 100; // times the shorter side: resized for the network, a longe
 const BITS = 22; // of the fraction of Pillow's weights
 const ROWS_AT_ONCE = 256; // of an image of many megapixels, so that a telephone can hold them
 
-/** An image that cannot be answered; the message is a sentence for whoever brought it. */
+/** There can be no answer; the message is a sentence for the visitor. */
 export class Refused extends Error {}
 
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
@@ -124,7 +124,9 @@ async function linesFirst({ width, rows }, columns, lines) {
       low[each] = weighted(pixels, 4 * Math.trunc(each / 3) + (each % 3), 4 * width, weights);
     }
     for (const tap of columns) {
-      for (let channel = 0; channel < 3; channel++) result[place++] = weighted(low, 3 * tap.first + channel, 3, tap.weights);
+      for (let channel = 0; channel < 3; channel++) {
+        result[place++] = weighted(low, 3 * tap.first + channel, 3, tap.weights);
+      }
     }
   }
   return result;
@@ -174,15 +176,16 @@ function isOpaque(pixels) {
   return true;
 }
 
-/** Rows of an image whose transparent pixels keep their colour, which a canvas forgets; null where WebGL is missing. */
+/** Rows in which transparent pixels keep their colour, which a canvas forgets; null where WebGL is missing. */
 function throughWebgl(bitmap) {
   const { width, height } = bitmap;
   const gl = new OffscreenCanvas(1, 1).getContext("webgl");
   if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return null;
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
   gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
   if (gl.checkFramebufferStatus(gl.FRAMEBUFFER) !== gl.FRAMEBUFFER_COMPLETE) return null;
   return (top, count) => {
     const data = new Uint8ClampedArray(4 * width * count);
