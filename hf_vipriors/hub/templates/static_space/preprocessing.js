@@ -67,7 +67,7 @@ function weighted(values, offset, stride, weights) {
  * Resize the shorter side of an image, then cut the centre.
  *
  * @param image `{width, height, rows}`; `rows(top, count)` gives RGBA values of so many rows, line by line.
- * @param words of preprocessing_config.json: `size.shortest_edge`, `crop_size`, `resample` (Pillow's number).
+ * @param words of preprocessor_config.json: `size.shortest_edge`, `crop_size`, `resample` (Pillow's number).
  * @returns RGB values of the crop, line by line: a Uint8ClampedArray of 3 * width * height.
  */
 export async function resizeAndCrop(image, words) {
