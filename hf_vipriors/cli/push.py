@@ -5,6 +5,7 @@
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --baseline outputs/baseline
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --onnx --notebook
     python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --space me/my-flowers-demo
+    python scripts/push_to_hub.py --model outputs/student --repo_id me/my-flowers --space me/demo --space_kind static
 
 --dry_run prints the exact files and the card and sends nothing. Log in first: `hf auth login`, or set HF_TOKEN.
 What others then write: `pipeline("image-classification", model="me/my-flowers")`.
@@ -26,8 +27,10 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..hub.card_facts import read_facts
+from ..hub.failures import as_input_error
 from ..hub.repository_files import CARD, RepositoryFiles, check_repo_id, space_files
-from ..hub.space import NEIGHBOURS, write_space
+from ..hub.space import KINDS, NEIGHBOURS, write_space
+from ..hub.static_space import at_commit
 from ..hub.upload import upload
 from ..options import check_options, option
 from ..terminal import Console
@@ -62,15 +65,34 @@ class PushArguments:
         False, "Push a notebook too that loads the student, predicts an image and draws the scores."
     )
     space: str | None = option(None, "Push a demo of the student too, as this Space (org/name).")
+    space_kind: str = option(
+        "gradio",
+        "What the Space is. gradio: a program on the Hub, with nearest training images and a heat map. static: a page "
+        "whose visitors' browsers run the ONNX file (so --onnx too), free to host; the model must be public.",
+        choices=KINDS,
+    )
 
     def __post_init__(self) -> None:
         if not self.model or not self.repo_id:
             missing = "--model DIR" if not self.model else "--repo_id org/name"
             raise InputError(f"{missing} is missing: what is to be pushed, and where to?")
         check_repo_id(self.repo_id)
+        check_options(self)
+        static = self.space_kind == "static"
+        if self.space in KINDS:
+            raise InputError(
+                f"--space {self.space} is no name: write --space me/my-flowers-demo --space_kind {self.space}"
+            )
         if self.space is not None:
             check_repo_id(self.space, "space")
-        check_options(self)
+        elif static:
+            raise InputError("--space_kind static does nothing without --space: add the name of the Space (org/name)")
+        if static and self.private:
+            raise InputError(
+                "--private: the visitors of a static Space cannot read a private model; leave one of the two out, or "
+                "use --space_kind gradio"
+            )
+        self.onnx = self.onnx or static
 
 
 def _changes(args: PushArguments, directory: Path) -> dict[str, Any]:
@@ -115,14 +137,18 @@ def demo(args: PushArguments, folder: Path) -> RepositoryFiles:
     data = data_of(read_run(Path(args.model)))
     splits = load_images(data)
     write_space(
-        args.model, folder, repo_id=args.repo_id, data=splits, licence=args.license, on_bad_image=data.on_bad_image
+        args.model,
+        folder,
+        repo_id=args.repo_id,
+        data=splits,
+        kind=args.space_kind,
+        licence=args.license,
+        on_bad_image=data.on_bad_image,
     )
-    held = min(NEIGHBOURS, len(splits.splits["train"]))
-    logger.warning(
-        "%s will show small copies of %d training images, and some test images to try: publish only what you may",
-        args.space,
-        held,
-    )
+    shown = "some test images to try"
+    if args.space_kind == "gradio":
+        shown = f"small copies of {min(NEIGHBOURS, len(splits.splits['train']))} training images, and {shown}"
+    logger.warning("%s will show %s: publish only what you may", args.space, shown)
     return space_files(folder, args.space)
 
 
@@ -146,13 +172,24 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:
             repositories.append(demo(args, Path(folder) / "space"))
-        for each in repositories:
+        commit = ""
+        for each in repositories:  # the model's first
             for note in each.notes:
                 logger.warning("%s", note)
             if args.dry_run:
                 show(each, console)
                 continue
+            if each.kind == "space" and args.space_kind == "static":
+                each = at_commit(each, commit)
+                with as_input_error(f"cannot look at {args.repo_id} on the Hub"):
+                    hidden = (api or HfApi()).repo_info(args.repo_id).private
+                if hidden:
+                    logger.warning(
+                        "%s is private, the visitors of %s cannot read it: make it public in its settings",
+                        *(args.repo_id, args.space),
+                    )
             address = upload(each, private=args.private, revision=args.revision, message=args.message, api=api)
+            commit = address.rpartition("/")[2]
             console.print(f"pushed {len(each.files)} files: {address}", soft_wrap=True, highlight=False)
     if args.dry_run:
         console.print("\n--dry_run: nothing was sent.")

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from ..files import file_stem
 from ..markup import markdown, visible
 from .card_facts import CardFacts
 
+TEMPLATES = Path(__file__).parent / "templates"
 _PLACE = "path/to/this/folder"
 # Task, library and topic by the kind of model.
 _KINDS = {
@@ -71,9 +72,13 @@ def model_card(facts: CardFacts) -> ModelCard:
 
 
 def render(template: str, **values: Any) -> str:
-    """A text from ``templates/``; names that people gave go through ``markdown``, in code through ``literal``."""
+    """A text from ``templates/``; names that people gave go through ``markdown``, in code through ``literal``.
+
+    HTML is escaped by itself.
+    """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,8 +10,8 @@ and, after ``DIR`` was pushed to the Hub as ``USER/NAME``, gets that name and fi
 
     env.remotePathTemplate = "{model}/resolve/{revision}/onnx/";
 
-Both ways were seen to work with transformers.js 4.3 in Node, not in a browser. On images of the network's size it
-answers as torch does; others it resizes unlike Pillow.
+Both ways were seen to work with transformers.js 4.3, in Node and in Chromium. In a browser it resizes unlike Pillow
+and crops between pixels: its probabilities are others than torch's. The page of ``static_space.py`` does both itself.
 """
 
 from __future__ import annotations

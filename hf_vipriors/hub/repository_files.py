@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import SpaceCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_token, validate_repo_id
 from transformers import TimmWrapperConfig
@@ -25,9 +26,10 @@ from .teachers import load_ours
 CARD = "README.md"
 CURVES = "training_curves.png"
 SPACE_MARK = "neighbours.safetensors"
-"""A file that no Space but ours has."""
-SPACE_IDENTITY = {"space": "a demo by hf_vipriors"}
-TEXT = (".json", ".md", ".yaml", ".py", ".txt", ".ipynb")
+"""A file that no Gradio Space but ours has."""
+PAGE, GENERATOR = "index.html", "hf_vipriors static Space"
+"""A static Space, and what no page but ours has in it."""
+TEXT = (".json", ".md", ".yaml", ".py", ".txt", ".ipynb", ".html", ".js")
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
@@ -169,9 +171,14 @@ def space_files(folder: Path, repo_id: str) -> RepositoryFiles:
     """Gather a demo that :func:`hf_vipriors.hub.space.write_space` wrote."""
     check_repo_id(repo_id, "space")
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    found = RepositoryFiles(repo_id, files, SPACE_IDENTITY, "space")
+    found = RepositoryFiles(repo_id, files, space_identity(SpaceCard.load(folder / CARD).data.sdk), "space")
     check_no_secrets(found)
     return found
+
+
+def space_identity(sdk: str) -> dict[str, Any]:
+    """Of one of our Spaces: files of another kind would be left beside its own."""
+    return {"space": "a demo by hf_vipriors", "sdk": sdk}
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

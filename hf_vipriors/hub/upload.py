@@ -16,12 +16,14 @@ from transformers.utils import CONFIG_NAME
 
 from ..errors import InputError
 from .failures import CONFLICT, as_input_error, reason
-from .repository_files import SPACE_IDENTITY, SPACE_MARK, RepositoryFiles, identity_of
+from .repository_files import GENERATOR, PAGE, SPACE_MARK, RepositoryFiles, identity_of, space_identity
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 PAUSE = 1.0
 """Seconds before the second attempt; each later one waits twice as long, or as long as the Hub asks."""
+STARTER = "Welcome to your static Space!"
+"""In the page that the Hub itself puts into a new static Space."""
 WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
@@ -49,10 +51,11 @@ def check_free(files: RepositoryFiles, *, revision: str | None = None, api: HfAp
             return  # a new one
         theirs = _their_identity(api, files, names, revision)
     if theirs is not None and theirs != files.identity:
-        differing = [key for key, value in files.identity.items() if theirs.get(key) != value]
-        known = ", ".join(f"{key} {theirs.get(key)!r}, not {files.identity[key]!r}" for key in differing)
+        differing = [key for key, value in theirs.items() if files.identity.get(key) != value]
+        known = ", ".join(f"{key} {theirs[key]!r}, not {files.identity.get(key)!r}" for key in differing)
+        what, flag = ("Space", "space") if files.kind == "space" else ("model", "repo_id")
         raise InputError(
-            f"{files.repo_id} holds another model ({known}): choose another --repo_id, or another --revision"
+            f"{files.repo_id} holds another {what} ({known}): choose another --{flag}, or another --revision"
         )
 
 
@@ -61,8 +64,7 @@ def _their_identity(
 ) -> dict[str, Any] | None:
     """What the repository holds; None where it is empty."""
     if files.kind == "space":
-        taken = any(name.endswith(".py") for name in names)
-        return (SPACE_IDENTITY if SPACE_MARK in names else {"space": "another program"}) if taken else None
+        return _their_space(api, files.repo_id, names, revision)
     if CONFIG_NAME not in names:
         weights = [name for name in names if name.endswith(WEIGHTS)]
         return {"model_type": f"unknown, with {weights[0]}"} if weights else None
@@ -72,6 +74,20 @@ def _their_identity(
     except ValueError:
         return {"model_type": f"an unreadable {CONFIG_NAME}"}
     return identity_of(config) if isinstance(config, Mapping) else {"model_type": None}
+
+
+def _their_space(api: HfApi, repo_id: str, names: list[str], revision: str | None) -> dict[str, Any] | None:
+    if SPACE_MARK in names:
+        return space_identity("gradio")
+    if PAGE in names:
+        path = api.hf_hub_download(repo_id, PAGE, repo_type="space", revision=revision)
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        if GENERATOR in text:
+            return space_identity("static")
+        if STARTER not in text:
+            return {"space": "another page"}
+    taken = any(name.endswith((".py", "Dockerfile")) for name in names)
+    return {"space": "another program"} if taken else None
 
 
 def upload(
@@ -132,7 +148,7 @@ def upload(
 
 def _make_repository(api: HfApi, files: RepositoryFiles, private: bool, revision: str | None) -> None:
     repo_id, kind = files.repo_id, files.repo_type
-    space = {"space_sdk": "gradio"} if kind == "space" else {}
+    space = {"space_sdk": files.identity["sdk"]} if kind == "space" else {}
     with as_input_error(f"cannot push to {repo_id}"):
         # None leaves it to the organisation whether new repositories are private.
         api.create_repo(repo_id, repo_type=kind, private=private or None, exist_ok=True, **space)

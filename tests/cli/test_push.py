@@ -167,6 +167,35 @@ def test_with_onnx_and_a_demo(logged_in, classifier_folder, tmp_path, capsys):
     assert "small copies of 36 training images" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
+def test_a_static_demo_shows_the_model_that_was_pushed_with_it(logged_in, classifier_folder, tmp_path, capsys):
+    folder = tmp_path / "student"
+    shutil.copytree(classifier_folder, folder)
+    repository = logged_in.add(NAME, private=True)
+    main(["--model", str(folder), "--repo_id", NAME, "--space", "owner/demo", "--space_kind", "static"])
+    demo = logged_in.repository("owner/demo", "space")
+    assert {"index.html", "page.js", "preprocessing.js", "settings.json", "README.md"} <= set(demo.files())
+    settings = json.loads(demo.files()["settings.json"])
+    assert (settings["model"], settings["revision"]) == (NAME, repository.history()[0].oid) and demo.sdk == "static"
+    assert "onnx/model.onnx" in repository.files(settings["revision"]), "--onnx follows from the kind"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "some test images" in said and "training images" not in said
+    assert f"{NAME} is private, the visitors of owner/demo cannot read it" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--space_kind", "static"], "does nothing without --space"),
+        (["--space", "static"], "write --space me/my-flowers-demo --space_kind static"),
+        (["--space", "me/demo", "--space_kind", "docker"], "unknown value 'docker' for --space_kind"),
+        (["--space", "me/demo", "--space_kind", "static", "--private"], "--private: the visitors of a static Space"),
+    ],
+)
+def test_a_demo_that_cannot_be_is_refused_at_once(options, words, capsys, tmp_path):
+    assert words in refused(capsys, main, "--model", tmp_path, "--repo_id", NAME, *options)
+
+
 def test_what_cannot_be_pushed(hub_here, tmp_path, capsys):
     assert "--repo_id org/name is missing" in refused(capsys, main, "--model", tmp_path)
     assert "has no owner" in refused(capsys, main, "--model", tmp_path, "--repo_id", "flowers")

@@ -24,9 +24,10 @@ from transformers import pipeline
 from hf_vipriors.data import ImageSplits, ResizeCrop, decode
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.card_facts import CardFacts, ScoreRow
+from hf_vipriors.hub.gradio_space import GRADIO
 from hf_vipriors.hub.model_card import model_card
 from hf_vipriors.hub.native_export import export_native, load_native
-from hf_vipriors.hub.space import GRADIO, write_space
+from hf_vipriors.hub.space import write_space
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.reports.saliency import saliency
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import importlib.util
 import io
-import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import aiohttp
 import httpx
 import numpy as np
 import pytest
 import torch
+from browser import PATIENCE, needs_chromium, open_page
 from PIL import Image
 from transformers import pipeline
 
@@ -29,8 +26,6 @@ from hf_vipriors.hub.space import write_space
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
 
 gradio = pytest.importorskip("gradio", reason='gradio is missing: run with --with "gradio>=6.31,<7"')
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 400  # seconds: a busy machine may be slow
 # A program that cannot import hf_vipriors, should anything try.
 STRANGER = """
 import runpy, sys
@@ -162,47 +157,16 @@ def test_a_client_gets_the_answers_of_the_pipeline(address, image, expected, tmp
 
 
 async def look(address: str, width: int, height: int, folder: Path) -> tuple[dict, bytes]:
-    """What is on the page once it has answered, and an image of it, through Chromium's own debugging protocol."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--hide-scrollbars"]
-    browser = subprocess.Popen(
-        [CHROMIUM, *options, f"--user-data-dir={folder}", "about:blank"], stderr=subprocess.DEVNULL
-    )
-    try:
-        end, port_file = time.monotonic() + PATIENCE, folder / "DevToolsActivePort"
-        while not port_file.is_file() or not port_file.read_text().strip():
-            assert browser.poll() is None and time.monotonic() < end, "Chromium did not start"
-            await asyncio.sleep(0.2)
-        base = f"http://127.0.0.1:{port_file.read_text().split()[0]}"
-        async with aiohttp.ClientSession() as session:
-            async with session.put(f"{base}/json/new?about:blank") as reply:
-                tab = json.loads(await reply.text())
-            async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as channel:
-
-                async def call(method: str, **params):
-                    await channel.send_json({"id": 1, "method": method, "params": params})
-                    while (reply := await channel.receive_json()).get("id") != 1:
-                        pass
-                    return reply["result"]
-
-                async def value(expression: str):
-                    return (await call("Runtime.evaluate", expression=expression, returnByValue=True))["result"]
-
-                size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-                await call("Emulation.setDeviceMetricsOverride", **size)
-                await call("Page.navigate", url=address)
-                while not (await value(f"Boolean({ANSWERED})")).get("value"):
-                    assert time.monotonic() < end, "the page did not answer"
-                    await asyncio.sleep(0.5)
-                await asyncio.sleep(3)  # until what has arrived is drawn
-                image = await call("Page.captureScreenshot", captureBeyondViewport=True)
-                return (await value(SEEN))["value"], base64.b64decode(image["data"])
-    finally:
-        browser.terminate()
-        browser.wait()
+    """What is on the page once it has answered, and an image of it."""
+    async with open_page(address, folder, size=(width, height)) as page:
+        await page.until(ANSWERED)
+        await asyncio.sleep(3)  # until what has arrived is drawn
+        image = await page.screenshot()
+        return await page.value(SEEN), image
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: install it to look at the page")
+@needs_chromium
 @pytest.mark.parametrize(("width", "height"), [(1280, 1100), (390, 2400)], ids=["desktop", "phone"])
 def test_a_browser_shows_an_answer_at_once(width, height, address, space, student, data, tmp_path):
     seen, image = asyncio.run(look(address, width, height, tmp_path / "profile"))

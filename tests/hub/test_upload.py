@@ -14,6 +14,7 @@ from hf_vipriors.hub import upload as uploading
 from hf_vipriors.hub.card_facts import CardFacts, ScoreRow
 from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.hub.repository_files import (
+    GENERATOR,
     check_no_secrets,
     check_repo_id,
     identity_of,
@@ -334,8 +335,29 @@ def test_spaces(logged_in, tmp_path):
     (folder / "examples" / "0.png").write_bytes(b"y")
     upload(space_files(folder, "owner/demo"))
     logged_in.add("owner/game", "space", sdk="gradio").push({"app.py": b"play()"})
-    with pytest.raises(InputError, match="another program"):
+    with pytest.raises(InputError, match="another program.*choose another space"):
         upload(space_files(folder, "owner/game"))
+
+
+def test_a_static_space_replaces_the_page_of_the_hub_and_its_own_but_no_other(logged_in, tmp_path):
+    (tmp_path / "index.html").write_text(f'<meta name="generator" content="{GENERATOR}">')
+    (tmp_path / "README.md").write_text("---\nsdk: static\napp_file: index.html\n---\n")
+    page = space_files(tmp_path, "owner/demo")
+    logged_in.order(Status(403), "POST", "/commit/")
+    with pytest.raises(InputError, match="run the same again"):
+        upload(page)  # the Hub has made the Space by then, with a page to begin with
+    upload(page)
+    upload(page)
+    space = logged_in.repository("owner/demo", "space")
+    assert space.sdk == "static" and space.files()["index.html"] == page.content("index.html")
+    for name, sdk, files, words in (
+        ("owner/other", "static", {"index.html": b"<h1>Mine</h1>"}, "another page"),
+        ("owner/ours", "gradio", {"app.py": b"", "neighbours.safetensors": b""}, "sdk 'gradio', not 'static'"),
+    ):
+        logged_in.add(name, "space", sdk=sdk).push(files)
+        with pytest.raises(InputError, match=words):
+            upload(space_files(tmp_path, name))
+        assert logged_in.repository(name, "space").files() == files
 
 
 def test_checks_before_a_training(logged_in, student):

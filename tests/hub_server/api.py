@@ -51,7 +51,9 @@ def create(hub: HubServer, request: Request) -> Reply:
     with hub.lock:
         if (kind, name) in hub.repositories:
             raise HubError(409, f"You already created this {kind} repo", body={"url": url})
-        hub.add(name, kind, private=wanted.get("visibility") == "private", sdk=wanted.get("sdk"))
+        added = hub.add(name, kind, private=wanted.get("visibility") == "private", sdk=wanted.get("sdk"))
+        if wanted.get("sdk") == "static":  # the real Hub puts a page of its own there
+            added.push({"index.html": b"<h1>Welcome to your static Space!</h1>", "style.css": b""})
     return Reply.json({"url": url, "name": name, "id": name})
 
 
