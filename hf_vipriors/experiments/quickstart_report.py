@@ -33,7 +33,8 @@ class Seed:
         finetuned: from it.
         linear: scores of the frozen teacher that the students start from: ``teacher``, or the one that ships.
         long_finetuned: from the teacher that ships with the package; None where the images are others.
-        distilled, student: held near that teacher's features; FixMatch from it.
+        distilled: held near that teacher's features; None with few labels.
+        student: FixMatch from it.
         labels: ``(N,)`` of the test images.
     """
 
@@ -43,9 +44,15 @@ class Seed:
     finetuned: RunResult
     linear: dict[str, Any]
     long_finetuned: RunResult | None
-    distilled: RunResult
+    distilled: RunResult | None
     student: RunResult
     labels: Tensor
+
+    def labelled(self) -> dict[str, RunResult]:
+        """The runs that learn from labels, from this quickstart's own teacher or from the one that ships."""
+        own = self.long_finetuned or self.finetuned
+        found = {"baseline": self.baseline, "fine-tuned": own, "phase 2": self.distilled, "FixMatch": self.student}
+        return {name: run for name, run in found.items() if run is not None}
 
 
 def build_report(
@@ -118,8 +125,9 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     ))  # fmt: skip
     if ships:
         shown.append(row(f"{long} + fine-tuning", "from that teacher", [s.long_finetuned for s in seeds], before))
-    shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
-                     [s.distilled for s in seeds], before))  # fmt: skip
+    if seeds[0].distilled is not None:
+        shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
+                         [s.distilled for s in seeds], before))  # fmt: skip
     shown.append(row(f"{long} + FixMatch", "the student: and with the images without labels",
                      [s.student for s in seeds], before))  # fmt: skip
     return shown
@@ -133,17 +141,12 @@ def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: floa
 def curves(seed: Seed) -> list[list[Curve]]:
     """Contrastive loss with its chance level, online kNN, and validation of the three labelled runs."""
     teacher = seed.teacher.history
-    labelled = (
-        ("baseline", seed.baseline),
-        ("fine-tuned", seed.finetuned),
-        ("phase 2", seed.distilled),
-        ("FixMatch", seed.student),
-    )
+    labelled = seed.labelled()
     return [
         [curve(teacher, "loss", "contrastive loss", "loss", chance=seed.teacher.metrics.get("chance_level"))],
         [curve(teacher, "eval_knn_top1", "online kNN of the teacher", "validation top-1")],
-        [curve(result.history, "eval_top1", name, "validation top-1") for name, result in labelled],
-        [curve(result.history, "classification", name, "training cross-entropy") for name, result in labelled],
+        [curve(result.history, "eval_top1", name, "validation top-1") for name, result in labelled.items()],
+        [curve(result.history, "classification", name, "training cross-entropy") for name, result in labelled.items()],
     ]
 
 
@@ -180,18 +183,13 @@ def teacher_images(seed: Seed, splits: ImageSplits, data: DataArguments) -> dict
 def settings(seed: Seed) -> dict[str, Any]:
     """What decides the numbers, read back from the runs' own files."""
     chosen: dict[str, Any] = {}
-    runs = (
-        ("phase 1", seed.teacher),
-        ("baseline", seed.baseline),
-        ("phase 2", seed.distilled),
-        ("FixMatch", seed.student),
-    )
+    runs = {"phase 1": seed.teacher} | seed.labelled()
     keys = (
         "method", "backbone", "image_size", "num_train_epochs", "max_steps", "per_device_train_batch_size",
         "learning_rate", "optim", "weight_decay", "temperature", "margin", "mixup", "ema_decay", "label_smoothing",
         "feature_weight", "unlabelled_ratio", "confidence", "seed",
     )  # fmt: skip
-    for name, run in runs:
+    for name, run in runs.items():
         arguments = read_run(run.directory).settings
         chosen[name] = ", ".join(f"{k} {arguments[k]}" for k in keys if arguments.get(k) is not None)
         chosen[f"{name}, fingerprint"] = fingerprint_line(run.metrics["fingerprint"])

@@ -40,7 +40,7 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    for words in ("labels alone", "long phase 1 + phase 2", "FixMatch", "pipeline("):
+    for words in ("labels alone", "long phase 1 + fine-tuning", "FixMatch", "pipeline("):
         assert words in shown
     report = json.loads((folder / "report.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}
@@ -48,7 +48,6 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
         "baseline": "labels alone",
         "finetuned": "phase 1 + fine-tuning",
         "long_finetuned": "long phase 1 + fine-tuning",
-        "distilled": "long phase 1 + phase 2",
         "student": "long phase 1 + FixMatch",
     }
     assert rows.keys() == {*names.values(), "long phase 1 + linear probe"} and rows["labels alone"]["baseline"]
@@ -87,8 +86,7 @@ def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_p
     )
     report = json.loads((folder / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == [
-        *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + phase 2"),
-        "phase 1 + FixMatch",
+        *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + FixMatch"),
     ]
     assert report["commands"] == [
         f"hf-vipriors quickstart --images_per_class 3 --dataset {tmp_path / 'set'} --seeds 0 1 --length 1"
