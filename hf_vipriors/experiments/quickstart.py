@@ -9,8 +9,8 @@
 recipe we know at this length; a self-supervised teacher (phase 1), fine-tuned; then the same from the teacher that
 ships with the package (a long phase 1): a linear probe, fine-tuning, FixMatch, which sees the images without labels
 again, and with 50 labels a class phase 2, held near the teacher's features; a table, a page with images, and a student
-folder that `pipeline()` loads. With few labels it matters which: each seed chooses others, and intervals are over these
-choices.
+folder that `pipeline()` loads. With few labels it matters which they are: each seed chooses others, and intervals are
+over these choices.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ FEW_RECIPE = "quickstart_few.yaml"  # of students with few labels
 # Below so many labels a class it matters which images they are: several choices, and a recipe of its own.
 FEW, CHOICES = 25, 3
 FULL_LENGTH = 3.0
-# Of the recipes' lengths, with few labels. Phase 1 is there to be seen, what is gained rests on the long one. What starts
-# from a teacher needs fewer steps than the baseline, and one of FixMatch sees three times the images.
+# Of the recipes' lengths, with few labels. Phase 1 is there to be seen, what is gained rests on the long one. What
+# starts from a teacher needs fewer steps than the baseline, and one of FixMatch sees three times the images.
 FEW_LENGTHS = {"teacher": 0.375, "finetuned": 1 / 3, "long_finetuned": 1 / 3, "student": 7 / 12}
 
 

@@ -12,6 +12,7 @@ from ..data import FASHION_VIPRIORS, ImageSplits
 from ..evaluation.features import features
 from ..evaluation.knn import nearest_neighbours
 from ..reports.report import Curve, Report, RunRow, feature_map_2d
+from ..reports.report_rows import points, summarise
 from ..run import RunResult
 from ..scoring.mistakes import image_array, worst_mistakes
 from ..training import DataArguments
@@ -66,6 +67,7 @@ def build_report(
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
     several = f"{len(seeds)} choices of the labelled images" if len(seeds) > 1 else "1 seed"
     name = "Fashion-VIPriors" if data.dataset_name == FASHION_VIPRIORS else dataset_title(data)
+    shown = rows(seeds, len(test))
     return Report(
         title=f"{name} quickstart",
         subtitle=(
@@ -73,7 +75,8 @@ def build_report(
             f"{len(splits.class_names)} classes), {images.get('unlabelled', 0):,} without labels, "
             f"{images['test']:,} test images, {several}, {seconds / 60:.1f} minutes"
         ),
-        rows=rows(seeds, len(test)),
+        rows=shown,
+        verdict=[plain_words(shown, images.get("unlabelled", 0), data)],
         curves=curves(first),
         class_names=splits.class_names,
         confusion=first.student.metrics["test"]["confusion"],
@@ -83,6 +86,24 @@ def build_report(
         settings=settings(first),
         commands=[command],
         environment=versions() | provenance(),
+    )
+
+
+def plain_words(shown: list[RunRow], unlabelled: int, data: DataArguments) -> str:
+    """What the images without labels gave the student, and when not to expect it."""
+    student = summarise(Report("", "", shown))[-1]
+    low, high = (points(end) for end in student.difference_interval)
+    pool, labels = f"{unlabelled:,} images without labels", f"{data.images_per_class} labels a class"
+    if student.outcome == "better":
+        gain = f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}"
+    elif student.outcome == "worse":
+        gain = f"{pool} cost {points(-student.difference, sign=False)} points ({low} to {high}) beside {labels}"
+    else:
+        gain = f"{pool} made no difference beside {labels} that this could show ({low} to {high} points)"
+    here = " (here with --images_per_class 50)" if data.dataset_name == FASHION_VIPRIORS else ""
+    return (
+        f"In plain words: {gain}. Expect nothing where labels alone come near what the network can learn{here}, and "
+        "more on harder images, such as CIFAR-10 (model_cards/RESULTS.md)."
     )
 
 

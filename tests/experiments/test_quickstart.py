@@ -8,6 +8,9 @@ from datasets import load_dataset
 from transformers import pipeline
 
 from hf_vipriors.experiments import quickstart
+from hf_vipriors.experiments.quickstart_report import plain_words
+from hf_vipriors.reports.report import RunRow
+from hf_vipriors.training import DataArguments
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -68,6 +71,20 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     card = (folder / "student" / "README.md").read_text()
     assert "from scratch" in card and f"{100 * baseline['top1'][0]:.1f}" in card
     assert len(pipeline("image-classification", model=str(folder / "student"))(str(image(tmp_path)))) == 5
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        ([0.70, 0.71, 0.72], "5,000 images without labels were worth +10.0 points (+10.0 to +10.0) beside 5 labels"),
+        ([0.60, 0.66, 0.58], "made no difference beside 5 labels a class that this could show"),
+        ([0.50, 0.51, 0.52], "5,000 images without labels cost 10.0 points (-10.0 to -10.0) beside 5 labels"),
+    ],
+)
+def test_what_was_gained_is_said_in_plain_words(student, words):
+    baseline = RunRow("labels alone", "", [0.6, 0.61, 0.62], None, 2000, [], baseline=True)
+    shown = [baseline, RunRow("student", "", student, None, 2000, [])]
+    assert words in plain_words(shown, 5000, DataArguments(images_per_class=5))
 
 
 @pytest.mark.slow
