@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 # Of the limit: what trying may take, and what is spared so that a run which is a little slower than it was at first
 # still ends in time: once when its length is settled, once more when it is shortened.
 TRIED, SPARE = 0.03, 0.03
-# Steps that are tried: the first ones warm up.
-WARM_UP, LEAST_TRIED, MOST_SECONDS = 3, 5, 30.0
+# Steps that are tried: the first ones warm up, where there is time for more.
+WARM_UP, LEAST_TRIED, MOST_SECONDS = 3, 3, 30.0
 BATCHES = 4  # of evaluation that are timed
 
 
@@ -50,21 +50,21 @@ class Stopwatch(TrainerCallback):
     def __init__(self, trainer: TimedTrainer, budget: float):
         self.trainer, self.budget = trainer, budget
         self.times: list[float] = []
-        self.steps = WARM_UP + LEAST_TRIED
+        self.steps = LEAST_TRIED
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if self.trainer.args.device.type != "cpu":
             torch.accelerator.synchronize()
         self.times.append(time.monotonic())
-        if len(self.times) == WARM_UP + 2:
+        if len(self.times) == LEAST_TRIED - 1:
             step = self.trainer.of_main_process(self.times[-1] - self.times[-2])
-            self.steps = max(self.steps, min(WARM_UP + round(self.budget / max(step, 1e-6)), state.max_steps))
+            self.steps = max(LEAST_TRIED, min(int(self.budget / max(step, 1e-6)), state.max_steps))
         control.should_training_stop = control.should_training_stop or len(self.times) >= self.steps
 
     def seconds_per_step(self) -> float:
         """Mean over the steps after the first ones, what lies between epochs included."""
-        timed = self.times[min(WARM_UP, len(self.times) - 1) :]
-        return (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+        timed = self.times[min(WARM_UP, len(self.times) - 2) :]
+        return (timed[-1] - timed[0]) / (len(timed) - 1)
 
 
 class Deadline(TrainerCallback):
