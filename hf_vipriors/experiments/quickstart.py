@@ -52,7 +52,7 @@ from .quickstart_report import Seed, build_report
 
 logger = logging.getLogger(__name__)
 TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
-FEW_RECIPE = "quickstart_few.yaml"  # of students with few labels
+FEW_RECIPE = "quickstart_few_student.yaml"  # of students with few labels
 # Below so many labels a class it matters which images they are: several choices, and a recipe of its own.
 FEW, CHOICES = 25, 3
 FULL_LENGTH = 3.0

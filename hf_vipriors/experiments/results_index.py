@@ -23,7 +23,7 @@ def results_index(folder: Path) -> dict[str, Any]:
     files, figures = {}, []
     for path in sorted(folder.glob("*.json")):
         found = read_json(path)
-        if path.name == INDEX or not {"groups", "rows"} & found.keys():
+        if path.name == INDEX or "title" not in found or not {"groups", "rows"} & found.keys():
             continue
         environment = found.get("environment", {})
         measured = {"date": _NOT_RECORDED, "commit": _NOT_RECORDED, "machine": _NOT_RECORDED}
@@ -37,7 +37,7 @@ def results_index(folder: Path) -> dict[str, Any]:
 
 
 def _figures(group: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = report(group["title"], group["rows"])
+    rows = report(group["title"], [{"baseline": False} | row for row in group["rows"]])
     return [
         {
             **{"row": row.name, "note": row.note, "baseline": row.baseline, "metric": row.metric},

@@ -169,7 +169,6 @@ def render(root: Path) -> list[tuple[str, Path]]:
     pages = [root / "README.md", *sorted((root / "model_cards").glob("*.md"))]
     if not results:
         raise InputError(f"no model_cards/results/*.json in {root}: --render is run in the project's folder")
-    write_json(results[0].parent / INDEX, results_index(results[0].parent))
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     drawn = {path.stem: text for path in results if (text := drawn_results(path)) is not None}
     places = [(name, page) for name in drawn for page, text in texts.items() if mark_lines(name)[0] in text]
@@ -179,6 +178,7 @@ def render(root: Path) -> list[tuple[str, Path]]:
         check_marks(name, [page])
     for name, page in places:
         draw(name, drawn[name], [page])
+    write_json(results[0].parent / INDEX, results_index(results[0].parent))
     if mark_lines(HEADLINE)[0] in texts.get(root / "README.md", ""):
         draw(HEADLINE, headline(results[0].parent), [root / "README.md"])
         picture = write_file(root / PICTURE, to_png(gain_figure(results[0].parent), Source=source(results[0].parent)))

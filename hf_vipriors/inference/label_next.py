@@ -131,7 +131,7 @@ def label_next(args: LabelNextArguments) -> int:
     images = every_image(root)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
-        logger.warning("%d images cannot be read: `hf-vipriors predict` lists them", looks.unreadable)
+        logger.warning("cannot be read: %d of the images; `hf-vipriors predict` lists them", looks.unreadable)
     names, clusters, sizes = [], {}, []
     if isinstance(model, VipriorsForImageClassification):
         names = class_names(model)

@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         counts = predict(args)
         show(counts, Console())
         if counts[None]:
-            logger.warning("%d images cannot be read: the column error says why", counts[None])
+            logger.warning("cannot be read: %d of the images; the column error says why", counts[None])
         logger.info("%d images: %s", sum(counts.values()), args.output)
         if args.copy_into is not None:
             logger.info("copies, sorted: %s", args.copy_into)

@@ -28,7 +28,7 @@ def recipes(tmp_path):
     folder = tmp_path / "recipes"
     folder.mkdir()
     (folder / "quickstart_teacher.yaml").write_text(RECIPE + "method: simclr\nmax_steps: 3\nprojector_dim: 8\n")
-    for name in ("student", "few"):
+    for name in ("student", "few_student"):
         (folder / f"quickstart_{name}.yaml").write_text(
             RECIPE + "per_device_train_batch_size: 5\ndistil_from_epoch: 0\n"
         )
