@@ -1,4 +1,4 @@
-"""Everything once, on the photographs that ship with the package, in about twelve minutes on two cores.
+"""Everything once, on the photographs that ship with the package, in about seven minutes on two cores.
 
 accelerate launch scripts/quickstart.py            one seed
 accelerate launch scripts/quickstart.py --full     three seeds, longer

@@ -49,14 +49,12 @@ def test_the_cards_show_what_the_quickstart_measured():
     shown = {cells[0].strip(" *").split("<br>")[0]: cells[1].strip() for cells in results if len(cells) == 2}
     for name, row in {
         "one centre crop": "long phase 1 + FixMatch",
-        "ten-crop": "FixMatch, ten-crop",
-        "from scratch (supervised baseline)": "supervised baseline",
+        "from scratch (supervised baseline)": "labels alone",
         "fine-tuned from the same teacher": "long phase 1 + fine-tuning",
     }.items():
         assert abs(float(shown[name]) - float(rows[row])) < 0.11, name  # rounded twice: 80.75 is 80.8 and 80.7
-    assert all(f"- {line}" in card for line in report["verdict"])
-    teacher = (ROOT / "model_cards" / "quickstart_teacher.md").read_text(encoding="utf-8")
-    assert rows["phase 1 + linear probe"] in teacher
+    compared = [line for line in report["verdict"] if not line.startswith("In plain words")]
+    assert compared and all(f"- {line}" in card for line in compared)
 
 
 def test_the_index_holds_every_figure():

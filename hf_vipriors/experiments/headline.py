@@ -56,7 +56,9 @@ def gain_figure(results: Path) -> Figure:
     """Accuracy by the number of labels, with labels alone and with the images without labels."""
     file, begins, name = _CURVE
     figures = read_json(results / INDEX)["figures"]
-    titles = dict.fromkeys(each["group"] for each in figures if each["group"].startswith(begins))
+    titles = dict.fromkeys(
+        each["group"] for each in figures if each["file"] == file and each["group"].startswith(begins)
+    )
     lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
     for title in titles:
         baseline, row = _pair(figures, file, title, name)
