@@ -34,36 +34,33 @@ logger = logging.getLogger(__name__)
 # Of the limit: what trying may take, and what is spared so that a run which is a little slower than it was at first
 # still ends in time: once when its length is settled, once more when it is shortened.
 TRIED, SPARE = 0.03, 0.03
-# Steps that are tried: the first ones warm up, where there is time for more.
-WARM_UP, LEAST_TRIED, MOST_SECONDS = 3, 3, 30.0
+LEAST_TRIED, LEAST_SECONDS, MOST_SECONDS = 4, 1.0, 30.0  # steps, and how long they are tried
 BATCHES = 4  # of evaluation that are timed
 
 
 class Stopwatch(TrainerCallback):
-    """Ends a trial after as many steps as fit into ``budget`` seconds, and times those after the first few.
+    """Ends a trial after ``budget`` seconds, and times its second half: the first steps compile what they need.
 
     Args:
         trainer: whose main process's clock counts for all.
-        budget: seconds.
+        budget: seconds from the first step on.
     """
 
     def __init__(self, trainer: TimedTrainer, budget: float):
         self.trainer, self.budget = trainer, budget
         self.times: list[float] = []
-        self.steps = LEAST_TRIED
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if self.trainer.args.device.type != "cpu":
             torch.accelerator.synchronize()
         self.times.append(time.monotonic())
-        if len(self.times) == LEAST_TRIED - 1:
-            step = self.trainer.of_main_process(self.times[-1] - self.times[-2])
-            self.steps = max(LEAST_TRIED, min(int(self.budget / max(step, 1e-6)), state.max_steps))
-        control.should_training_stop = control.should_training_stop or len(self.times) >= self.steps
+        passed = self.trainer.of_main_process(self.times[-1] - self.times[0])
+        if len(self.times) >= LEAST_TRIED and passed >= self.budget:
+            control.should_training_stop = True
 
     def seconds_per_step(self) -> float:
-        """Mean over the steps after the first ones, what lies between epochs included."""
-        timed = self.times[min(WARM_UP, len(self.times) - 2) :]
+        """Mean over the second half, what lies between epochs included."""
+        timed = self.times[(len(self.times) - 1) // 2 :]
         return (timed[-1] - timed[0]) / (len(timed) - 1)
 
 
@@ -144,7 +141,7 @@ class TimedTrainer(Trainer):
         if checkpoint is not None:
             self._take_length(checkpoint)
             return
-        step = self.of_main_process(self._seconds_per_step(min(TRIED * limit, MOST_SECONDS)))
+        step = self.of_main_process(self._seconds_per_step(min(max(TRIED * limit, LEAST_SECONDS), MOST_SECONDS)))
         passed = self.of_main_process(time.monotonic() - began)
         told = f"{duration(passed)} until now, {step:.2g} s a step, {duration(evaluation)} an evaluation, "
         told += f"{duration(self.tail)} at the end"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hf_vipriors.hub.embedded import FASHION_TEACHER
 from hf_vipriors.hub.licence import NOT_READ, NOT_STATED, licence_of
 
 
@@ -24,6 +25,10 @@ from hf_vipriors.hub.licence import NOT_READ, NOT_STATED, licence_of
 def test_of_a_folder_the_card_counts(metadata, licence, tmp_path):
     (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n")
     assert licence_of(str(tmp_path)) == licence
+
+
+def test_of_the_teacher_that_ships_with_the_package():
+    assert licence_of(FASHION_TEACHER) == "apache-2.0"
 
 
 def test_no_card_and_a_published_file_state_nothing(tmp_path):

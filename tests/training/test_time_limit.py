@@ -31,7 +31,8 @@ def steady(monkeypatch):
 
     for module in (time_limit, run):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
-    monkeypatch.setattr(time_limit, "TRIED", 0.0)  # the least number of steps
+    for name in ("TRIED", "LEAST_SECONDS"):  # the least number of steps
+        monkeypatch.setattr(time_limit, name, 0.0)
     monkeypatch.setattr(TimedTrainer, "_seconds_per_step", timed)
     monkeypatch.setattr(TimedTrainer, "_seconds_per_image", lambda trainer: 0.0)
     return tried
