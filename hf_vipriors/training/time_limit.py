@@ -67,23 +67,25 @@ class Stopwatch(TrainerCallback):
 class Deadline(TrainerCallback):
     """Shortens the rest of a run that has become slower than it was when its length was settled.
 
-    Looks whenever something is logged. A run that can be finished as it is stays as it is.
+    Looks whenever something is logged, and measures from the first log on: before it, kernels are compiled. A run that
+    can be finished as it is stays as it is.
     """
 
     def __init__(self, trainer: TimedTrainer):
         self.trainer = trainer
-        self.began, self.first = 0.0, 0
+        self.since: tuple[float, int] | None = None  # time and step of the first log
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.began, self.first = time.monotonic(), state.global_step
+        self.since = None
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if not (control.should_log or control.should_evaluate) or state.global_step >= state.max_steps:
             return
         now = time.monotonic()
         left = self.trainer.of_main_process(self.trainer.deadline - self.trainer.tail - now)
-        pace = self.trainer.of_main_process((now - self.began) / max(1, state.global_step - self.first))
         step, before = state.global_step, state.max_steps
+        began, first = self.since = self.since or (now, step)
+        pace = self.trainer.of_main_process((now - began) / max(1, step - first))
         fitting = step + max(0, int(left / max(pace, 1e-9)))
         if fitting >= before:
             return
@@ -148,7 +150,8 @@ class TimedTrainer(Trainer):
         self._fill_length((1 - 2 * SPARE) * limit - passed - self.tail, step, evaluation, told)
 
     def _take_length(self, checkpoint: str) -> None:
-        had = read_json(Path(checkpoint) / RECORD_FILE)
+        record = Path(checkpoint) / RECORD_FILE  # of an earlier version there is none
+        had = read_json(record) if record.is_file() else {}
         before = self.args.num_train_epochs
         for name in (*LENGTH, *IN_EPOCHS):
             if name in had and name in vars(self.args):
