@@ -141,6 +141,9 @@ class Quickstart:
         if teacher is None:
             self._title(seed, 2, "phase 1: a teacher learns without labels")
             data, settings = self._settings(TeacherArguments, "teacher", seed)
+            images = sum(len(self.splits[seed].splits.get(name, ())) for name in ("train", "unlabelled"))
+            if settings.per_device_train_batch_size > images // 2:
+                settings.per_device_train_batch_size = 0  # what goes with so few
             teacher = train(data, settings, self.splits[seed])
         own = str(teacher.directory)
         self._title(seed, 3, "phase 1 + fine-tuning: started from that teacher")
@@ -228,13 +231,14 @@ class Quickstart:
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.folder_of("student", self.args.seeds[0])
+        repository = "fashion" if self.ships_teacher else "photos"
         self.console.print(
             f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: {paths['html']}"
             f"\nThe student is a native checkpoint; it needs nothing of ours:\n\n"
             f"    from transformers import pipeline\n"
             f'    pipeline("image-classification", model="{student}")("image.png")\n\n'
             "What a push to the Hub would send, without sending it:\n\n"
-            f"    {command('push')} --model {student} --repo_id me/fashion --dry_run\n",
+            f"    {command('push')} --model {student} --repo_id me/{repository} --dry_run\n",
             soft_wrap=True,  # lines to be copied stay whole
         )
 

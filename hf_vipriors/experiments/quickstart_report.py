@@ -184,8 +184,10 @@ def teacher_images(seed: Seed, splits: ImageSplits, data: DataArguments) -> dict
     test = found["test"]
     generator = np.random.default_rng(0)
     chosen = np.sort(generator.choice(len(test.labels), min(MAP_IMAGES, len(test.labels)), replace=False))
-    queries = np.sort(generator.choice(len(test.labels), QUERIES, replace=False))
-    index, cosine = nearest_neighbours(found["train"].values, test.values[queries], NEIGHBOURS)
+    queries = np.sort(generator.choice(len(test.labels), min(QUERIES, len(test.labels)), replace=False))
+    index, cosine = nearest_neighbours(
+        found["train"].values, test.values[queries], min(NEIGHBOURS, len(found["train"].labels))
+    )
     neighbours = [
         (
             image_array(stores["test"], int(query)),

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 # Of the limit: what trying may take, and what is spared so that a run which is a little slower than it was at first
 # still ends in time: once when its length is settled, once more when it is shortened.
 TRIED, SPARE = 0.03, 0.03
+LEAST_SPARE = 1.5  # seconds: files are written and the process ends, however short the limit
 LEAST_TRIED, LEAST_SECONDS, MOST_SECONDS = 4, 1.0, 30.0  # steps, and how long they are tried
 BATCHES = 4  # of evaluation that are timed
 
@@ -130,13 +131,16 @@ class TimedTrainer(Trainer):
             checkpoint: that the run goes on from: it has the length that was settled then.
 
         Raises:
-            InputError: not even one step fits.
+            InputError: not even one step fits, or the checkpoint is of a run with a limit and this has none.
         """
         args = self.args
+        if args.time_limit is None and checkpoint is not None:
+            _refuse_without_limit(checkpoint)
         if args.time_limit is None or self.deadline < math.inf:
             return
         limit = parse_time_limit(args.time_limit)
-        self.deadline = began + (1 - SPARE) * limit
+        spare = max(SPARE * limit, LEAST_SPARE)
+        self.deadline = began + limit - spare
         self.add_callback(Deadline(self))
         image = self.of_main_process(self._seconds_per_image())
         evaluation, self.tail = (image * count for count in self._images_measured())
@@ -147,11 +151,10 @@ class TimedTrainer(Trainer):
         passed = self.of_main_process(time.monotonic() - began)
         told = f"{duration(passed)} until now, {step:.2g} s a step, {duration(evaluation)} an evaluation, "
         told += f"{duration(self.tail)} at the end"
-        self._fill_length((1 - 2 * SPARE) * limit - passed - self.tail, step, evaluation, told)
+        self._fill_length(limit - 2 * spare - passed - self.tail, step, evaluation, told)
 
     def _take_length(self, checkpoint: str) -> None:
-        record = Path(checkpoint) / RECORD_FILE  # of an earlier version there is none
-        had = read_json(record) if record.is_file() else {}
+        had = _record(checkpoint)
         before = self.args.num_train_epochs
         for name in (*LENGTH, *IN_EPOCHS):
             if name in had and name in vars(self.args):
@@ -185,10 +188,10 @@ class TimedTrainer(Trainer):
             "time limit %s: %.3g epochs in place of %g (%s)", args.time_limit, epochs, args.num_train_epochs, told
         )
         self._scale_epochs(epochs / args.num_train_epochs, source)
+        self.setup.resolved.fill("num_train_epochs", epochs, source)  # exactly
 
     def _scale_epochs(self, share: float, source: str) -> None:
-        options = {*method_options(METHODS[self.args.method]), "num_train_epochs", "lr_milestones"}
-        for name in options.intersection((*LENGTH, *IN_EPOCHS)):
+        for name in {*method_options(METHODS[self.args.method]), "lr_milestones"}.intersection(IN_EPOCHS):
             value = vars(self.args).get(name)
             if isinstance(value, list) and value:
                 self.setup.resolved.fill(name, [each * share for each in value], source)
@@ -261,3 +264,17 @@ class TimedTrainer(Trainer):
 
     def trainer_beside(self, method: Method, views: nn.Module, args: RunArguments) -> TimedTrainer:
         raise TypeError(f"{type(self).__name__} must define trainer_beside()")
+
+
+def _record(checkpoint: str) -> dict[str, Any]:
+    """The settings of a checkpoint; empty of an earlier version."""
+    record = Path(checkpoint) / RECORD_FILE
+    return read_json(record) if record.is_file() else {}
+
+
+def _refuse_without_limit(checkpoint: str) -> None:
+    """A run whose length followed from a limit would go on as another one."""
+    if limit := _record(checkpoint).get("time_limit"):
+        raise InputError(
+            f"{checkpoint} is of a run with --time_limit {limit}, which decided its length: give it again"
+        )
