@@ -27,7 +27,7 @@ def licence_of(name: str) -> str:
 
     Example:
         >>> licence_of("timm:resnet18.a1_in1k"), licence_of("fashion-vipriors-teacher")
-        ('apache-2.0', 'not stated')
+        ('apache-2.0', 'apache-2.0')
     """
     prefix = next((prefix for prefix in TIMM_PREFIXES if name.startswith(prefix)), None)
     place = Path(place_of(name))

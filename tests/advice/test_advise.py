@@ -159,7 +159,7 @@ def test_what_a_student_has_to_beat_is_known_before_training(messy, tmp_path, ca
     assert shlex.split(check["command"])[1] == "evaluate" and check["seconds"] is None
     assert check["command"].endswith("--model outputs/messy_student --compare fashion-vipriors-teacher")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "fashion-vipriors-teacher, frozen" in shown and "licence not stated" in shown
+    assert "fashion-vipriors-teacher, frozen" in shown and "licence apache-2.0" in shown
     assert f"A student has to beat {100 * network['score']['top1']:.1f} %" in shown
     assert "times the parameters of the recommended student" in shown
 

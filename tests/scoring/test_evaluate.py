@@ -148,7 +148,7 @@ def test_the_same_network_frozen_scores_as_the_linear_probe(students, photos, tm
     assert list(found["scores"]) == [model] and list(found["compared"]) == names
     assert found["compared"][model]["score"] == found["scores"][model]["linear"]
     teacher, top1 = found["compared"]["fashion-vipriors-teacher"], found["scores"][model]["top-1"]["top1"]
-    assert teacher["image_size"] == 48 and teacher["licence"] == "not stated" and 700_000 < teacher["params"] < 710_000
+    assert teacher["image_size"] == 48 and teacher["licence"] == "apache-2.0" and 700_000 < teacher["params"] < 710_000
     assert teacher["difference"] == pytest.approx(teacher["score"]["top1"] - top1)
     low, high = teacher["difference_interval"]
     assert teacher["outcome"] == ("better" if low > 0 else "worse" if high < 0 else "unclear")
@@ -156,7 +156,7 @@ def test_the_same_network_frozen_scores_as_the_linear_probe(students, photos, tm
     shown = " ".join(capsys.readouterr().out.split())
     written = " ".join((page / "report.html").read_text(encoding="utf-8").split())
     for text in (shown, written):
-        assert "fashion-vipriors-teacher, frozen" in text and "licence not stated" in text
+        assert "fashion-vipriors-teacher, frozen" in text and "licence apache-2.0" in text
         assert "times the parameters of long" in text and "95 % interval (" in text
 
 
