@@ -19,6 +19,7 @@ from ..methods.supervised import classifier_config
 from ..models import VipriorsForImageClassification
 from ..run import build_trainer
 from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments
+from ..training.arguments import WITHOUT_TRACES
 from ..training.resolve import resolve
 from ..training.setup import Setup, set_up
 from .rules import Job
@@ -47,8 +48,9 @@ def seconds_per_step(
     # A trial is no run: what runs say of themselves stays out of the log.
     with tempfile.TemporaryDirectory() as folder, quiet(logging.ERROR):
         options: dict[str, Any] = {
-            **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4, "disable_tqdm": True},
-            **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": device == "cpu"},
+            **{"output_dir": folder, "max_steps": steps, "logging_steps": steps // 4},
+            **WITHOUT_TRACES,
+            "use_cpu": device == "cpu",
         }
         args = arguments_of(job, **options)
         trainer = build_trainer(trial_setup(args, replace(data, on_bad_image="skip"), splits, images))

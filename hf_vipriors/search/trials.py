@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 
 from ..errors import one_line
 from ..evaluation.features import NotFinite, Outputs
+from ..training.arguments import WITHOUT_TRACES
 from ..training.resolve import complete
 from ..training.resumable import Diverged
 from ..training.setup import Setup
@@ -35,16 +36,8 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.log"
 STUDY = "search"
-# A trial leaves nothing behind but its score: no checkpoints, trackers, bar or remarks; one validation, at its end.
-TRIAL_OPTIONS = {
-    "eval_strategy": "no",
-    "save_strategy": "no",
-    "report_to": "none",
-    "disable_tqdm": True,
-    "push_to_hub": False,
-    "resume_from_checkpoint": None,
-    "guards": False,
-}
+# A trial leaves nothing behind but its score: one validation, at its end.
+TRIAL_OPTIONS = WITHOUT_TRACES | {"resume_from_checkpoint": None}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from transformers import SchedulerType, TrainingArguments
@@ -52,6 +52,17 @@ INHERITED = {
     "ddp_bucket_cap_mb": Bounds(1),
     "ddp_timeout": Bounds(1),
     "local_rank": Bounds(-1),
+}
+
+# Of a training beside another one: no checkpoints, trackers, bar or remarks, and nothing measured on its way.
+WITHOUT_TRACES: dict[str, Any] = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "trackio_space_id": None,
+    "disable_tqdm": True,
+    "push_to_hub": False,
+    "guards": False,
 }
 
 

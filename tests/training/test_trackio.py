@@ -7,6 +7,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_vipriors.cli.student import main
+from hf_vipriors.search.trials import trial_arguments
+from hf_vipriors.training import StudentArguments
 from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.run_files import read_run
 
@@ -91,3 +93,12 @@ def test_a_space_that_cannot_be_is_refused_before_training(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert stop.value.code == 2 and "--trackio_space_id" in error and words in error
     assert not (tmp_path / "student").exists() and not trackio.started
+
+
+def test_a_training_beside_the_run_logs_to_no_space(trackio, tmp_path):
+    """Trials of a search, and the steps that are timed for a limit: without a tracker the Space would be refused."""
+    given = StudentArguments(
+        str(tmp_path), method="supervised", report_to=["trackio"], trackio_space_id="me/curves", use_cpu=True
+    )
+    found = trial_arguments(given, {})
+    assert found.report_to == [] and found.trackio_space_id is None and given.trackio_space_id == "me/curves"
