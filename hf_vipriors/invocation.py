@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 # Job -> how its script is started in a source checkout.
 SCRIPTS = {
     "quickstart": "accelerate launch scripts/quickstart.py",
@@ -88,6 +86,8 @@ def seconds_since_start() -> float:
     """How long a training has run, imports and a launcher included; 0 in other processes, which may do much else."""
     if _job() not in TRAININGS.values():
         return 0.0
+    import psutil  # here: every command loads this file, also to say --help
+
     process = psutil.Process()
     launcher = process.parent() if _launched() else None
     return time.time() - (launcher or process).create_time()

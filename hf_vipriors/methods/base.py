@@ -159,7 +159,7 @@ class Method(nn.Module):
     def prepare(self, trainer: Any) -> None:
         """What must be trained before the method itself; by ``trainer.train_beside``."""
 
-    def shorten(self, share: float) -> None:
+    def scale_epochs(self, share: float) -> None:
         """The run has this share of the epochs that the method was built for: what it counts in epochs follows."""
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:

@@ -141,7 +141,7 @@ class OverhaulDistillation(KnowledgeDistillation):
             total, elements = total + weight * distance, elements + weight * teacher[0].numel()
         return total, elements
 
-    def shorten(self, share: float) -> None:
+    def scale_epochs(self, share: float) -> None:
         self.start_epoch *= share
 
     def begin_step(self, progress: Progress) -> None:

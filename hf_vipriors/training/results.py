@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -13,6 +14,7 @@ from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..evaluation.robustness import robustness
 from ..methods import METHODS
+from ..models import VipriorsForImageClassification, VipriorsModel
 from .arguments import DataArguments
 from .stores import Store, evaluation_store
 from .trainer import MethodTrainer
@@ -73,16 +75,36 @@ def feature_scores(
     Args:
         stores: ``"bank"`` and ``"validation"``, where they are decoded already.
     """
-    stores = stores or {
-        name: evaluation_store(splits.splits[split], model.config, data, f"{split}, for the probe")
-        for name, split in (("bank", "train"), ("validation", "validation"))
-    }
-    options = {"batch_size": batch_size, "device": device}
-    train, valid = (features(model, stores[name], **options) for name in ("bank", "validation"))
-    test = features(model, evaluation_store(splits.splits["test"], model.config, data, "test"), **options)
-    linear = linear_score(train, valid, test, splits.class_names)
-    knn = knn_score(train, test, splits.class_names, neighbours=neighbours)
+    decoded = {} if stores is None else {"train": stores["bank"], "validation": stores["validation"]}
+    found = split_features(
+        model, splits, data, ("train", "validation", "test"), batch_size=batch_size, device=device, stores=decoded
+    )
+    linear = linear_score(*found.values(), splits.class_names)
+    knn = knn_score(found["train"], found["test"], splits.class_names, neighbours=neighbours)
     return {"knn": knn.to_dict(), "linear": linear.score.to_dict(), "linear_cost": linear.cost}
+
+
+def split_features(
+    model: VipriorsModel | VipriorsForImageClassification,
+    splits: ImageSplits,
+    data: DataArguments,
+    names: Iterable[str],
+    *,
+    batch_size: int,
+    device: Any,
+    stores: Mapping[str, Store] | None = None,
+) -> dict[str, Outputs]:
+    """Pooled features of whole splits, each image as the model wants it; ``stores``: of splits decoded already."""
+    known = stores or {}
+    return {
+        name: features(
+            model,
+            known[name] if name in known else evaluation_store(splits.splits[name], model.config, data, name),
+            batch_size=batch_size,
+            device=device,
+        )
+        for name in dict.fromkeys(names)
+    }
 
 
 def summary(metrics: dict[str, Any]) -> str:

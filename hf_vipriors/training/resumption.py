@@ -40,6 +40,12 @@ def training_record(setup: Setup) -> dict[str, Any]:
     return json.loads(json.dumps(record, default=str))
 
 
+def read_record(checkpoint: str) -> dict[str, Any]:
+    """What :func:`training_record` said when a checkpoint was written; empty of an earlier version."""
+    file = Path(checkpoint) / RECORD_FILE
+    return read_json(file) if file.is_file() else {}
+
+
 def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     """Compare a run with the checkpoint that it is to go on from.
 
@@ -57,8 +63,11 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     Raises:
         InputError: naming the option, its value in the checkpoint and its value now.
     """
-    folder = Path(checkpoint)
-    had = read_json(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
+    folder, had = Path(checkpoint), read_record(checkpoint)
+    if had.get("time_limit") and setup.args.time_limit is None:  # it would go on as a run of another length
+        raise InputError(
+            f"{checkpoint} is of a run with --time_limit {had['time_limit']}, which decided its length: give it again"
+        )
     if "method" in had and had["method"] != setup.args.to_dict().get("method"):
         _refuse(folder, [_change("method", had, setup.args.to_dict())])
     now = training_record(setup)

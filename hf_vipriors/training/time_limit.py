@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import Subset
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..errors import InputError
-from ..evaluation.features import Outputs
-from ..files import read_json
 from ..logs import quiet
 from ..methods import METHODS, Method, method_options
 from ..options import parse_time_limit
 from ..reports.report_text import duration
 from ..views.corruptions import CORRUPTIONS, SEVERITIES
-from .arguments import RunArguments
-from .resumption import RECORD_FILE, total_steps
+from .arguments import WITHOUT_TRACES, RunArguments
+from .evaluating import EvaluatingTrainer
+from .optimizer import OptimizerTrainer
+from .resumption import read_record, total_steps
 from .run_identity import IN_EPOCHS, LENGTH
-from .setup import Setup, seed_everything
+from .setup import seed_everything
 
 logger = logging.getLogger(__name__)
 # Of the limit: what trying may take, and what is spared so that a run which is a little slower than it was at first
@@ -79,7 +79,12 @@ class Deadline(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.since = None
 
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.deadline = math.inf  # another train() has a time of its own
+
     def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.trainer.deadline == math.inf:
+            return
         if not (control.should_log or control.should_evaluate) or state.global_step >= state.max_steps:
             return
         now = time.monotonic()
@@ -108,7 +113,7 @@ class Deadline(TrainerCallback):
             control.should_save = control.should_save or args.save_strategy == SaveStrategy.STEPS
 
 
-class TimedTrainer(Trainer):
+class TimedTrainer(EvaluatingTrainer, OptimizerTrainer):
     """A ``Trainer`` whose run ends, saved and scored, within a time that was given.
 
     Its length is settled before the first step: steps of a copy are timed and thrown away, some images of evaluation
@@ -117,31 +122,31 @@ class TimedTrainer(Trainer):
     """
 
     args: RunArguments
-    setup: Setup
     guards: Any
     prepared: bool  # whether what the method does before its first step is done
     deadline = math.inf  # of the whole run, by time.monotonic()
     tail = 0.0  # seconds from the last step to the end
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.add_callback(Deadline(self))
+
     def settle_length(self, began: float, checkpoint: str | None = None) -> None:
-        """Fill the epochs, or steps, that fit; once. Every process must call it.
+        """Fill the epochs, or steps, that fit; once before each training. Every process must call it.
 
         Args:
             began: when the time began to count, by ``time.monotonic()``.
             checkpoint: that the run goes on from: it has the length that was settled then.
 
         Raises:
-            InputError: not even one step fits, or the checkpoint is of a run with a limit and this has none.
+            InputError: not even one step fits.
         """
         args = self.args
-        if args.time_limit is None and checkpoint is not None:
-            _refuse_without_limit(checkpoint)
         if args.time_limit is None or self.deadline < math.inf:
             return
         limit = parse_time_limit(args.time_limit)
         spare = max(SPARE * limit, LEAST_SPARE)
         self.deadline = began + limit - spare
-        self.add_callback(Deadline(self))
         image = self.of_main_process(self._seconds_per_image())
         evaluation, self.tail = (image * count for count in self._images_measured())
         if checkpoint is not None:
@@ -154,12 +159,12 @@ class TimedTrainer(Trainer):
         self._fill_length(limit - 2 * spare - passed - self.tail, step, evaluation, told)
 
     def _take_length(self, checkpoint: str) -> None:
-        had = _record(checkpoint)
+        had = read_record(checkpoint)
         before = self.args.num_train_epochs
         for name in (*LENGTH, *IN_EPOCHS):
             if name in had and name in vars(self.args):
                 self.setup.resolved.fill(name, had[name], f"that of {checkpoint}")
-        self.setup.method.shorten(self.args.num_train_epochs / before)
+        self.setup.method.scale_epochs(self.args.num_train_epochs / before)
 
     def _fill_length(self, left: float, step: float, evaluation: float, told: str) -> None:
         args, images = self.args, len(self.train_dataset)
@@ -197,7 +202,7 @@ class TimedTrainer(Trainer):
                 self.setup.resolved.fill(name, [each * share for each in value], source)
             elif value:
                 self.setup.resolved.fill(name, value * share, source)
-        self.setup.method.shorten(share)
+        self.setup.method.scale_epochs(share)
 
     def _evaluations(self, per_epoch: int) -> tuple[int, float]:
         """How many evaluations a run has whatever its length, and how many for each step."""
@@ -221,15 +226,9 @@ class TimedTrainer(Trainer):
 
     def _seconds_per_step(self, budget: float) -> float:
         """Of a copy of the method, so that nothing of the trial stays."""
-        changes = {
-            **{"eval_strategy": IntervalStrategy.NO, "save_strategy": SaveStrategy.NO, "report_to": []},
-            **{"logging_strategy": IntervalStrategy.NO, "disable_tqdm": True, "guards": False, "push_to_hub": False},
-            **{"time_limit": None, "load_best_model_at_end": False, "num_train_epochs": 1e4, "max_steps": -1},
-        }
-        args = copy.copy(self.args)
+        whole = {"logging_strategy": "no", "load_best_model_at_end": False, "num_train_epochs": 1e4, "max_steps": -1}
         with tempfile.TemporaryDirectory() as folder, quiet(logging.WARNING):
-            for name, value in ({"output_dir": folder} | changes).items():
-                setattr(args, name, value)
+            args = dataclasses.replace(self.args, output_dir=folder, time_limit=None, **whole, **WITHOUT_TRACES)
             trial = self.trainer_beside(copy.deepcopy(self.setup.method), self.setup.views, args)
             trial.prepared = True
             stopwatch = Stopwatch(self, budget)
@@ -256,25 +255,5 @@ class TimedTrainer(Trainer):
             broadcast_object_list(values)
         return values[0]
 
-    def predictions(self, store: Any) -> Outputs:
-        raise TypeError(f"{type(self).__name__} must define predictions()")
-
-    def shorten(self, steps: int) -> None:
-        raise TypeError(f"{type(self).__name__} must define shorten()")
-
     def trainer_beside(self, method: Method, views: nn.Module, args: RunArguments) -> TimedTrainer:
         raise TypeError(f"{type(self).__name__} must define trainer_beside()")
-
-
-def _record(checkpoint: str) -> dict[str, Any]:
-    """The settings of a checkpoint; empty of an earlier version."""
-    record = Path(checkpoint) / RECORD_FILE
-    return read_json(record) if record.is_file() else {}
-
-
-def _refuse_without_limit(checkpoint: str) -> None:
-    """A run whose length followed from a limit would go on as another one."""
-    if limit := _record(checkpoint).get("time_limit"):
-        raise InputError(
-            f"{checkpoint} is of a run with --time_limit {limit}, which decided its length: give it again"
-        )

@@ -50,7 +50,7 @@ SHARED_BESIDE = (
 
 
 class MethodTrainer(
-    EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer, TimedTrainer,
+    TimedTrainer, EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer,
     ShardedTrainer, LoadingTrainer,
 ):  # fmt: skip
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.

@@ -2,18 +2,20 @@
 
 import json
 import shutil
+import time
 from types import SimpleNamespace
 
 import pytest
+from datasets import load_dataset
 from safetensors.torch import load_file
 
 from hf_vipriors import run
 from hf_vipriors.cli.student import main as student
 from hf_vipriors.cli.teacher import main as teacher
-from hf_vipriors.training import time_limit
+from hf_vipriors.training import StudentArguments, StudentTrainer, time_limit, trainer
 from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.run_files import read_run
-from hf_vipriors.training.time_limit import Deadline, TimedTrainer
+from hf_vipriors.training.time_limit import TimedTrainer
 
 
 @pytest.fixture
@@ -29,8 +31,9 @@ def steady(monkeypatch):
         tried.append(steps(trainer, budget))
         return 0.5
 
-    for module in (time_limit, run):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    for module in (time_limit, run, trainer):
+        clock = SimpleNamespace(monotonic=lambda: 0.0, perf_counter=time.perf_counter)
+        monkeypatch.setattr(module, "time", clock)
     for name in ("TRIED", "LEAST_SECONDS"):  # the least number of steps
         monkeypatch.setattr(time_limit, name, 0.0)
     monkeypatch.setattr(TimedTrainer, "_seconds_per_step", timed)
@@ -139,7 +142,6 @@ def test_a_run_that_slows_down_ends_in_time(seconds, steps, kind, student_option
         clock = SimpleNamespace(monotonic=lambda: 2.0 * trainer.state.global_step)
         monkeypatch.setattr(time_limit, "time", clock)
         trainer.deadline = seconds
-        trainer.add_callback(Deadline(trainer))
         trained.append(trainer)
 
     monkeypatch.setattr(TimedTrainer, "settle_length", settle)
@@ -164,3 +166,16 @@ def test_the_epochs_that_fit_are_whole(steady, student_options, tmp_path):
     student([*options, "--output_dir", str(tmp_path), "--save_strategy", "no"])
     assert read_run(tmp_path).resolved["num_train_epochs"] == 5.0
     assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == 30
+
+
+def test_each_training_of_a_trainer_has_a_time_of_its_own(steady, photos, tmp_path):
+    images = load_dataset("imagefolder", data_dir=str(photos))
+    args = StudentArguments(
+        str(tmp_path), method="supervised", backbone="test_resnet", image_size=32, num_train_epochs=40, use_cpu=True,
+        per_device_train_batch_size=6, time_limit="20s", disable_tqdm=True, report_to="none", save_strategy="no",
+    )  # fmt: skip
+    student = StudentTrainer(args=args, train_dataset=images["train"], eval_dataset=images["validation"])
+    for _ in range(2):
+        student.train()
+        assert student.state.global_step == 30
+    assert len(steady) == 2 and "time_limit" not in str(student.guards.found())
