@@ -110,9 +110,12 @@ class Quickstart:
             if not path.is_file():
                 raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
         guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
-        self.splits = {seed: load_images(self._settings(StudentArguments, "baseline", seed)[0]) for seed in args.seeds}
-        self.data = self._settings(StudentArguments, "baseline", args.seeds[0])[0]
+        data = {seed: self._settings(StudentArguments, "baseline", seed)[0] for seed in args.seeds}
+        self.splits = {seed: load_images(each) for seed, each in data.items()}
+        self.data = data[args.seeds[0]]
         self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
+        each_seed = 3 + self.ships_teacher + (not args.few)  # baseline, fine-tuning, FixMatch and perhaps two more
+        self.begun, self.trainings = 0, 1 + each_seed * len(args.seeds)
 
     def _settings(self, kind: type, name: str, seed: int, **options: Any):
         """Recipe, then what distinguishes this run; the lengths are scaled, never that of one student alone."""
@@ -136,30 +139,30 @@ class Quickstart:
 
     def run_seed(self, seed: int, teacher: RunResult | None) -> Seed:
         """Every run on the labels of one seed; ``teacher``: phase 1 of an earlier seed, it needs no labels."""
-        self._title(seed, 1, "labels alone: from scratch, with the strongest recipe that we know")
+        self._title(seed, "labels alone: from scratch, with the strongest recipe that we know")
         baseline = self._student(seed, "baseline", method="supervised")
         if teacher is None:
-            self._title(seed, 2, "phase 1: a teacher learns without labels")
+            self._title(seed, "phase 1: a teacher learns without labels")
             data, settings = self._settings(TeacherArguments, "teacher", seed)
             images = sum(len(self.splits[seed].splits.get(name, ())) for name in ("train", "unlabelled"))
             if settings.per_device_train_batch_size > images // 2:
                 settings.per_device_train_batch_size = 0  # what goes with so few
             teacher = train(data, settings, self.splits[seed])
         own = str(teacher.directory)
-        self._title(seed, 3, "phase 1 + fine-tuning: started from that teacher")
+        self._title(seed, "phase 1 + fine-tuning: started from that teacher")
         finetuned = self._student(seed, "finetuned", method="supervised", teacher=own)
         source = FASHION_TEACHER if self.ships_teacher else own
         long = "long phase 1 (ships with the package)" if self.ships_teacher else "phase 1"
         linear = self._linear(seed, source)
         long_finetuned = None
         if self.ships_teacher:
-            self._title(seed, 4, f"{long} + fine-tuning")
+            self._title(seed, f"{long} + fine-tuning")
             long_finetuned = self._student(seed, "long_finetuned", method="supervised", teacher=source)
         distilled = None
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
-            self._title(seed, 5, f"{long} + phase 2: held near the teacher's features")
+            self._title(seed, f"{long} + phase 2: held near the teacher's features")
             distilled = self._student(seed, "distilled", method="overhaul", teacher=source)
-        self._title(seed, 6, f"{long} + FixMatch: labels, and one prediction for two views of images without")
+        self._title(seed, f"{long} + FixMatch: labels, and one prediction for two views of images without")
         student = self._student(seed, "student", method="fixmatch", unlabelled_ratio=2, teacher=source)
         return Seed(
             seed=seed,
@@ -197,9 +200,12 @@ class Quickstart:
         facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
         write_card(facts, seed.student.directory)
 
-    def _title(self, seed: int, step: int, text: str) -> None:
-        which = f"seed {seed}, " if len(self.args.seeds) > 1 else ""
-        self.console.rule(Text.assemble((f"{which}{step} of 6", "bold"), f"  {text}"), align="left")
+    def _title(self, seed: int, text: str) -> None:
+        """Before each training: how many there are, and which this is."""
+        self.begun += 1
+        which = f", seed {seed}" if len(self.args.seeds) > 1 else ""
+        title = Text.assemble((f"{self.begun} of {self.trainings}{which}", "bold"), f"  {text}")
+        self.console.rule(title, align="left")
 
     def run(self) -> None:
         start = time.perf_counter()

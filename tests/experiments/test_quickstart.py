@@ -45,6 +45,7 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
+    assert "9 of 9, seed 4" in shown and "10 of" not in shown
     for words in ("labels alone", "long phase 1 + fine-tuning", "FixMatch", "pipeline("):
         assert words in shown
     report = json.loads((folder / "report.json").read_text())
@@ -90,7 +91,7 @@ def test_what_was_gained_is_said_in_plain_words(student, words):
 
 
 @pytest.mark.slow
-def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_path):
+def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_path, capsys):
     """A Hub data set as parquet, one file: what is not chosen is the pool, and no teacher ships for it."""
     splits = load_dataset("imagefolder", data_dir=str(photos))
     (tmp_path / "set").mkdir()
@@ -104,6 +105,7 @@ def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_p
             *["--recipes", str(recipes), "--output_dir", str(folder)],
         ]
     )
+    assert "7 of 7, seed 1" in capsys.readouterr().out
     report = json.loads((folder / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == [
         *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + FixMatch"),
