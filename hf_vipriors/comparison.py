@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import statistics
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ import torch
 
 from .data import ImageSplits
 from .evaluation.classification import ClassificationScore
-from .evaluation.features import Outputs, features
 from .evaluation.frozen import linear_score
 from .hub.licence import licence_of
 from .hub.teachers import Teacher, load_teacher
@@ -27,7 +26,7 @@ from .machine import to_device
 from .reports.report_rows import Report, RowSummary, RunRow, summarise
 from .reports.report_text import parameters
 from .training import DataArguments
-from .training.stores import evaluation_store
+from .training.results import split_features
 
 logger = logging.getLogger(__name__)
 HELP = (
@@ -226,21 +225,6 @@ def measure_frozen(
     )
     to_device(model, "cpu")
     return network
-
-
-def split_features(
-    model: Teacher, splits: ImageSplits, data: DataArguments, names: Collection[str], *, batch_size: int, device: str
-) -> dict[str, Outputs]:
-    """Pooled features of whole splits, each image as the model wants it."""
-    return {
-        name: features(
-            model,
-            evaluation_store(splits.splits[name], model.config, data, name),
-            batch_size=batch_size,
-            device=device,
-        )
-        for name in dict.fromkeys(names)
-    }
 
 
 def feature_parameters(model: Teacher) -> int:

@@ -55,6 +55,9 @@ def test_the_cards_show_what_the_quickstart_measured():
         assert abs(float(shown[name]) - float(rows[row])) < 0.11, name  # rounded twice: 80.75 is 80.8 and 80.7
     compared = [line for line in report["verdict"] if not line.startswith("In plain words")]
     assert compared and all(f"- {line}" in card for line in compared)
+    teacher = (ROOT / "model_cards" / "quickstart_teacher.md").read_text(encoding="utf-8")
+    of_five = "--images_per_class 5 " in report["commands"][0] and "5 labelled images per class"
+    assert of_five and of_five in card and of_five in teacher
 
 
 def test_the_index_holds_every_figure():

@@ -167,7 +167,7 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
             onnx=args.onnx,
             notebook=args.notebook,
             changes=_changes(args, directory),
-        )  # fmt: skip
+        )
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..comparison import HELP, load_networks, split_features
+from ..comparison import HELP, load_networks
 from ..data import ImageSplits
 from ..data.columns import match_classes
 from ..errors import InputError, check_choice
@@ -45,6 +45,7 @@ from ..reports.report import rich_table
 from ..terminal import Console
 from ..training import DataArguments
 from ..training.load_images import load_images
+from ..training.results import split_features
 from ..training.stores import evaluation_store, ten_crop_store
 from . import report as evaluation_report
 from . import shifted
