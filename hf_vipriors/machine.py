@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,20 @@ Network = TypeVar("Network", bound=nn.Module)
 def usable_cores() -> int:
     """Those that this process may use, which in a container are fewer than there are."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def seconds_waiting_for_cores() -> float:
+    """How long this process's threads have stood ready to run while other processes had the cores, all added up.
+
+    0 where the system does not tell (it is Linux that does).
+    """
+    waited = 0
+    for thread in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            waited += int(thread.read_text().split()[1])
+        except (OSError, IndexError):  # the thread has ended, or the kernel keeps no such account
+            continue
+    return waited / 1e9
 
 
 def best_device() -> str:

@@ -1,14 +1,22 @@
-"""Callbacks: the method's own clock, and the progress bar."""
+"""Callbacks: the method's own clock, the progress bar, and a word about cores that others use."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 
+import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..machine import seconds_waiting_for_cores
 from ..methods import Method, Progress
+
+logger = logging.getLogger(__name__)
+# On two cores: 0.02 alone, 0.7 beside one busy process.
+MOST_WAITING = 0.3
 
 
 class StepHooks(TrainerCallback):
@@ -94,3 +102,31 @@ class ProgressBar(TrainerCallback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+class SharedCores(TrainerCallback):
+    """Says once that other processes slow a training of several threads down.
+
+    The threads of an operation wait for the last of them, spinning: one core that is shared costs all of them their
+    time. On two cores, one busy process beside a training makes it four to 25 times slower, and with a single thread
+    it would lose a tenth to a half.
+    """
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.watches = args.should_log and args.device.type == "cpu" and torch.get_num_threads() > 1
+        self._since = time.perf_counter(), seconds_waiting_for_cores()
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if not self.watches:
+            return
+        (then, before), now, waited = self._since, time.perf_counter(), seconds_waiting_for_cores()
+        if now - then < 1:  # too short to tell
+            return
+        self._since = now, waited
+        if (waited - before) / (now - then) > MOST_WAITING:
+            self.watches = False
+            logger.warning(
+                "at step %d: other programs use the cores that the %d threads of this training want, which makes it "
+                "several times slower; end them, or start it again with OMP_NUM_THREADS=1",
+                *(state.global_step, torch.get_num_threads()),
+            )

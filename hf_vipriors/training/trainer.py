@@ -23,7 +23,7 @@ from ..methods import METHODS, Method
 from ..models import VipriorsConfig
 from ..models.modeling_vipriors import not_finite
 from .arguments import DataArguments, RunArguments
-from .callbacks import ProgressBar, StepHooks
+from .callbacks import ProgressBar, SharedCores, StepHooks
 from .checkpoints import read_method_state, write_method_state
 from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
@@ -153,6 +153,7 @@ class MethodTrainer(
         )
         if self.args.guards:
             self.add_callback(self.guards)
+            self.add_callback(SharedCores)
 
     def checked_arguments(self, args: RunArguments | None) -> RunArguments:
         """``args``, or the defaults where there are none.
