@@ -40,6 +40,22 @@ def test_moco_asks_with_each_small_view_for_the_key_of_the_full_one(model):
     torch.testing.assert_close(method(**inputs).loss, wanted)
 
 
+def test_symmetric_moco_asks_with_each_full_view_for_the_other_and_with_small_views_for_both(model):
+    method, inputs = MoCo(model, queue_length=7, margin=0.1, symmetric=True).eval(), batch()
+    first, second = (F.normalize(method.momentum_model(view).projection, dim=1) for view in inputs["views"][:2])
+    queries = [model(view).projection for view in inputs["views"]]
+    pairs = [(queries[0], second), (queries[1], first)]
+    pairs += [(query, key) for query in queries[2:] for key in (first, second)]
+    wanted = sum(margin_info_nce(query, key, method.queue.keys, margin=0.1) for query, key in pairs) / len(pairs)
+    torch.testing.assert_close(method(**inputs).loss, wanted)
+
+
+def test_symmetric_moco_keeps_the_keys_of_both_full_views(model):
+    method = MoCo(model, queue_length=12, symmetric=True).train()
+    method(**batch(small=0))
+    assert sorted(method.queue.index.tolist()) == [-1, -1, *sorted([0, 1, 2, 3, 4] * 2)]
+
+
 def test_moco_fills_its_queue_with_keys_of_full_views_alone(model):
     method = MoCo(model, queue_length=8).train()
     method(**batch())
