@@ -6,6 +6,7 @@ References:
     [2] AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain Adaptation, https://arxiv.org/abs/2106.04732
     [3] SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning,
         https://arxiv.org/abs/2301.10921
+    [4] Fast FixMatch: Faster Semi-Supervised Learning with Curriculum Batch Size, https://arxiv.org/abs/2309.03469
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ RANDAUGMENT = Paper(
     "Ekin D. Cubuk and Barret Zoph and Jonathon Shlens and Quoc V. Le",
     2019,
 )
+FAST_FIXMATCH = Paper(
+    "Fast FixMatch: Faster Semi-Supervised Learning with Curriculum Batch Size",
+    "https://arxiv.org/abs/2309.03469",
+    "John Chen and Chen Dun and Anastasios Kyrillidis",
+    2023,
+)
 
 
 @dataclass
@@ -88,6 +95,11 @@ class ConsistencyOptions:
         "fixmatch: momentum of the running means that alignment and soft weights use, after a warm-up [2301.10921].",
         low=0,
         high=0.999999,
+    )
+    curriculum: bool = option(
+        False,
+        "fixmatch: few of the images without labels at the start, all of them at the end [2309.03469]: a step costs "
+        "half as much on average with --unlabelled_ratio 3.",
     )
 
 
@@ -124,6 +136,9 @@ class FixMatch(Supervised):
     interpolation of [2] and its cross-entropy on strong views of labelled images. Predictions for labelled images that
     are compared with are the moving average's too, for the weak views, unmixed, in one batch with the others.
 
+    With ``curriculum`` a step uses of its images without labels, after a share t of the training, only the share
+    :math:`1 - (1 - t) / (1 - \alpha + \alpha (1 - t))`, alpha 0.7 [4] (the formula is from memory).
+
     Args:
         student: the classifier.
         consistency_weight: lambda. Default 1 [0].
@@ -131,6 +146,7 @@ class FixMatch(Supervised):
         threshold: ``"fixed"`` (default [0]), ``"relative"`` [2] or ``"soft"`` [3].
         distribution_alignment: ``"none"`` (default [0]), ``"labelled"`` [2] or ``"uniform"`` [3].
         statistics_momentum: of the running means that the last two use. Default 0.999 [3].
+        curriculum: fewer images without labels at the start. Default False [0].
         label_smoothing: default 0 [0]: smoothed targets keep the predictions below tau.
         ema_decay: of the average that predicts, and that is kept; it must be > 0.
         options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
@@ -140,6 +156,7 @@ class FixMatch(Supervised):
     """
 
     ramp = 0.2
+    curriculum_alpha = 0.7
 
     name = "fixmatch"
     summary = "labels, and one prediction for two views of images without"
@@ -164,6 +181,10 @@ class FixMatch(Supervised):
             raise InputError(
                 "--method fixmatch predicts with the moving average of the weights: give --ema_decay 0.995"
             )
+        if args.curriculum and args.torch_compile:
+            raise InputError(
+                "--curriculum changes a step's size, and --torch_compile would compile each: leave one out"
+            )
         read = cls.options_read(args)
         for each in fields(ConsistencyOptions):
             if each.name not in read and getattr(args, each.name) != each.default:
@@ -182,7 +203,8 @@ class FixMatch(Supervised):
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
         kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
-        more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT}
+        kinds |= {"curriculum"} if args.curriculum else set()
+        more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT, "curriculum": FAST_FIXMATCH}
         return (*cls.papers, *(paper for kind, paper in more.items() if kind in kinds))
 
     @classmethod
@@ -203,13 +225,15 @@ class FixMatch(Supervised):
         threshold: str = "fixed",
         distribution_alignment: str = "none",
         statistics_momentum: float = 0.999,
+        curriculum: bool = False,
         label_smoothing: float = 0.0,
         **options,
     ):
         super().__init__(student, label_smoothing=label_smoothing, **options)
         if self.ema is None:
             raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
-        self.consistency_weight = consistency_weight
+        self.consistency_weight, self.curriculum = consistency_weight, curriculum
+        self.pool_share = 1.0
         self.pseudo_labels = PseudoLabels(
             self.num_classes,
             threshold=threshold,
@@ -222,6 +246,9 @@ class FixMatch(Supervised):
 
     def begin_step(self, progress: Progress) -> None:
         self.ramped.fill_(min(1.0, progress.share / self.ramp))
+        if self.curriculum:
+            left, alpha = 1 - progress.share, self.curriculum_alpha
+            self.pool_share = 1 - left / (1 - alpha + alpha * left)
 
     @torch.no_grad()
     def predictions(self, images: Tensor) -> Tensor:
@@ -231,6 +258,9 @@ class FixMatch(Supervised):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         (weak, strong), labels = labelled_first(views, labels, labelled)
         count = len(labels)
+        if self.pool_share < 1:  # the rows have no order
+            used = count + max(1, round(self.pool_share * (len(weak) - count)))
+            weak, strong = weak[:used], strong[:used]
         images, targets = self._mixed(weak[:count].clone(), labels)  # timm mixes in place
         # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
         logits = self.student(torch.cat([images, strong[count:]])).logits
