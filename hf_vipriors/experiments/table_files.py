@@ -10,6 +10,7 @@ from typing import Any
 
 from ..benchmark.report import benchmark_markdown
 from ..errors import InputError, one_line
+from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
@@ -44,6 +45,11 @@ def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
         lines.append(
             "McNemar p: against the baseline on the same test images, of several seeds the largest; it knows nothing "
             "of the luck of a training run."
+        )
+    if any(row["score"] == WITHOUT for row in rows):
+        lines.append(
+            "Of CIFAR-10's test images those are left out that ciFAIR lists as duplicates [1902.00423]; ciFAIR itself "
+            "has new images in their place."
         )
     if any("trials" in row for row in rows):
         lines.append("Trials: the budget of the search for a row's settings, chosen on validation.")

@@ -34,7 +34,8 @@ values and its group's. A list of cells, ``matrix: [{teacher: a, student: b}, ..
 combinations. Everything after this file sees plain runs and plain rows.
 
 Jobs are those of the scripts, and ``evaluate``: several finished students as an ensemble, or one, on one or ten crops.
-Scores: ``test``, ``corrupted`` (students), ``knn``, ``linear``, ``peer.knn``, ``peer.linear`` (without labels).
+Scores: ``test``, ``test_without_duplicates`` (on CIFAR-10, see ``data/cifair.py``), ``corrupted`` (students), ``knn``,
+``linear``, ``peer.knn``, ``peer.linear`` (without labels).
 Plots: see ``evaluation/table_figures.py``.
 """
 
