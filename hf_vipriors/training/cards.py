@@ -38,7 +38,6 @@ COMMON_SETTINGS = (
     "warmup_steps",
     "seed",
     "bf16",
-    "crop_scale",
 )
 
 
