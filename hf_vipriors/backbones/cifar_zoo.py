@@ -2,7 +2,8 @@
 
 They keep the side of a 32 px image where a network for ImageNet would shrink it at once, which makes them strong on
 small images and comparable with the tables of CRD, SSKD and their followers: for 100 classes each has exactly the
-parameters of the network those papers trained. Importing this package makes them known to timm::
+parameters of the network those papers trained. The wider ones are those of tables for few images (GEM, FixMatch).
+Importing this package makes them known to timm::
 
     import timm, hf_vipriors
     timm.create_model("cifar_resnet8x4", num_classes=10)
@@ -58,6 +59,10 @@ default_cfgs = dict(
         {
             "cifar_wrn_16_1": _cfg("stem"),
             "cifar_wrn_16_2": _cfg("stem"),
+            "cifar_wrn_16_4": _cfg("stem"),
+            "cifar_wrn_16_8": _cfg("stem"),
+            "cifar_wrn_28_2": _cfg("stem"),
+            "cifar_wrn_28_10": _cfg("stem"),
             "cifar_wrn_40_1": _cfg("stem"),
             "cifar_wrn_40_2": _cfg("stem"),
             "cifar_resnet8": _cfg("stem.0"),
@@ -105,6 +110,30 @@ def cifar_wrn_16_1(pretrained: bool = False, **kwargs: Any) -> CifarNet:
 def cifar_wrn_16_2(pretrained: bool = False, **kwargs: Any) -> CifarNet:
     """Wide ResNet with 16 layers, twice the width."""
     return _wide_resnet("cifar_wrn_16_2", pretrained, **({"depth": 16, "width": 2} | kwargs))
+
+
+@register_model
+def cifar_wrn_16_4(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """Wide ResNet with 16 layers, four times the width."""
+    return _wide_resnet("cifar_wrn_16_4", pretrained, **({"depth": 16, "width": 4} | kwargs))
+
+
+@register_model
+def cifar_wrn_16_8(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """Wide ResNet with 16 layers, eight times the width."""
+    return _wide_resnet("cifar_wrn_16_8", pretrained, **({"depth": 16, "width": 8} | kwargs))
+
+
+@register_model
+def cifar_wrn_28_2(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """Wide ResNet with 28 layers, twice the width."""
+    return _wide_resnet("cifar_wrn_28_2", pretrained, **({"depth": 28, "width": 2} | kwargs))
+
+
+@register_model
+def cifar_wrn_28_10(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """Wide ResNet with 28 layers, ten times the width."""
+    return _wide_resnet("cifar_wrn_28_10", pretrained, **({"depth": 28, "width": 10} | kwargs))
 
 
 @register_model

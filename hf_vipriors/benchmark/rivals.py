@@ -183,12 +183,16 @@ def contrastive_transform(case: Case) -> v2.Compose:
 
 
 def classification_transform(case: Case) -> v2.Compose:
-    """Crop and flip for one image."""
+    """Crop or shift, and flip, for one image."""
     args, config = case.args, case.config
+    crop = [v2.RandomResizedCrop(config.image_size, scale=tuple(args.crop_scale), antialias=True)]
+    if args.random_shift:
+        moved = v2.RandomCrop(config.image_size, padding=args.random_shift, padding_mode="symmetric")
+        crop = [v2.Resize(config.image_size, antialias=True), moved]
     return v2.Compose(
         [
             v2.ToImage(),
-            v2.RandomResizedCrop(config.image_size, scale=tuple(args.crop_scale), antialias=True),
+            *crop,
             v2.RandomHorizontalFlip(args.flip),
             *_normalised(config.image_mean, config.image_std),
         ]

@@ -83,7 +83,7 @@ def _code() -> str:
     """What decides the bytes beside a form's name: the modules that make rows, and the libraries they decode with."""
     here = Path(__file__).parent
     made_by = [(here / name).read_bytes() for name in ("image_decoding.py", "duplicates.py", "exact_copies.py")]
-    made_by += [(here / "survey.py").read_bytes(), Path(__file__).read_bytes()]
+    made_by += [(here / name).read_bytes() for name in ("survey.py", "cifair.py", "decoded_cache.py")]
     libraries = [PIL.__version__, torchvision.__version__, *(str(features.version(each)) for each in ("jpg", "webp"))]
     return hashlib.sha256(b"\0".join([*made_by, *map(str.encode, libraries)])).hexdigest()
 

@@ -44,6 +44,7 @@ def _figures(group: dict[str, Any]) -> list[dict[str, Any]]:
             **{"values": source.get("values", {}), "seeds": len(row.top1), "test_images": row.test_images},
             **{"mean": found.top1, "interval": found.interval, "seconds": found.seconds},
             **{"difference": found.difference, "difference_interval": found.difference_interval},
+            **({"published": row.published} if row.published else {}),
         }
         for row, source, found in zip(rows.rows, group["rows"], summarise(rows), strict=True)
     ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..benchmark.report import benchmark_markdown
 from ..errors import InputError, one_line
+from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
 from .headline import HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index
+from .table_jobs import JOBS
 from .table_results import report
+from .tables import read_table
 
 METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
 PER_SEED = ("top1", "top5", "calibration_error", "trials", "seconds", "p_values")
@@ -45,6 +49,15 @@ def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
             "McNemar p: against the baseline on the same test images, of several seeds the largest; it knows nothing "
             "of the luck of a training run."
         )
+    if any("published" in row for row in rows):
+        lines.append(
+            "Published: what the paper in brackets reports of its own runs; on the same data set where no other is named."
+        )
+    if any(row["score"] == WITHOUT for row in rows):
+        lines.append(
+            "Of CIFAR-10's test images those are left out that ciFAIR lists as duplicates [1902.00423]; ciFAIR itself "
+            "has new images in their place."
+        )
     if any("trials" in row for row in rows):
         lines.append("Trials: the budget of the search for a row's settings, chosen on validation.")
     return lines
@@ -62,8 +75,9 @@ def results_csv(found: dict[str, Any]) -> str:
     axes = list(dict.fromkeys(axis for _, row in rows for axis in row.get("values", {})))
     out = io.StringIO()
     names = [("p_value" if name == "p_values" else name) for name in PER_SEED]
+    names += ["test_images", *(("published", "source") if any("published" in row for _, row in rows) else ())]
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["group", "row", "run", *axes, "baseline", "score", "metric", "seed", *names, "test_images"])
+    table.writerow(["group", "row", "run", *axes, "baseline", "score", "metric", "seed", *names])
     for group, row in rows:
         values = row.get("values", {})
         for number, seed in enumerate(row.get("seeds", found["seeds"])):
@@ -74,6 +88,7 @@ def results_csv(found: dict[str, Any]) -> str:
                     *(row["baseline"], row["score"], row.get("metric", "top1"), seed),
                     *(_value(row.get(name), number) for name in PER_SEED),
                     row["test_images"],
+                    *(row.get("published", {}).get(key, "") for key in ("percent", "source") if "source" in names),
                 ]
             )
     return out.getvalue()
@@ -152,8 +167,37 @@ def drawn_results(path: Path) -> str | None:
     return results_table(Report(found["title"], found["subtitle"], rows)) + "\n"
 
 
+def take_published(path: Path, tables: Path) -> None:
+    """Give the rows of a measured table what its YAML file now says was ``published`` of them: nobody measured that.
+
+    Args:
+        path: of a ``results.json``; files of another kind, and of a table that is not there, stay as they are.
+        tables: folder of the tables.
+
+    Raises:
+        InputError: a file that is damaged.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or not {"table", "groups"} <= found.keys():
+        return
+    if not (tables / f"{found['table']}.yaml").is_file():
+        return
+    table = read_table(found["table"], tables, list(JOBS))
+    known = {(group["title"], row["name"]): row["published"] for group in table.groups for row in group["rows"]}
+    before = json.dumps(found)
+    for group in found["groups"]:
+        for row in group["rows"]:
+            row.pop("published", None)
+            published = known.get((group["title"], row["name"]))
+            row |= {} if published is None else {"published": published}
+    if json.dumps(found) != before:
+        write_json(path, found)
+
+
 def render(root: Path) -> list[tuple[str, Path]]:
     """Draw every ``model_cards/results/*.json`` that holds a table into the README and the cards that have its marks.
+
+    What was published of a row is taken anew from the table's YAML file, see :func:`take_published`.
 
     Args:
         root: the project's folder.
@@ -169,6 +213,8 @@ def render(root: Path) -> list[tuple[str, Path]]:
     pages = [root / "README.md", *sorted((root / "model_cards").glob("*.md"))]
     if not results:
         raise InputError(f"no model_cards/results/*.json in {root}: --render is run in the project's folder")
+    for path in results:
+        take_published(path, root / "scripts" / "recipes" / "tables")
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     drawn = {path.stem: text for path in results if (text := drawn_results(path)) is not None}
     places = [(name, page) for name in drawn for page, text in texts.items() if mark_lines(name)[0] in text]

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..data.cifair import listed_duplicates
 from ..errors import InputError
-from ..evaluation.classification import ensemble, score
+from ..evaluation.classification import ensemble
+from ..evaluation.features import Outputs
 from ..evaluation.predictions import write_predictions
+from ..evaluation.without_duplicates import WITHOUT, scores
 from ..files import write_json
 from ..hub.teachers import load_ours
 from ..methods import METHODS
@@ -65,23 +66,21 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
     splits = load_images(data)
-    predictions, labels = [], torch.empty(0)
+    predictions = []
     for name in args.students:
         model = load_ours(name, "model").to(how.device)
         class_order(model, splits.class_names, name)
-        ((_, values, labels),) = classify(model, splits, data, how).values()
-        predictions.append(values)
-    mean = ensemble(predictions) if len(predictions) > 1 else predictions[0]
-    metrics = {
-        "test": score(mean, labels, splits.class_names).to_dict(),
-        "seconds": time.perf_counter() - start,
-        "test_is_validation": splits.test_is_validation,
-    }
+        predictions.append(classify(model, splits, data, how))
+    first, *more = predictions
+    mean = Outputs(ensemble([each.values for each in predictions]), first.labels) if more else first
+    found = scores(mean, splits.class_names, listed_duplicates(splits.splits["test"], "test"))
+    metrics: dict[str, Any] = {name: each.to_dict() for name, each in zip(("test", WITHOUT), found, strict=False)}
+    metrics |= {"seconds": time.perf_counter() - start, "test_is_validation": splits.test_is_validation}
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     made = {"command": "evaluate", "data": asdict(data), "arguments": args.to_dict(), "versions": versions()}
     write_json(folder / RUN_FILE, made)
-    write_predictions(folder, mean, labels)
+    write_predictions(folder, mean.values, mean.labels)
     write_json(folder / "metrics.json", metrics)
 
 
@@ -98,9 +97,9 @@ JOBS: dict[str, tuple[type, Callable]] = {
 def scores_of(settings: Settings) -> tuple[str, ...]:
     """Names of the scores in ``metrics.json`` of such a run."""
     if isinstance(settings, StudentsArguments):
-        return ("test",)
+        return ("test", WITHOUT)
     if isinstance(settings, StudentArguments):
-        return ("test", "corrupted") if settings.corruptions else ("test",)
+        return ("test", WITHOUT, "corrupted") if settings.corruptions else ("test", WITHOUT)
     return METHODS[settings.method].scores
 
 

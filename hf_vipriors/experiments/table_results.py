@@ -32,7 +32,7 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
     Returns:
         ``{table, title, seeds, groups, plots, versions}``; each row of a group has ``top1`` (of its metric), ``seeds``
         and, where known, ``top5``, ``calibration_error``, ``trials``, ``seconds`` (of the run and all it needs) and
-        ``p_values`` (McNemar's test against the baseline), one value a seed.
+        ``p_values`` (McNemar's test against the baseline), one value a seed; where the table has it ``published``.
 
     Raises:
         InputError: a run without the score that a row shows, or with damaged files.
@@ -76,7 +76,8 @@ def report(title: str, rows: list[dict[str, Any]]) -> Report:
 
 def _run_row(row: dict[str, Any]) -> RunRow:
     names = ("name", "note", "top1", "test_images", "baseline")
-    more = {name: row[name] for name in ("metric", "trials", "p_values", "calibration_error") if name in row}
+    known = ("metric", "trials", "p_values", "calibration_error", "published")
+    more = {name: row[name] for name in known if name in row}
     return RunRow(top5=row.get("top5"), seconds=row.get("seconds", []), **{n: row[n] for n in names}, **more)
 
 
@@ -126,6 +127,7 @@ class _Reader:
         described |= {"metric": metric, "baseline": bool(row.get("baseline", False))}
         described |= {"values": row.get("values", {}), "series": row.get("series", row["name"]), "seeds": seeds}
         described |= {"top1": [score[metric] for score in scores], "test_images": scores[0]["count"]}
+        described |= {"published": row["published"]} if row.get("published") else {}
         extras = {name: [score.get(name) for score in scores] for name in EXTRAS}
         extras["trials"] = [found.get("search", {}).get("trials") for found in metrics]
         extras["seconds"] = [self._seconds(seed, row["run"]) for seed in seeds]

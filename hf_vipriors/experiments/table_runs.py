@@ -13,11 +13,14 @@ from typing import Any
 from accelerate.state import AcceleratorState
 
 from ..cli.parser import Parser
+from ..data.cifair import listed_duplicates
 from ..errors import InputError, nearest, one_line
+from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_json
 from ..search.space import SearchSpace
 from ..terminal import Console
 from ..training import DataArguments, RunArguments, StudentArguments
+from ..training.load_images import load_images
 from ..training.resolve import complete
 from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run
 from ..training.run_identity import influences
@@ -121,8 +124,7 @@ class Reproduction:
         found = [self.settings(seed, name) for name in run.uses]
         if not found or any(not isinstance(settings, JOBS["train_student"][0]) for _, settings in found):
             raise InputError(f"{self.table.name}: {run.name}: students must be runs of train_student in this table")
-        places = {(data.dataset_name, data.dataset_config, data.data_dir, data.labels) for data, _ in found}
-        if len(places) > 1:
+        if len({_place(data) for data, _ in found}) > 1:
             raise InputError(f"{self.table.name}: {run.name}: its students learnt from different data sets")
         return found[0][0]
 
@@ -135,6 +137,24 @@ class Reproduction:
                 raise InputError(f"{where}: {nearest(str(row['score']), known)}")
             if row["score"] == "corrupted" and row.get("metric", "top1") != "top1":
                 raise InputError(f"{where}, of which only top1 is measured: leave metric out")
+
+    def _check_listed(self, waiting: Sequence[str]) -> None:
+        """Refuse now, and not after hours, a score without duplicates on images that hold none.
+
+        Args:
+            waiting: names of the runs that are not finished.
+        """
+        looked: set[tuple] = set()
+        for row in (row for group in self.table.groups for row in group["rows"]):
+            data, _ = self.settings(self.request.seeds[0], row["run"])
+            if row["score"] != WITHOUT or row["run"] not in waiting or _place(data) in looked:
+                continue
+            looked.add(_place(data))
+            if listed_duplicates(load_images(data).splits["test"], "test") is None:
+                raise InputError(
+                    f"table {self.table.name}: row {row['name']!r} has the score {WITHOUT!r}, and the test images of "
+                    f"{data.data_dir or data.dataset_name} hold none of ciFAIR's list of CIFAR-10: use the score test"
+                )
 
     def finished(self, seed: int, run: TableRun) -> bool:
         """Whether its figures lie there.
@@ -219,6 +239,7 @@ class Reproduction:
         """Make every run that is not finished."""
         finished = {(seed, run.name): self.finished(seed, run) for seed, run in self.cells}
         waiting = [cell for cell in self.cells if not finished[cell[0], cell[1].name]]
+        self._check_listed([run.name for _, run in waiting])
         self.folder.mkdir(parents=True, exist_ok=True)
         with TableProgress(self.cells, waiting, self.folder_of, self.console) as progress:
             for seed, run in waiting:
@@ -234,6 +255,11 @@ class Reproduction:
         AcceleratorState._reset_state()
         JOBS[run.job][1](data, settings)
         write_json(folder / USES_FILE, self._digests(seed, run))
+
+
+def _place(data: DataArguments) -> tuple:
+    """Where the images come from."""
+    return data.dataset_name, data.dataset_config, data.data_dir, data.labels
 
 
 def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:

@@ -24,6 +24,7 @@
             metric: top1                                             # or balanced_accuracy
             matrix: {margin: [0.0, 0.4], negatives: [128, 256]}
             baseline: {margin: 0.0, negatives: 128}                  # or true; what the group's rows are compared with
+            published: {percent: 57.8, source: "2108.13122"}         # what a paper reports, in a column of its own
     plots:
       - {kind: heatmap, title: Linear probe, x: negatives, y: margin}
 
@@ -34,7 +35,8 @@ values and its group's. A list of cells, ``matrix: [{teacher: a, student: b}, ..
 combinations. Everything after this file sees plain runs and plain rows.
 
 Jobs are those of the scripts, and ``evaluate``: several finished students as an ensemble, or one, on one or ten crops.
-Scores: ``test``, ``corrupted`` (students), ``knn``, ``linear``, ``peer.knn``, ``peer.linear`` (without labels).
+Scores: ``test``, ``test_without_duplicates`` (on CIFAR-10, see ``data/cifair.py``), ``corrupted`` (students), ``knn``,
+``linear``, ``peer.knn``, ``peer.linear`` (without labels).
 Plots: see ``evaluation/table_figures.py``.
 """
 
@@ -52,7 +54,7 @@ from ..yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
 
 RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "matrix")
-ROW_KEYS = ("name", "run", "score", "metric", "note", "baseline", "matrix")
+ROW_KEYS = ("name", "run", "score", "metric", "note", "baseline", "published", "matrix")
 GROUP_KEYS = ("title", "about", "rows", "matrix")
 METRICS = ("top1", "balanced_accuracy")
 TITLE_KEYS = ("title", "runs", "groups", "plots")
@@ -199,6 +201,7 @@ def _rows(written: dict[str, Any], outer: Cell, runs: list[TableRun]) -> list[di
                 "score": row["score"],
                 "metric": row.get("metric", "top1"),
                 "baseline": _is_baseline(row.get("baseline", False), values, where),
+                "published": _published(row.get("published"), where),
                 "values": values,
                 # What a line of a plot is called: rows of one line differ in their values alone.
                 "series": written["run"] if "$" in str(written["name"]) else str(row["name"]),
@@ -213,6 +216,15 @@ def _is_baseline(wanted: bool | Cell, values: Cell, where: str) -> bool:
     if not wanted.keys() <= values.keys():
         raise InputError(f"{where}: its baseline {wanted} names an axis that it does not have")
     return wanted.items() <= values.items()
+
+
+def _published(found: dict[str, Any] | None, where: str) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    fits = isinstance(found, dict) and found.keys() == {"percent", "source"} and isinstance(found["source"], str)
+    if not fits or not isinstance(found["percent"], int | float) or not 0 <= found["percent"] <= 100:
+        raise InputError(f'{where}: published is {{percent: 57.8, source: "2108.13122"}}, the source in quotes')
+    return {"percent": found["percent"], "source": found["source"]}
 
 
 def _check_keys(entry: dict[str, Any], keys: Sequence[str], where: str) -> None:

@@ -179,7 +179,7 @@ def onnx_accuracy(directory: str | os.PathLike, top1: Callable[[OnnxClassifier],
 
     Args:
         directory: a folder in which :func:`export_onnx` and :func:`quantize_onnx` wrote their files.
-        top1: scores a classifier on evaluation images as any model is scored, by ``commands.evaluate.classify``, or by
+        top1: scores a classifier on evaluation images as any model is scored, by ``scoring.evaluate``, or by
             ``probabilities`` and ``score`` of ``evaluation``.
 
     Raises:

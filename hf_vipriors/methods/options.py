@@ -15,6 +15,8 @@ from ..errors import InputError
 from ..options import TEMPERATURE, Default, option
 from ..views import AUTO_AUGMENT_POLICIES
 
+STUDENT_CROP_SCALE = (0.5, 1.0)
+
 
 def check_crop_scale(scale: Sequence[float], name: str = "crop_scale") -> None:
     """Refuse what are no two shares of an area, smallest first.
@@ -64,7 +66,7 @@ class FeatureOptions:
         None, "Batch norm inside the projector; None: with simclr yes, with moco no (as published).", on_card=False
     )
     crop_scale: list[float] = option(
-        [0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].", low=0, high=1, on_card=False
+        [0.2, 1.0], "Area of a crop, smallest and largest share [2003.04297].", low=0, high=1
     )
     jitter: list[float] = option(
         [0.4, 0.4, 0.4, 0.1], "Brightness, contrast, saturation, hue [2003.04297].", low=0, high=100, on_card=False
@@ -155,7 +157,13 @@ class ClassifierOptions:
         open_low=True,
     )
     crop_scale: list[float] = option(
-        [0.5, 1.0], "Area of a crop, smallest and largest share of the image.", low=0, high=1, on_card=False
+        list(STUDENT_CROP_SCALE), "Area of a crop, smallest and largest share of the image.", low=0, high=1
+    )
+    random_shift: int = option(
+        0,
+        "In place of the crop the whole image, moved by up to so many pixels along each axis; its reflection comes in "
+        "at the edge. 0: the crop.",
+        low=0,
     )
     flip: float = option(
         0.5,

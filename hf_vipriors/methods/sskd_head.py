@@ -71,6 +71,8 @@ def head_settings(
         "crop_scale": args.crop_scale,
         "flip": args.flip,
         "auto_augment": args.auto_augment,
+        # Not where it is 0: heads that were fitted before there was such an option are found again.
+        **({"random_shift": args.random_shift} if args.random_shift else {}),
         "batch": args.step_images,
         "seed": args.seed,
     }

@@ -31,7 +31,7 @@ from ..models import (
 from ..options import Default
 from ..views import VIEW_INTERPOLATION, ClassificationViews
 from .base import Material, Method, MethodOutput, Progress, labelled_first
-from .options import LabelOptions, check_crop_scale, not_given
+from .options import STUDENT_CROP_SCALE, LabelOptions, check_crop_scale, not_given
 
 
 class Supervised(Method):
@@ -63,6 +63,8 @@ class Supervised(Method):
     @classmethod
     def check(cls, args: Any) -> None:
         check_crop_scale(args.crop_scale)
+        if args.random_shift and tuple(args.crop_scale) != STUDENT_CROP_SCALE:
+            raise InputError("--crop_scale has no effect with --random_shift: leave one of them out")
         if cls.teacher_kind == "start":
             if args.kd_weight:
                 raise InputError("--kd_weight needs a method with a teacher's predictions: --method kd")
@@ -83,6 +85,7 @@ class Supervised(Method):
     def options_read(cls, args: Any) -> tuple[str, ...]:
         idle = () if args.kd_weight else ("kd_weight", "kd_temperature")
         idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
+        idle += ("crop_scale",) if args.random_shift else ("random_shift",)
         return tuple(name for name in super().options_read(args) if name not in idle)
 
     @classmethod
@@ -106,7 +109,8 @@ class Supervised(Method):
     @classmethod
     def view_settings(cls, args: Any) -> dict[str, Any]:
         """The keyword arguments of its kind of views."""
-        return {"crop_scale": args.crop_scale, "flip": args.flip, "auto_augment": args.auto_augment}
+        own = {"crop_scale": args.crop_scale, "shift": args.random_shift}
+        return own | {"flip": args.flip, "auto_augment": args.auto_augment}
 
     def __init__(
         self,

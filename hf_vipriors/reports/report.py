@@ -39,6 +39,7 @@ from .report_text import (
     p_value,
     parameters,
     percent,
+    published,
 )
 
 __all__ = [
@@ -117,7 +118,7 @@ def grouped_table(groups: Sequence[tuple[str, Report]]) -> str:
         if heading:
             body.append([heading])
         for row, line in zip(report.rows, lines, strict=True):
-            body.append([f"**{_cell(row.name)}**" + (f"<br>{_cell(row.note)}" if row.note else ""), *line])
+            body.append([f"**{_cell(row.name)}**" + (f"<br>{_cell(row.note)}" if row.note else ""), *map(_cell, line)])
     return _table(head, body, numbers_from=1)
 
 
@@ -125,7 +126,7 @@ def table_cells(reports: Sequence[Report]) -> tuple[list[str], list[list[list[st
     """Column headings, the first of which is that of the rows' names, and per report and row the other columns."""
     summaries = [summarise(report) for report in reports]
     rows, flat = [row for report in reports for row in report.rows], [s for found in summaries for s in found]
-    columns = _optional_columns(rows, flat) | _paired_columns(flat)
+    columns = _published_column(rows) | _optional_columns(rows, flat) | _paired_columns(flat)
     cells = [
         [
             [
@@ -219,6 +220,11 @@ def write_report(report: Report, directory: str | os.PathLike) -> dict[str, Path
         "markdown": write_file(folder / "report.md", markdown(report)),
         "html": write_file(folder / "report.html", html(report)),
     }
+
+
+def _published_column(rows: Sequence[RunRow]) -> dict[str, Callable[[RunRow, RowSummary], str]]:
+    """Of tables alone, and only where a row has such a figure."""
+    return {"published %": lambda row, _: published(row.published)} if any(row.published for row in rows) else {}
 
 
 def _paired_columns(summaries: Sequence[RowSummary]) -> dict[str, Callable[[RunRow, RowSummary], str]]:

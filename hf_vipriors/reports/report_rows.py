@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class RunRow:
         calibration_error: expected calibration error, one value a seed, or None.
         trials: of the search for its settings, one value a seed, or None.
         p_values: McNemar's test against the baseline, one value a seed, or None.
+        published: what a paper reports of such a run, ``percent`` and ``source``, or None.
 
     Raises:
         ValueError: what would make a wrong table: percent for fractions, lengths that differ, no value.
@@ -55,6 +57,7 @@ class RunRow:
     calibration_error: list[float] | None = None
     trials: list[int] | None = None
     p_values: list[float] | None = None
+    published: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for values in (self.top1, self.top5 or []):

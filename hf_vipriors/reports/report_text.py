@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..evaluation.statistics import Interval
@@ -44,6 +46,11 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def published(found: dict[str, Any] | None) -> str:
+    """{"percent": 57.8, "source": "2108.13122"} -> '57.8 (2108.13122)'."""
+    return NOTHING if found is None else f"{found['percent']:g} ({found['source']})"
 
 
 def duration(seconds: float | None) -> str:

@@ -30,11 +30,13 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..comparison import HELP, load_networks
 from ..data import ImageSplits
+from ..data.cifair import listed_duplicates
 from ..data.columns import match_classes
 from ..errors import InputError, check_choice
-from ..evaluation.classification import ClassificationScore, ensemble, score
+from ..evaluation.classification import ClassificationScore, ensemble
 from ..evaluation.features import Outputs, probabilities
 from ..evaluation.frozen import knn_score, linear_score
+from ..evaluation.without_duplicates import scores, without
 from ..files import write_json
 from ..hub.teachers import load_ours
 from ..invocation import command
@@ -107,24 +109,21 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
         second = shifted.second_set(args.ood_dataset_name, args.ood_data_dir, splits.class_names)
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
     predictions: dict[str, Outputs] = {}
+    listed = listed_duplicates(splits.splits[args.split], args.split) if classifiers else None
     for name, model in models.items():
         if name in classifiers:
-            ((kind, (found, values, labels)),) = classify(classifiers[name], splits, data, args).items()
-            predictions[name] = Outputs(values, labels)
-            results[name][kind] = found
+            predictions[name] = classify(classifiers[name], splits, data, args)
+            results[name] = _by_kind(scores(predictions[name], splits.class_names, listed), args)
             if second is not None:
-                results[name][f"{kind} on {second.title}"] = shifted.second_score(
+                results[name][f"{measured(args)} on {second.title}"] = shifted.second_score(
                     classifiers[name], second, orders[name], splits.class_names, data, **how(args)
                 )
         results[name] |= frozen_scores(model, splits, data, args)
     if len(predictions) > 1:
-        mean, labels = (
-            ensemble([each.values for each in predictions.values()]),
-            predictions[next(iter(predictions))].labels,
-        )
         name = f"ensemble of {len(predictions)}"
-        predictions[name] = Outputs(mean, labels)
-        results[name] = {measured(args): score(mean, labels, splits.class_names)}
+        first, *_ = predictions.values()
+        predictions[name] = Outputs(ensemble([each.values for each in predictions.values()]), first.labels)
+        results[name] = _by_kind(scores(predictions[name], splits.class_names, listed), args)
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
     everything = Evaluated(models, splits, args.split, results, predictions, orders)
@@ -147,15 +146,19 @@ def class_order(model: VipriorsForImageClassification, class_names: list[str], n
 
 def classify(
     model: VipriorsForImageClassification, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
-) -> dict[str, tuple[ClassificationScore, Any, Any]]:
-    """One entry, by its kind: score, probabilities, labels."""
+) -> Outputs:
+    """Probabilities in the order of the data set's classes, and labels."""
     dataset, config = splits.splits[args.split], model.config
     make = ten_crop_store if args.ten_crop else evaluation_store
     store = make(dataset, config, data, args.split)
     found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
-    values = found.values[:, class_order(model, splits.class_names, model.config.backbone)]
-    result = score(values, found.labels, splits.class_names)
-    return {measured(args): (result, values, found.labels)}
+    return Outputs(found.values[:, class_order(model, splits.class_names, model.config.backbone)], found.labels)
+
+
+def _by_kind(found: list[ClassificationScore], args: EvaluationArguments) -> dict[str, ClassificationScore]:
+    """The score on all images, and that on CIFAR-10's without the listed ones."""
+    kinds = [measured(args), *(f"{measured(args)} {without(found[0].count, each.count)}" for each in found[1:])]
+    return dict(zip(kinds, found, strict=True))
 
 
 def corrupted(found: Evaluated, data: DataArguments, args: EvaluationArguments) -> dict[str, dict[str, Any]]:

@@ -70,7 +70,7 @@ def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> N
     of_some_method = {name for method in methods_of("student").values() for name in card_options(method)}
     # Where a weight is drawn, 0 is a choice like others and may have won: it had an effect all the same.
     drawn = {"kd_weight", "kd_temperature"} if "kd_weight" in names else set()
-    drawn |= {"unlabelled_ratio"}
+    drawn |= {"unlabelled_ratio", "random_shift"}
     read = drawn.intersection(card_options(METHODS[args.method])).union(settings_read(complete(args).args))
     for name in of_some_method.difference(read).intersection(names):
         raise InputError(f"{source}: {name} has no effect with --method {args.method}: leave it out")

@@ -9,10 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..data import ImageSplits
-from ..evaluation.classification import score
+from ..data.cifair import listed_duplicates
 from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..evaluation.robustness import robustness
+from ..evaluation.without_duplicates import WITHOUT, scores, without
 from ..methods import METHODS
 from ..models import VipriorsForImageClassification, VipriorsModel
 from .arguments import DataArguments
@@ -51,8 +52,14 @@ def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs]:
     student, store = trainer.evaluated()[""], setup.stores["test"]
     batch = args.per_device_eval_batch_size
     outputs = probabilities(student, store, batch_size=batch, device=args.device)
-    result = score(outputs.values, outputs.labels, setup.class_names)
-    metrics: dict[str, Any] = {"test": result.to_dict(), "test_is_validation": setup.splits.test_is_validation}
+    whole, *rest = scores(outputs, setup.class_names, listed_duplicates(setup.splits.splits["test"], "test"))
+    metrics: dict[str, Any] = {"test": whole.to_dict(), "test_is_validation": setup.splits.test_is_validation}
+    for found in rest:
+        metrics[WITHOUT] = found.to_dict()
+        logger.info(
+            "CIFAR-10 test %s, %s images: top-1 %.1f %%",
+            *(without(whole.count, found.count), f"{found.count:,}", 100 * found.top1),
+        )
     if args.corruptions:
         bar = args.should_save and not args.disable_tqdm
         metrics["corrupted"] = robustness(student, store, batch_size=batch, device=args.device, progress=bar)

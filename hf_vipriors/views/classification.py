@@ -1,4 +1,4 @@
-"""The random view of supervised training and distillation: crop, flip, optionally AutoAugment."""
+"""The random view of supervised training and distillation: crop or shift, flip, optionally AutoAugment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
 from .rendering import Draws, render
-from .sampling import Normalise, draw_crops, to_device
+from .sampling import Normalise, draw_crops, draw_shifts, to_device
 
 AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet")
 
@@ -22,6 +22,8 @@ class ClassificationViews(nn.Module):
         mean, std: the network's normalisation.
         crop_scale: area of the crop as a share of the image. Default (0.5, 1): few images leave no room for
             crops that miss the object (NOTE 0.08 is usual on a million images).
+        shift: in place of the crop the whole image, moved by up to so many pixels along each axis; its reflection
+            comes in. Default 0: the crop.
         flip: probability, default 0.5.
         auto_augment: ``"cifar10"`` (the policy the published program used), ``"imagenet"`` or None.
 
@@ -39,13 +41,14 @@ class ClassificationViews(nn.Module):
         std: Sequence[float],
         *,
         crop_scale: Sequence[float] = (0.5, 1.0),
+        shift: int = 0,
         flip: float = 0.5,
         auto_augment: str | None = None,
     ):
         super().__init__()
         if auto_augment is not None and auto_augment not in AUTO_AUGMENT_POLICIES:
             raise ValueError(f"auto_augment must be one of {AUTO_AUGMENT_POLICIES}, got {auto_augment!r}")
-        self.size, self.crop_scale, self.flip = size, tuple(crop_scale), flip
+        self.size, self.crop_scale, self.shift, self.flip = size, tuple(crop_scale), shift, flip
         # In a tuple, out of reach of .to(): on a GPU kornia's generators would draw other numbers than on a CPU, and
         # wait for each.
         self._policies = tuple(AutoAugment(policy=auto_augment).children()) if auto_augment else ()
@@ -53,10 +56,16 @@ class ClassificationViews(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        draws = Draws(draw_crops(len(images), self.crop_scale, generator, flip=self.flip))
+        draws = self.draws(len(images), generator, self.flip)
         if not self._policies:
             return [render(images, draws, self.size, self.normalise)]
         return [self.normalise(self.augmented(render(images, draws, self.size), generator))]
+
+    def draws(self, count: int, generator: torch.Generator, flip: float | Tensor) -> Draws:
+        """Of ``count`` images the crop, or the shift, with a flip by this probability or as already drawn."""
+        if self.shift:
+            return Draws(draw_shifts(count, self.shift, self.size, generator, flip=flip), turned=True)
+        return Draws(draw_crops(count, self.crop_scale, generator, flip=flip))
 
     def augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
         """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1].

@@ -58,8 +58,8 @@ class ConsistencyViews(ClassificationViews):
     what lies beyond the crop, and beyond the image its reflection, where Pillow shows black.
 
     Args:
-        size, mean, std, crop_scale, flip, auto_augment: of the weak view, as in :class:`ClassificationViews`; ``flip``
-            holds for both.
+        size, mean, std, crop_scale, shift, flip, auto_augment: of the weak view, as in :class:`ClassificationViews`;
+            ``flip`` holds for both.
         strong: ``"jitter"`` (default) or ``"randaugment"``, to which what follows does not apply.
         strong_scale: area of the strong view's crop. Default (0.3, 1).
         rotation: largest angle in degrees. Default 20.
@@ -108,7 +108,7 @@ class ConsistencyViews(ClassificationViews):
         return [weak, self.normalise(make(images, generator))]
 
     def _randaugmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        crops = draw_crops(len(images), self.crop_scale, generator, flip=self.flip)
+        crops = self.draws(len(images), generator, self.flip).crops
         operations = draw_operations(len(images), generator)
         view = render(images, Draws(turned_crops(crops, operations), turned=True), self.size)
         return random_erasing(recoloured(view, operations), (0.0, 0.5), 1.0, self.gray, generator)

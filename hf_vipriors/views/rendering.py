@@ -19,7 +19,7 @@ class Draws:
 
     Args:
         crops: ``(B, 2, 3)`` of :func:`~.sampling.draw_crops`.
-        turned: whether there are rotations or shears in ``crops``.
+        turned: whether there are rotations or shears in ``crops``, or they leave the image.
         jitter: ``(B, 4)`` of :func:`~.colour.draw_jitter`. Default: colours stay.
         hue: whether any hue changes.
         colour: ``(B,)`` booleans, false where the colour is taken. Default: it stays.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .classification import ClassificationViews
-from .rendering import Draws, render
-from .sampling import chosen, draw_crops
+from .rendering import render
+from .sampling import chosen
 
 ROTATIONS = 4
 
@@ -23,7 +23,7 @@ class RotationViews(ClassificationViews):
     AutoAugment) of its own, so that an image is not known again by its pixels.
 
     Args:
-        size, mean, std, crop_scale, flip, auto_augment: as in :class:`ClassificationViews`.
+        size, mean, std, crop_scale, shift, flip, auto_augment: as in :class:`ClassificationViews`.
 
     Shape:
         uint8 ``(B, C, H, W)`` with C 1 or 3 -> list of one float ``(4B, 3, size, size)``: rows ``4i .. 4i + 3`` are
@@ -40,7 +40,7 @@ class RotationViews(ClassificationViews):
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         flipped = chosen(len(images), self.flip, generator)
         # Cropped in four passes rather than from four copies: the images are often far larger than their views.
-        draws = [Draws(draw_crops(len(images), self.crop_scale, generator, flip=flipped)) for _ in range(ROTATIONS)]
+        draws = [self.draws(len(images), generator, flipped) for _ in range(ROTATIONS)]
         crops = [render(images, draw, self.size) for draw in draws]
         rows = self.augmented(torch.stack(crops, dim=1).flatten(0, 1), generator)
         turned = [torch.rot90(rows[turn::ROTATIONS], turn, dims=(2, 3)) for turn in range(ROTATIONS)]

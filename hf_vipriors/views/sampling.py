@@ -94,6 +94,30 @@ def draw_crops(
     return torch.from_numpy(affine)
 
 
+def draw_shifts(
+    count: int, pixels: int, size: int, generator: torch.Generator, *, flip: float | Tensor = 0.5
+) -> Tensor:
+    """Draw the whole of each image, flipped, moved by whole pixels: where :func:`sample` samples it as ``turned``.
+
+    What comes in at an edge is the image's reflection, the edge pixel first.
+
+    Args:
+        count: how many images.
+        pixels: largest shift along each axis, uniform over the ``2 * pixels + 1`` whole ones.
+        size: side in pixels of the view.
+        generator, flip: as for :func:`draw_crops`.
+
+    Returns:
+        float ``(count, 2, 3)``, in ``affine_grid``'s frame.
+    """
+    shifts = np.floor((2 * pixels + 1) * draw(2, count, generator)) - pixels
+    flipped = (flip if isinstance(flip, Tensor) else chosen(count, flip, generator)).numpy()
+    affine = np.zeros((count, 2, 3), dtype=np.float32)
+    affine[:, 0, 0], affine[:, 1, 1] = np.where(flipped, -1, 1), 1
+    affine[:, :, 2] = 2 / size * shifts.T
+    return torch.from_numpy(affine)
+
+
 def sample(images: Tensor, affine: Tensor, size: int, *, turned: bool = False) -> Tensor:
     """Crop, flip and resize (and turn) in one bilinear sampling.
 
@@ -101,7 +125,7 @@ def sample(images: Tensor, affine: Tensor, size: int, *, turned: bool = False) -
         images: float ``(B, C, H, W)``.
         affine: ``(B, 2, 3)`` of :func:`draw_crops`.
         size: side of the square result in pixels.
-        turned: whether there are rotations or shears in ``affine``.
+        turned: whether there are rotations or shears in ``affine``, or it leaves the image.
 
     Returns:
         float ``(B, C, size, size)``.

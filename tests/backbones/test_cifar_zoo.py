@@ -15,8 +15,9 @@ from hf_vipriors.errors import InputError
 from hf_vipriors.hub.native_export import export_native, load_native
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 
-WRN_1 = "stem 16 32 -, layer1 16 32 -, layer2 32 16 -, layer3 64 8 -"
-WRN_2 = "stem 16 32 -, layer1 32 32 -, layer2 64 16 -, layer3 128 8 -"
+
+def wide(width: int) -> str:
+    return f"stem 16 32 -, layer1 {16 * width} 32 -, layer2 {32 * width} 16 -, layer3 {64 * width} 8 -"
 
 
 def resnet(blocks: int, *channels: int) -> str:
@@ -29,10 +30,14 @@ def resnet(blocks: int, *channels: int) -> str:
 # Parameters for 100 classes, and every map as "name channels side norm" with the norm in front of the ReLU that ends
 # it, or "-" where the map does not end so.
 ZOO = {
-    "wrn_16_1": (180916, WRN_1),
-    "wrn_16_2": (703284, WRN_2),
-    "wrn_40_1": (569780, WRN_1),
-    "wrn_40_2": (2255156, WRN_2),
+    "wrn_16_1": (180916, wide(1)),
+    "wrn_16_2": (703284, wide(2)),
+    "wrn_16_4": (2772020, wide(4)),
+    "wrn_16_8": (11007540, wide(8)),
+    "wrn_28_2": (1479220, wide(2)),
+    "wrn_28_10": (36536884, wide(10)),
+    "wrn_40_1": (569780, wide(1)),
+    "wrn_40_2": (2255156, wide(2)),
     "resnet8": (83892, resnet(1, 16, 16, 32, 64)),
     "resnet20": (278324, resnet(3, 16, 16, 32, 64)),
     "resnet32": (472756, resnet(5, 16, 16, 32, 64)),
@@ -103,6 +108,16 @@ def test_parameters_and_maps_are_those_of_the_literature(name):
     assert final.shape[1] == model.num_features == feature_dim(model) == WIDTHS.get(name, int(expected[-1][1]))
     info = [(entry["module"], entry["num_chs"], 32 // entry["reduction"]) for entry in model.feature_info]
     assert info == [(module, int(c), int(s)) for module, c, s, _ in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("wrn_16_8", 10961370), ("wrn_28_2", 1467610), ("wrn_28_10", 36479194)]
+)
+def test_parameters_for_ten_classes(name, parameters):
+    """11.0, 1.5 and 36.5 million, as tables of CIFAR-10 have them."""
+    with torch.device("meta"):
+        model = timm.create_model(f"cifar_{name}", num_classes=10)
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 @every

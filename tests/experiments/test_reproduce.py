@@ -12,7 +12,7 @@ from earlier_runs import as_earlier
 
 from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.evaluation.statistics import mcnemar
-from hf_vipriors.experiments import reproduce
+from hf_vipriors.experiments import reproduce, table_runs
 from hf_vipriors.experiments.reproduce import main
 from hf_vipriors.experiments.table_files import read_results, results_markdown
 from hf_vipriors.files import write_json
@@ -26,8 +26,8 @@ RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 FIGURES = {
     "train_teacher": ("knn", "linear"),
     "pretrain_student": ("knn", "linear", "peer"),
-    "train_student": ("test", "corrupted"),
-    "evaluate": ("test",),
+    "train_student": ("test", "test_without_duplicates", "corrupted"),
+    "evaluate": ("test", "test_without_duplicates"),
 }
 
 
@@ -567,6 +567,9 @@ def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
         (("groups", 0, "rows", 1, "baseline"), True, ["baseline"]),
         (("groups", 0, "rows", 1, "name"), "from scratch", ["from scratch"]),
         (("groups", 0, "rows"), [{"run": "tuned"}], ["tiny.yaml"]),
+        (("groups", 0, "rows", 1, "published"), 57.8, ["fine-tuned", "published", "source"]),
+        (("groups", 0, "rows", 1, "published"), {"percent": 57.8, "source": 2108.13122}, ["fine-tuned", "in quotes"]),
+        (("groups", 0, "rows", 1, "published"), {"percent": 578, "source": "x"}, ["fine-tuned", "published"]),
         (("plotz",), [], ["plotz", "plots"]),
         (("groups",), [], ["no rows"]),
         (("title",), None, None),
@@ -629,9 +632,25 @@ def test_draw_refuses_a_page_without_marks_before_anything_runs(table, jobs, ref
     assert "bad.md" in line and "<!-- tiny -->" in line and not jobs
 
 
+def test_a_score_without_duplicates_needs_images_that_are_listed(table, jobs, refused, photos, monkeypatch):
+    for row in table.content["groups"][0]["rows"]:
+        row["score"] = "test_without_duplicates"
+    table.write()
+    line = refused(table.options())
+    assert "'from scratch'" in line and str(photos) in line and "ciFAIR" in line and not jobs
+    looked = []
+    monkeypatch.setattr(table_runs, "listed_duplicates", lambda dataset, name: looked.append(len(dataset)) or [True])
+    main(table.options())
+    assert looked == [12], "once for all rows"
+    main(table.options())
+    assert looked == [12], "and not where all runs are finished"
+    assert "new images in their place" in (table.folder / "results.md").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "tables").glob("*.yaml")))
-def test_every_table_of_ours_can_be_run(name, jobs, tmp_path):
+def test_every_table_of_ours_can_be_run(name, jobs, tmp_path, monkeypatch):
     """Each option of each run is known and within its range, each row has a score, each recipe is there."""
+    monkeypatch.setattr(table_runs.Reproduction, "_check_listed", lambda *_: None)  # loads CIFAR-10
     main(["--table", name, "--recipes", str(RECIPES), "--output_dir", str(tmp_path / "out"), "--seeds", "0"])
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     shown = {row["run"] for group in found["groups"] for row in group["rows"]}

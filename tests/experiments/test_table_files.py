@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+import yaml
 
 from hf_vipriors.benchmark.report import PARTS, case_figures
 from hf_vipriors.errors import InputError
@@ -69,6 +70,22 @@ def test_csv_has_a_line_for_each_row_and_seed(found):
     assert lines[3]["p_value"] == "0.0004" and lines[3]["trials"] == "20" and lines[0]["p_value"] == ""
 
 
+def test_published_figures_have_a_column_where_a_row_has_one(found):
+    plain = results_markdown(found), results_csv(found), table_page(found)
+    assert not any("ublished" in drawn for drawn in plain)
+    found["groups"][0]["rows"][1]["published"] = {"percent": 57.8, "source": "2108.13122 | GEM"}
+    head, _, _, without, ours, *_ = results_markdown(found).splitlines()
+    columns, cells, empty = (
+        [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")] for line in (head, ours, without)
+    )
+    assert columns[5:8] == ["published %", "top-5 %", "seeds"]
+    assert (cells[5], empty[5], len(columns)) == ("57.8 (2108.13122 / GEM)", "–", len(cells))
+    assert "paper in brackets" in results_markdown(found) and "57.8 (2108.13122 | GEM)" in table_page(found)
+    lines = list(csv.DictReader(io.StringIO(results_csv(found))))
+    assert [line["published"] for line in lines] == ["", "", "57.8", "57.8", ""]
+    assert lines[2]["source"] == "2108.13122 | GEM" and lines[2]["test_images"] == "2000"
+
+
 def test_the_page_needs_nothing_else_and_escapes_what_it_shows(found):
     page = table_page(found)
     assert "plain &lt;b&gt;" in page and "<b>" not in page.split("<svg")[0]
@@ -101,6 +118,28 @@ def test_render_draws_every_result_where_its_marks_are(project, found):
     assert "| **base** | 50.0 |" in before[1]
     render(project)
     assert before == ((project / "README.md").read_text(), (project / "model_cards" / "card.md").read_text())
+
+
+def test_render_takes_what_was_published_from_the_table(project, found):
+    tables, results = project / "scripts" / "recipes" / "tables", project / "model_cards" / "results" / "mine.json"
+    tables.mkdir(parents=True)
+    rows = [{"name": row["name"], "run": "one", "score": "test"} for row in found["groups"][0]["rows"]]
+    rows[2]["published"] = {"source": "1905.12345", "percent": 70}
+    one = {"job": "train_student", "recipe": "r.yaml"}
+    content = {"title": "T", "runs": {"one": one}, "groups": [{"title": "A group", "rows": rows}]}
+    (tables / "mine.yaml").write_text(yaml.safe_dump(content))
+    render(project)
+    found["groups"][0]["rows"][2]["published"] = {"percent": 70, "source": "1905.12345"}
+    assert json.loads(results.read_text()) == found, "and nothing else has changed"
+    assert "| 70 (1905.12345) |" in (project / "README.md").read_text()
+    (figure,) = [
+        each for each in json.loads((results.parent / "index.json").read_text())["figures"] if "published" in each
+    ]
+    assert figure["row"] == "ensemble"
+    del rows[2]["published"]
+    (tables / "mine.yaml").write_text(yaml.safe_dump(content))
+    render(project)
+    assert "1905.12345" not in results.read_text() + (project / "README.md").read_text()
 
 
 def test_figures_of_another_kind_are_left_alone(project):

@@ -11,6 +11,8 @@ from hf_vipriors.experiments.table_files import results_markdown
 from hf_vipriors.experiments.table_results import own_seconds, results
 from hf_vipriors.experiments.tables import Table, TableRun
 
+PUBLISHED = {"percent": 57.8, "source": "2108.13122"}
+
 
 @pytest.fixture
 def folder_of(tmp_path):
@@ -29,7 +31,7 @@ def folder_of(tmp_path):
 def table():
     rows = [
         {"name": "plain", "run": "plain", "score": "test", "baseline": True},
-        {"name": "better", "run": "better", "score": "test", "note": "with a | in it"},
+        {"name": "better", "run": "better", "score": "test", "note": "with a | in it", "published": PUBLISHED},
     ]
     groups = [
         {"title": "Two runs", "about": "Said above the table.", "rows": rows},
@@ -43,6 +45,7 @@ def test_figures_are_those_of_the_runs(table, folder_of):
     plain, better = found["groups"][0]["rows"]
     assert plain["top1"] == [0.50, 0.52, 0.54] and better["top1"] == [0.60, 0.61, 0.65]
     assert plain["summary"]["mean"] == pytest.approx(0.52) and plain["summary"]["difference"] is None
+    assert better["published"] == PUBLISHED and "published" not in plain
     assert better["summary"]["difference"] == pytest.approx(0.10)
     # Student's t with two degrees of freedom over the paired differences 0.10, 0.09, 0.11.
     low, high = better["summary"]["difference_interval"]
@@ -60,7 +63,7 @@ def test_the_tables_come_from_the_json_alone(table, folder_of):
     drawn = results_markdown(found)
     assert results_markdown(json.loads(json.dumps(found))) == drawn, "JSON holds all that is drawn"
     assert results_markdown(found) == drawn, "drawing changes nothing"
-    assert "\n| *Two runs*<br>Said above the table. | | | | |\n| **plain** | 52.0 |" in drawn and "3 seeds" in drawn
+    assert "\n| *Two runs*<br>Said above the table. | | | | | |\n| **plain** | 52.0 |" in drawn and "3 seeds" in drawn
     assert "| 62.0 |" in drawn and "with a \\| in it" in drawn and drawn.count("| run |") == 1, "one table"
     assert "beats" not in drawn and drawn.endswith("\n") and not drawn.endswith("\n\n")
     worded = results_markdown(found, verdict=True)

@@ -22,6 +22,7 @@ from transformers import AutoConfig
 from hf_vipriors.data import ResizeCrop, build_store, load_splits
 from hf_vipriors.data.fashion import FASHION_CLASSES
 from hf_vipriors.errors import InputError
+from hf_vipriors.evaluation.classification import score
 from hf_vipriors.evaluation.features import probabilities
 from hf_vipriors.hub import onnx_export
 from hf_vipriors.hub.native_export import export_native, load_native
@@ -336,9 +337,9 @@ def test_the_cost_of_int8_is_measured_as_any_model_is_scored(folder):
     args.device = "cpu"
 
     def top1(classifier) -> float:
-        ((found, _, _),) = evaluate.classify(classifier, splits, data, args).values()
-        assert found.count == 100
-        return found.top1
+        found = evaluate.classify(classifier, splits, data, args)
+        assert len(found.labels) == 100
+        return score(found.values, found.labels, splits.class_names).top1
 
     costs = onnx_accuracy(folder, top1)
     assert list(costs) == ["float32", "int8"]

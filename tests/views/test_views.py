@@ -1,9 +1,18 @@
+import numpy as np
 import pytest
 import torch
 
-from hf_vipriors.views import ClassificationViews, ContrastiveViews, EvaluationView, TenCrop
+from hf_vipriors.views import (
+    ClassificationViews,
+    ConsistencyViews,
+    ContrastiveViews,
+    EvaluationView,
+    RotationViews,
+    TenCrop,
+)
 from hf_vipriors.views.blur import blur, draw_blur
 from hf_vipriors.views.colour import draw_jitter, jitter_
+from hf_vipriors.views.rendering import by_torch
 from hf_vipriors.views.sampling import draw_crops, sample
 
 STATS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
@@ -82,6 +91,42 @@ def test_crops_stay_inside_and_cover_the_area_asked_for():
     assert 0.7 < ratio.min() < 0.85 and 1.2 < ratio.max() < 1.4
     centre = crops[:, 1].mean(dim=(1, 2))
     assert centre.min() < 0.4 and centre.max() > 0.6, "the crop moves about"
+
+
+def shifted_slowly(raw, pixels, generator):
+    """Image by image: enlarged by its reflection at the edges, a window of its own size, flipped or not."""
+    across, down = np.floor((2 * pixels + 1) * torch.rand(2, len(raw), generator=generator).numpy()).astype(int)
+    flipped = torch.rand(len(raw), generator=generator) < 0.5
+    side, views = raw.shape[-1], []
+    for image, x, y, flip in zip(raw.numpy(), across, down, flipped, strict=True):
+        wide = np.pad(image, ((0, 0), (pixels, pixels), (pixels, pixels)), mode="symmetric")
+        window = wide[:, y : y + side, x : x + side]
+        views.append(window[:, :, ::-1] if flip else window)
+    assert set(across) == set(down) == set(range(2 * pixels + 1)), "every shift is drawn"
+    return torch.from_numpy(np.stack(views)).float() / 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shifts_move_whole_pixels_and_reflect_the_edges(channels):
+    raw = images(200, channels, side=32)
+    views = ClassificationViews(32, mean=[0.0] * 3, std=[1.0] * 3, shift=4)
+    expected = shifted_slowly(raw, 4, seeded(5)).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(views(raw, seeded(5))[0], expected, rtol=0, atol=1e-4)
+    drawn = views.draws(len(raw), seeded(5), 0.5)
+    torch.testing.assert_close(by_torch(raw, drawn, 32).expand(-1, 3, -1, -1), expected, rtol=0, atol=1e-4)
+
+
+def test_every_view_of_a_student_can_be_shifted():
+    raw = images(1, side=32).expand(64, -1, -1, -1).contiguous()
+    settings = {"mean": [0.0] * 3, "std": [1.0] * 3, "shift": 2, "flip": 0.0}
+    wide = np.pad(raw[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="symmetric")
+    known = np.stack([wide[:, y : y + 32, x : x + 32] for y in range(5) for x in range(5)])
+    known = torch.from_numpy(known).float().flatten(1) / 255
+    weak, _ = ConsistencyViews(32, **settings)(raw, seeded())
+    (rotated,) = RotationViews(32, **settings)(raw, seeded())
+    for view in (weak, rotated[::4], rotated[1::4].rot90(-1, dims=(2, 3))):
+        nearest = (view.flatten(1)[:, None] - known[None]).abs().amax(dim=2).min(dim=1)
+        assert nearest.values.max() < 1e-4 and len(nearest.indices.unique()) > 10
 
 
 def changed(options):
