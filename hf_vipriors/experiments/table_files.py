@@ -51,7 +51,8 @@ def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
         )
     if any("published" in row for row in rows):
         lines.append(
-            "Published: what the paper in brackets reports of its own runs; on the same data set where no other is named."
+            "Published: what the paper in brackets reports of its own runs, on the same data set where no other is "
+            "named."
         )
     if any(row["score"] == WITHOUT for row in rows):
         lines.append(

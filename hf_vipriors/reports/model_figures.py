@@ -118,6 +118,10 @@ def _panels(histories: Mapping[str, Sequence[dict]]) -> list[tuple[str, dict[str
         (_LOSS, (("loss", "", 1),)),
         ("validation top-1, %", (("eval_top1", "", 100), ("eval_peer_top1", ", peer", 100))),
         ("online kNN top-1, %", (("eval_knn_top1", "", 100), ("eval_peer_knn_top1", ", peer", 100))),
+        (
+            "effective rank of the features",
+            (("eval_effective_rank", "", 1), ("eval_peer_effective_rank", ", peer", 1)),
+        ),
     )
     panels = []
     for label, keys in kinds:
@@ -129,6 +133,8 @@ def _panels(histories: Mapping[str, Sequence[dict]]) -> list[tuple[str, dict[str
                     epochs, values = zip(*points, strict=True)
                     found[name + suffix] = (list(epochs), list(values))
         panels.append((label, found))
+    if panels[-2][1]:  # where labels tell how good features are, nobody asks for their rank
+        panels.pop()
     return panels
 
 

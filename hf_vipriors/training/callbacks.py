@@ -90,6 +90,8 @@ class ProgressBar(TrainerCallback):
         for name, label in (("eval_peer_knn_top1", "peer kNN"), ("eval_knn_top1", "kNN"), ("eval_top1", "val")):
             if name in logs:
                 self.shown[label] = f"{100 * logs[name]:.1f}%"
+        if "eval_effective_rank" in logs and "eval_knn_top1" not in logs:  # no image has a label
+            self.shown["rank"] = f"{logs['eval_effective_rank']:.1f}"
         if "eval_runtime" in logs:
             self.bar.write(self._line(state), file=sys.stderr)
         self.bar.set_postfix(self.shown, refresh=False)

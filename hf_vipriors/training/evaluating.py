@@ -24,6 +24,7 @@ class EvaluatingTrainer(Trainer):
     """``evaluate`` and ``predict`` with the contract of ``transformers.Trainer``, on data sets and image stores."""
 
     setup: Setup
+    needs_labels = True
 
     def evaluate(
         self,
@@ -43,7 +44,7 @@ class EvaluatingTrainer(Trainer):
             return found
         start = time.perf_counter()
         store = self.store_of(self.eval_dataset if eval_dataset is None else eval_dataset, metric_key_prefix)
-        if not (store.labels >= 0).any():
+        if self.needs_labels and not (store.labels >= 0).any():
             raise InputError(f"{metric_key_prefix}: no image has a label, so nothing can be measured; use predict()")
         metrics = self.measure(store)[1]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -93,7 +94,9 @@ class EvaluatingTrainer(Trainer):
         return evaluation_store(known, self.setup.config, data, name)
 
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
-        """What the deployable model gives for each image, and the figures by name; none where no label is known.
+        """What the deployable model gives for each image, and the figures by name.
+
+        They are those of the labelled images; where none has a label there are none that need one.
 
         Every process must call it, and gets all.
         """
@@ -104,10 +107,11 @@ class EvaluatingTrainer(Trainer):
                     broadcast(buffer, src=0)
         outputs = self.predictions(store)
         labelled = outputs.labelled
-        if not len(labelled.labels):
+        known = len(labelled.labels) > 0
+        if not known and self.needs_labels:
             return outputs, {}
-        figures = self.figures(labelled, store)
-        if self.compute_metrics is not None:
+        figures = self.figures(labelled if known else outputs, store)
+        if known and self.compute_metrics is not None:
             prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())
             figures |= self.compute_metrics(prediction)
         return outputs, figures
@@ -120,7 +124,7 @@ class EvaluatingTrainer(Trainer):
         """The figures of one evaluation, by name.
 
         Args:
-            outputs: predictions for the images of ``store`` that have a label.
+            outputs: predictions for the images of ``store`` that have a label, or for all where none has.
             store: where others than the deployable model are measured too.
         """
         raise TypeError(f"{type(self).__name__} must define figures()")

@@ -138,7 +138,7 @@ class Guards(TrainerCallback):
             self._read_chance(step, entry["loss"])
             self._read_blow_up(step, entry)
         for prefix in ("", "peer_"):
-            if f"eval_{prefix}knn_top1" in entry and step >= self._settled:
+            if f"eval_{prefix}effective_rank" in entry and step >= self._settled:
                 self._read_features(step, entry, f"eval_{prefix}", "the peer's " if prefix else "the ")
         if "eval_top1" in entry:
             self._read_overfitting(step, entry)
@@ -179,7 +179,8 @@ class Guards(TrainerCallback):
             )
 
     def _read_features(self, step: int, entry: dict[str, Any], prefix: str, whose: str) -> None:
-        spread, rank, knn = (entry[f"{prefix}{name}"] for name in ("feature_std", "effective_rank", "knn_top1"))
+        spread, rank = entry[f"{prefix}feature_std"], entry[f"{prefix}effective_rank"]
+        knn = entry.get(f"{prefix}knn_top1")  # none without labels
         if spread < LEAST_SPREAD or rank < LEAST_RANK:
             self.say(
                 "collapse",
@@ -188,7 +189,7 @@ class Guards(TrainerCallback):
                 f"directions): collapse; lower --learning_rate ({self.args.learning_rate:g}), or use "
                 "--projector_batch_norm true",
             )
-        if knn <= self._guessing():
+        if knn is not None and knn <= self._guessing():
             self.say(
                 "knn_at_chance",
                 step,

@@ -86,7 +86,7 @@ def resolve(given: RunArguments, *, images: int, streamed: bool = False, evaluat
     for name, default in method.data_defaults(found.args, images).items():
         found.fill(name, default.value, default.source)
     if not evaluates:
-        found.fill("eval_strategy", IntervalStrategy.NO, "no labelled images to validate on")
+        found.fill("eval_strategy", IntervalStrategy.NO, "nothing to validate on")
     return found
 
 

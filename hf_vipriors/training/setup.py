@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
@@ -22,6 +23,8 @@ from .stores import Store, evaluation_store, full_scale, is_streamed, training_s
 from .teacher_checks import check_classifier
 
 logger = logging.getLogger(__name__)
+# Images without labels that features are measured on, where none has one: more cost seconds and tell the same.
+SAMPLE = 1000
 
 
 @dataclass
@@ -34,7 +37,8 @@ class Setup:
         data: which images, and how they wait.
         splits: the images, undecoded.
         stores: ``"train"``, and where there are labels ``"validation"``, with ``"bank"`` (the labelled images that
-            vote in kNN) for a teacher, with ``"test"`` for a student.
+            vote in kNN) for a teacher, with ``"test"`` for a student; without any label a teacher's ``"validation"``
+            are some of its training images.
         method: what is trained.
         views: what turns stored images into its input.
         repeatable: whether it can be made anew from the arguments and images alone.
@@ -206,6 +210,8 @@ def decode_images(
 ) -> dict[str, Store]:
     """What is trained on and what is measured on, see :class:`Setup`.
 
+    Without a single label, features are measured on some of the images that they are learnt from.
+
     Raises:
         InputError: images without labels are asked for, and there are none.
     """
@@ -213,8 +219,11 @@ def decode_images(
     if METHODS[args.method].job != "student":
         pool = [found[name] for name in ("train", "unlabelled") if name in found]
         stores = {"train": training_store(pool, config, data)}
-        scored = {"bank": "train", "validation": "validation"} if "train" in found else {}
-        note = ", for kNN"
+        scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
+        if "train" not in found:
+            some = np.linspace(0, len(found["unlabelled"]) - 1, min(len(found["unlabelled"]), SAMPLE)).astype(int)
+            found = {"validation": found["unlabelled"].select(some)}
+            note = ", for the rank of the features"
     else:
         stores = {"train": _labelled_store(splits, config, args, data)}
         scored, note = {"validation": "validation", "test": "test"}, ""

@@ -79,3 +79,6 @@ def test_learns_without_any_label(teacher_options, photos, tmp_path):
     main([*options, "--output_dir", str(folder)])
     assert VipriorsModel.from_pretrained(folder).config.projector_dim == 8
     assert "knn" not in json.loads((folder / "metrics.json").read_text())
+    # What collapses must show without labels too.
+    measured = [entry for entry in history(folder) if "eval_effective_rank" in entry]
+    assert measured and all(entry["eval_effective_rank"] >= 1 and "eval_knn_top1" not in entry for entry in measured)
