@@ -44,6 +44,20 @@ class Paper:
         return f"@misc{{{key},\n{body}\n}}"
 
 
+HARMONIC = (
+    Paper(
+        "Harmonic Networks with Limited Training Samples",
+        "https://arxiv.org/abs/1905.00135",
+        "Matej Ulicny and Vladimir A. Krylov and Rozenn Dahyot",
+        2019,
+    ),
+    Paper(
+        "Harmonic Convolutional Networks based on Discrete Cosine Transform",
+        "https://arxiv.org/abs/2001.06570",
+        "Matej Ulicny and Vladimir A. Krylov and Rozenn Dahyot",
+        2020,
+    ),
+)
 VIPRIORS = Paper(
     "Distilling Visual Priors from Self-Supervised Learning",
     "https://arxiv.org/abs/2008.00261",

@@ -4,6 +4,7 @@ Importing this package registers the CIFAR networks of the distillation literatu
 """
 
 from .cifar_zoo import is_ours
+from .harmonic import is_harmonic, load_plain_state, make_harmonic, plain_state
 from .memory_layout import to_channels_last
 from .stage_taps import Stage, StageTaps
 from .timm_backbone import create_backbone, feature_dim, has_fixed_size, normalisation
@@ -18,7 +19,11 @@ __all__ = [
     "create_backbone",
     "feature_dim",
     "has_fixed_size",
+    "is_harmonic",
     "is_ours",
+    "load_plain_state",
+    "make_harmonic",
     "normalisation",
+    "plain_state",
     "to_channels_last",
 ]

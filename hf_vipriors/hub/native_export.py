@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperModel
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
-from ..backbones import has_fixed_size, is_ours
+from ..backbones import has_fixed_size, is_ours, plain_state
 from ..errors import InputError, one_line
 from ..files import read_json, write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
@@ -48,7 +48,8 @@ def export_native(
     """Write ``model`` as a native checkpoint with float32 weights.
 
     Of a :class:`VipriorsModel` the backbone is written, as a ``TimmWrapperModel`` that extracts features
-    (``AutoModel``, or timm with ``num_classes=0``); the projector stays behind.
+    (``AutoModel``, or timm with ``num_classes=0``); the projector stays behind. Harmonic convolutions are
+    written as plain ones.
 
     The files are first written to a folder beside ``directory`` and then moved. A new ``directory`` appears whole.
     In one that exists other files stay, an older export loses its ``config.json`` first and gets the new one last:
@@ -80,7 +81,7 @@ def export_native(
     if directory.exists() and not directory.is_dir():
         raise InputError(f"cannot export to {str(directory)!r}: it is a file, give a folder")
     config = _native_config(model, class_names)
-    state = {name: _saved(tensor) for name, tensor in (state or model.backbone.state_dict()).items()}
+    state = {name: _saved(tensor) for name, tensor in (state or plain_state(model.backbone)).items()}
     with whole_folder(directory) as folder:
         config.save_pretrained(folder)
         processor = {

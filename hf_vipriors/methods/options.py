@@ -39,7 +39,25 @@ def without_idle_patches(args: Any, names: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass
-class FeatureOptions:
+class NetworkOptions:
+    """Of the network that is trained, whatever its architecture; see :mod:`hf_vipriors.backbones.harmonic`."""
+
+    harmonic: str | None = option(
+        None,
+        "Harmonic convolutions, saved as the plain ones that they compute: kernels are combinations of DCT filters "
+        "('weights'), and the responses of the first layer to these are normalised ('batch_norm' [1905.00135]).",
+        choices=("batch_norm", "weights"),
+    )
+    harmonic_level: int | None = option(
+        None,
+        "harmonic: keep the DCT filters of frequencies u + v < level (of the 9 of 3x3: 3 with level 2, 6 with 3), in "
+        "the first layer all with batch_norm [2001.06570]; None: all.",
+        low=1,
+    )
+
+
+@dataclass
+class FeatureOptions(NetworkOptions):
     """What every training without labels has: network, projector, views, kNN."""
 
     backbone: str = option("resnet18", "Any timm network.", on_card=False)
@@ -129,7 +147,7 @@ class MultiCropOptions:
 
 
 @dataclass
-class ClassifierOptions:
+class ClassifierOptions(NetworkOptions):
     """What every student has."""
 
     ema_decay: float | None = option(

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, TimmWrapperConfig
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import CONFIG_NAME, ModelOutput
 
-from ..backbones import create_backbone, feature_dim, has_fixed_size
+from ..backbones import create_backbone, feature_dim, has_fixed_size, is_harmonic, load_plain_state, plain_state
 from ..errors import InputError, one_line
 from .configuration_vipriors import VipriorsConfig
 from .download import check_files, check_shards, verified_snapshot
@@ -105,14 +105,29 @@ class VipriorsPreTrainedModel(PreTrainedModel):
         network: Any = self.backbone  # of its attributes torch says "Tensor | Module"
         return network.forward_head(network.forward_features(pixel_values), pre_logits=True)
 
+    def plain(self) -> Self:
+        """The model as others know it: itself, or a copy in which harmonic convolutions are plain ones."""
+        if not is_harmonic(self.backbone):
+            return self
+        with torch.random.fork_rng(devices=[]):  # fresh weights are overwritten: they should not cost random numbers
+            model: Any = type(self)(copy.deepcopy(self.config))
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("backbone.")}
+        own |= {f"backbone.{name}": tensor for name, tensor in plain_state(self.backbone).items()}
+        model.load_state_dict(own)
+        return model.to(self.device).train(self.training)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in transformers; what is saved is :meth:`plain`."""
+        PreTrainedModel.save_pretrained(self.plain(), *args, **kwargs)
+
     def _bare_state(self) -> dict[str, torch.Tensor]:
-        """The state of the backbone without its classifier, by the names that the same network has without one."""
+        """The state of the plain backbone without classifier, by the names that the same network has without one."""
         config = self.config
         with torch.device("meta"):
             bare = create_backbone(
                 config.backbone, image_size=config.image_size, num_classes=0, backbone_args=config.backbone_args
             )
-        state = self.backbone.state_dict()
+        state = plain_state(self.backbone)
         return {name: state[name] for name in bare.state_dict()}
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -202,7 +217,8 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
 
         Raises:
             InputError: ``source`` is another network, the same one built for another image size, or no timm network
-                of ours; the message names what does not fit.
+                of ours; the message names what does not fit. Or the own convolutions are harmonic, and cannot hold the
+                weights.
         """
         wanted, given = self._bare_state(), source._bare_state()
         misfits = [f"no {name}" for name in wanted if name not in given]
@@ -217,7 +233,7 @@ class VipriorsForImageClassification(VipriorsPreTrainedModel):
             raise InputError(
                 f"the backbone {_described(source)} does not fit {_described(self)}: {', '.join(misfits[:5])}{more}"
             )
-        self.backbone.load_state_dict(given, strict=False)
+        load_plain_state(self.backbone, given)
 
 
 def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:

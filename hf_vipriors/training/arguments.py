@@ -292,6 +292,8 @@ class RunArguments(TrainingArguments):
             InputError: naming the option.
         """
         check_choice(self.method, methods_of(job), "method")
+        if self.harmonic_level is not None and self.harmonic is None:
+            raise InputError("--harmonic_level does nothing without --harmonic batch_norm or weights")
         method, complete = METHODS[self.method], copy.copy(self)
         for name, default in method.defaults(self).items():
             setattr(complete, name, default.value)

@@ -22,6 +22,7 @@ from ..hub.import_checkpoint import SUFFIXES
 from ..hub.model_card import model_card
 from ..hub.teachers import TIMM_PREFIXES
 from ..methods import METHODS
+from ..papers import HARMONIC
 from .arguments import DataArguments, RunArguments
 from .run_files import versions
 from .setup import Setup
@@ -230,7 +231,7 @@ def result_facts(
         per_class=per_class,
         teacher=[teacher_name(name) for name in teachers],
         base_models=base_models(teachers),
-        papers=list(method.papers_used(args)),
+        papers=[*method.papers_used(args), *(HARMONIC if args.harmonic else ())],
         native=method.job == "pretrain" and folder is None,
         **common,
     )

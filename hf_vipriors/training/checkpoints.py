@@ -18,6 +18,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..backbones import is_harmonic
 from ..errors import InputError, one_line
 from ..hub.native_export import export_native
 from ..methods import Method
@@ -28,7 +29,8 @@ logger = logging.getLogger(__name__)
 # The model that is deployed, as ``from_pretrained`` and ``pipeline`` read it, and all else that the method holds
 # (queue, momentum encoder, connectors, the other of two peers). Earlier versions kept everything in the first.
 MODEL, METHOD_STATE = SAFE_WEIGHTS_NAME, "method.safetensors"
-# In the header of METHOD_STATE: what the names in MODEL begin with in the method's own state.
+# In the header of METHOD_STATE: what the names in MODEL begin with in the method's own state. It is missing where
+# METHOD_STATE holds all of that, since the model is trained in another form (harmonic) than it is deployed in.
 PREFIX = "model_prefix"
 # A classifier's names begin with this, those of the native checkpoint it becomes do not.
 BACKBONE = "backbone."
@@ -153,8 +155,12 @@ def write_method_state(method: Method, state: Mapping[str, Tensor], folder: Path
     """
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     prefix, model = deployable_prefix(method), method.deployable()
-    own = {} if prefix is None else {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
-    own = {name.removeprefix(prefix or ""): tensor for name, tensor in own.items()}
+    if harmonic := is_harmonic(model.backbone):
+        model = model.plain()
+        own = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    else:
+        own = {} if prefix is None else {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+        own = {name.removeprefix(prefix or ""): tensor for name, tensor in own.items()}
     if isinstance(model, VipriorsForImageClassification):
         prefix = f"{prefix}{BACKBONE}"
         export_native(model, folder, state={name.removeprefix(BACKBONE): tensor for name, tensor in own.items()})
@@ -163,7 +169,7 @@ def write_method_state(method: Method, state: Mapping[str, Tensor], folder: Path
         config.architectures, config.dtype = [type(model).__name__], "float32"
         config.save_pretrained(folder)  # save_pretrained() of the model would draw a progress bar at each checkpoint
         save_file(own, folder / MODEL, metadata={"format": "pt"})
-    save_file(state, folder / METHOD_STATE, metadata={"format": "pt", PREFIX: prefix or ""})
+    save_file(state, folder / METHOD_STATE, metadata={"format": "pt"} | ({} if harmonic else {PREFIX: prefix or ""}))
 
 
 def checkpoint_state(checkpoint: Path) -> dict[str, Tensor]:
@@ -179,9 +185,10 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Tensor]:
         if not (checkpoint / METHOD_STATE).is_file():
             return state
         with safe_open(checkpoint / METHOD_STATE, "pt") as file:
-            prefix = file.metadata()[PREFIX]
-        return {f"{prefix}{name}": tensor for name, tensor in state.items()} | load_file(checkpoint / METHOD_STATE)
-    except (SafetensorError, KeyError, TypeError) as error:
+            prefix = file.metadata().get(PREFIX)
+        own = {} if prefix is None else {f"{prefix}{name}": tensor for name, tensor in state.items()}
+        return own | load_file(checkpoint / METHOD_STATE)
+    except (SafetensorError, AttributeError) as error:  # a header without metadata
         raise InputError(f"checkpoint {checkpoint} is damaged: {one_line(error, 200)}") from None
 
 

@@ -130,9 +130,9 @@ class EvaluatingTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} must define figures()")
 
     def evaluated(self) -> dict[str, PreTrainedModel]:
-        """The method's ``evaluated()``, whole where they are sharded. Every process must call it."""
+        """The method's ``evaluated()``, whole and plain as they are deployed. Every process must call it."""
         models = self.model.evaluated()
-        return {prefix: whole(model) for prefix, model in models.items()} if self.is_fsdp_enabled else models
+        return {prefix: whole(model) if self.is_fsdp_enabled else model.plain() for prefix, model in models.items()}
 
     def _pass_options(self) -> dict[str, Any]:
         return {

@@ -117,6 +117,8 @@ def _built(
     """Of a method that is built already: its images must be stores, and its views are given or follow from it."""
     if stores is None:
         raise InputError("a method that is built already is trained on image stores: give these, or its network")
+    if args.harmonic is not None:
+        raise InputError("--harmonic changes a network before its method is built: give the network, not the method")
     resolved = resolve(
         args,
         images=len(stores["train"]),

@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..backbones import is_harmonic, load_plain_state, make_harmonic, plain_state
 from ..data import ImageSplits, PairedStore
 from ..errors import InputError
 from ..hub.native_export import check_exportable
@@ -100,6 +101,8 @@ def set_up(
         raise InputError(
             f"--method {given.method} fits a head before the student, which FSDP would shard: run it without FSDP"
         )
+    if given.harmonic is not None and is_sharded(given):
+        raise InputError("--harmonic: FSDP would shard what its kernels are made of: run it without FSDP")
     if teacher is None:
         teacher = load_named_teacher(given)
     seed_everything(args)  # whatever loading a teacher drew, the networks start from the seed
@@ -109,6 +112,7 @@ def set_up(
         if kind.job != "teacher":
             check_exportable(each)
         each.config.full_scale = full_scale(each.config, data)  # decides how it sees images: part of the model
+        to_harmonic(each, args, fresh=network is None)
     teachers = checked_teachers(teacher, given, networks[0].config)
     if kind.job == "student" and network is None:
         logger.info(start_weights(networks[0], teacher, args))
@@ -176,6 +180,30 @@ def check_channels(model: PreTrainedModel) -> None:
         raise InputError(
             f"{model.config.backbone!r} with {model.backbone.in_chans} input channels: networks take three here, gray "
             "images too (leave in_chans out of --backbone_args)"
+        )
+
+
+def to_harmonic(model: PreTrainedModel, args: RunArguments, *, fresh: bool) -> None:
+    """Make the convolutions of a model harmonic, where the arguments ask for it.
+
+    Args:
+        fresh: its weights are random; otherwise they are kept as they are.
+
+    Raises:
+        InputError: it has none that can be, they are so already, or its weights cannot be written in that form.
+    """
+    network = model.backbone
+    if is_harmonic(network):
+        raise InputError("the model's convolutions are harmonic already: give its plain(), with --harmonic for more")
+    if args.harmonic is None:
+        return
+    weights, batch_norm = plain_state(network), args.harmonic == "batch_norm"
+    make_harmonic(network, image_size=model.config.image_size, level=args.harmonic_level, batch_norm=batch_norm)
+    if not fresh:
+        load_plain_state(network, weights)
+    if not batch_norm and args.harmonic_level is None and args.optim == "sgd":
+        logger.warning(
+            "--harmonic weights without --harmonic_level: SGD trains rotated kernels as it trains plain ones"
         )
 
 
