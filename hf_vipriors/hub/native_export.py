@@ -111,7 +111,7 @@ def check_exportable(model: VipriorsForImageClassification | VipriorsModel) -> N
         )
     with tempfile.TemporaryDirectory() as folder:
         _native_config(model, None).save_pretrained(folder)
-        _check_rebuild(Path(folder), model.backbone.state_dict())
+        _check_rebuild(Path(folder), plain_state(model.backbone))
 
 
 def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification | VipriorsModel:

@@ -99,6 +99,16 @@ def test_unreadable_image_is_named_or_skipped(refused, teacher_options, photos, 
         (["--method", "supervised", "--backbone_args", '{"in_chans": 1}'], ["in_chans"]),
         (["--method", "supervised", "--sgd_momentum", "0"], ["nesterov"]),
         (["--method", "supervised", "--lr_milestones", "3", "1"], ["lr_milestones"]),
+        (["--method", "supervised", "--harmonic", "dct"], ["harmonic", "batch_norm", "weights"]),
+        (["--method", "supervised", "--harmonic_level", "2"], ["--harmonic_level", "--harmonic batch_norm"]),
+        (
+            ["--method", "supervised", "--harmonic", "weights", "--harmonic_level", "5"],
+            ["harmonic_level 5", "at most 4"],
+        ),
+        (
+            ["--method", "supervised", "--harmonic", "weights", "--harmonic_level", "0"],
+            ["harmonic_level", "at least 1"],
+        ),
     ],
 )
 def test_student_refuses(refused, student_options, change, words):
