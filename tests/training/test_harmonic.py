@@ -42,7 +42,7 @@ def test_a_student_is_native_and_was_measured_as_it_is_saved(folder, photos):
     args = StudentArguments(str(folder), method="supervised", use_cpu=True, report_to="none")
     setup = set_up(args, data, load_images(data), network=load_native(folder))
     found = StudentTrainer(setup=setup).predictions(setup.stores["test"]).values.softmax(dim=1)
-    torch.testing.assert_close(found, read_predictions(folder).values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, read_predictions(folder).values, atol=3e-4, rtol=0)  # kept as float16
 
 
 def test_a_card_says_that_it_was_harmonic_and_cites_the_papers(folder, card_settings):
