@@ -19,8 +19,8 @@ PHASE_1_STEPS, PHASE_1_EPOCHS = 10_000, (100, 800)
 PHASE_2_STEPS, PHASE_2_EPOCHS = 3_000, (60, 300)
 # Sides that timm's networks divide well. Without an accelerator larger ones cost hours.
 SIDES, CPU_SIDE = (48, 64, 96, 128, 160, 224), 64
-# Against memorising few images. From scratch on 50 labels a class of CIFAR-10 AutoAugment and this weight decay were worth
-# 11 points (two seeds), on Fashion-VIPriors one (three seeds); AutoAugment alone 3 at 5 a class.
+# Against memorising few images. From scratch on 50 labels a class of CIFAR-10 AutoAugment and this weight decay were
+# worth 11 points (two seeds), on Fashion-VIPriors one (three seeds); AutoAugment alone 3 at 5 a class.
 AUGMENTATION = {"mixup": 0.3, "cutmix": 1.0, "auto_augment": "imagenet", "weight_decay": 5e-3, "ema_decay": 0.995}
 CPU_BACKBONE = {
     "backbone": "resnet18",
