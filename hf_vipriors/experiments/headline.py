@@ -20,7 +20,7 @@ _OPEN = "Open protocol, with 49,000 images without labels: "
 ROWS = (
     ("cifar10", f"{_OPEN}5 ", "phase 1 + fine-tuning", "CIFAR-10", 5, "49,000"),
     ("cifar10", f"{_OPEN}50 ", "phase 1 + FixMatch", "CIFAR-10", 50, "49,000"),
-    ("cifar10", "Strict protocol", "phase 1 + fine-tuning", "CIFAR-10", 50, "none"),
+    ("gem", "CIFAR-10 test", "phase 1 + fine-tuning", "CIFAR-10, a WRN-16-2", 50, "none"),
     ("quickstart", "Fashion-VIPriors", "long phase 1 + FixMatch", "Fashion-VIPriors", 5, "5,000"),
     ("images_fashion", "50 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 50, "5,000"),
 )
@@ -36,7 +36,7 @@ def _pair(figures: list[dict[str, Any]], file: str, title: str, name: str) -> tu
 def headline(results: Path) -> str:
     """The table of the README, every figure from the index of what was measured."""
     figures = read_json(results / INDEX)["figures"]
-    head = ["images", "labels per class", "images without labels", "labels alone, tuned", "with hf_vipriors"]
+    head = ["images", "labels per class", "images without labels", "labels alone", "with hf_vipriors"]
     lines = [_line([*head, "gain (95 % interval)"]), _line(["---", *["---:"] * len(head)])]
     for file, title, name, images, labels, pool in ROWS:
         baseline, row = _pair(figures, file, title, name)
@@ -62,7 +62,7 @@ def gain_figure(results: Path) -> Figure:
     lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
     for title in titles:
         baseline, row = _pair(figures, file, title, name)
-        for words, each in (("hf_vipriors: phase 1 + fine-tuning", row), ("labels alone, tuned", baseline)):
+        for words, each in (("hf_vipriors: phase 1 + fine-tuning", row), ("labels alone", baseline)):
             line = lines.setdefault(words, ([], [], [], []))
             points = (baseline["values"]["images"], each["mean"], *each["interval"])
             for values, value in zip(line, points, strict=True):

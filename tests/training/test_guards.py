@@ -143,6 +143,17 @@ def test_a_good_teacher_is_nothing_to_speak_of(student):
     assert kinds(student(teacher=taught, max_steps=2, learning_rate=0.01)) == []
 
 
+def test_predictions_that_hardly_ever_count_are_said_once_half_the_run_is_over(student):
+    watch = student(max_steps=1, learning_rate=0.01).guards
+    watch._begin(1000)
+    watch._read({"step": 499, "loss": 1.0, "confident": 0.02})
+    watch._read({"step": 600, "loss": 1.0, "confident": 0.5})
+    assert watch.found() == []
+    watch._read({"step": 700, "loss": 1.0, "confident": 0.026})
+    (found,) = watch.found()
+    assert found["kind"] == "few_confident" and found["text"].startswith("3 % of") and "--threshold" in found["text"]
+
+
 def test_few_images(student):
     trainer = student(coloured(18), coloured(38), max_steps=1)
     found = {each["kind"]: each["text"] for each in trainer.guards.found()}
