@@ -145,8 +145,8 @@ class Guards(TrainerCallback):
             self.say(
                 "few_confident",
                 step,
-                f"{100 * entry['confident']:.0f} % of the predictions for images without labels count, the others teach "
-                "nothing: use --threshold relative, a lower --confidence, or less --mixup, --cutmix and --weight_decay",
+                f"{100 * entry['confident']:.0f} % of the predictions for images without labels count, the others "
+                "teach nothing: use --threshold relative, a lower --confidence, or less --mixup and --weight_decay",
             )
         for prefix in ("", "peer_"):
             if f"eval_{prefix}effective_rank" in entry and step >= self._settled:
