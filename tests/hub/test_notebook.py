@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 from test_hostile_class_names import NAMES
 
@@ -61,6 +62,7 @@ def test_names_of_classes_are_drawn_as_they_are(tmp_path, monkeypatch):
     names = {"classify": lambda image, top_k: scores, "IMAGE": tmp_path / "photo.png"}
     exec(cells(notebook(facts(class_names=NAMES)), "code")[3], names)
     names["figure"].canvas.draw()
+    pyplot.close(names["figure"])  # other tests look whether one is left open
     assert [each.get_text() for each in names["right"].get_yticklabels()] == [each["label"] for each in scores[::-1]]
 
 
