@@ -8,11 +8,10 @@ import tempfile
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import concatenate_datasets
 
 from ..cli.parser import Parser
-from ..data import ImageSplits
+from ..data import ImageSplits, sample
 from ..logs import quiet
 from ..methods import METHODS
 from ..methods.supervised import classifier_config
@@ -84,8 +83,3 @@ def trial_setup(given: RunArguments, data: DataArguments, splits: ImageSplits, i
     if kind.job != "student":  # labels would be decoded once more, to vote in kNN
         few = {"unlabelled": concatenate_datasets([each.select_columns(["image", "origin"]) for each in few.values()])}
     return set_up(given, data, ImageSplits(few, splits.class_names), teacher=teacher, images=images)
-
-
-def sample(dataset: Dataset, count: int) -> Dataset:
-    """At most ``count`` images, evenly spaced: of every class and folder some."""
-    return dataset.select(np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)))

@@ -46,7 +46,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ..errors import InputError
-from .activation_trace import BATCH_NORMS
+from .first_convolution import first_convolution, is_changed
 
 # Of the length of a kernel: what rounding leaves beyond the level, where nothing was there.
 _ROUNDING = 1e-4
@@ -185,11 +185,11 @@ def make_harmonic(network: nn.Module, *, image_size: int, level: int | None = No
         (True, torch.Size([64, 3, 49]))
     """
     kind = type(network).__name__
-    named = {name: module for name, module in network.named_modules() if _is_changed(module)}
+    named = {name: module for name, module in network.named_modules() if is_changed(module)}
     if not named:
         raise InputError(f"--harmonic: this {kind} has no convolution without groups that is larger than 1x1")
     if batch_norm:
-        first, reader = _first_convolution(network, image_size)
+        first, reader = first_convolution(network, image_size)
         network.set_submodule(first, NormalisedHarmonicConv(named.pop(first), reader))
     largest = max((sum(_size(conv)) for conv in named.values()), default=2) - 2
     if level is not None and level > largest:
@@ -255,10 +255,6 @@ def load_plain_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict(state, strict=False)
 
 
-def _is_changed(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == 1 and module.kernel_size != (1, 1)
-
-
 def _size(conv: nn.Conv2d) -> tuple[int, int]:
     height, width = conv.kernel_size
     return height, width
@@ -269,56 +265,3 @@ def _kernel_of(module: nn.Module) -> HarmonicKernel | None:
         return None
     kernel = module.parametrizations.weight[0]
     return kernel if isinstance(kernel, HarmonicKernel) else None
-
-
-def _first_convolution(network: nn.Module, image_size: int) -> tuple[str, str | None]:
-    """Names of the convolution that reads the images, and of the batch norm that alone reads what it gives.
-
-    One image is sent through in eval mode; who read what is seen in the graph that autograd keeps.
-    """
-    image = next(network.parameters()).new_zeros(1, network.in_chans, image_size, image_size)
-    names = {module: name for name, module in network.named_modules()}
-    calls: list[tuple[nn.Conv2d, Any]] = []
-    norms: list[tuple[nn.Module, Any]] = []
-    hooks = []
-    for module in names:
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(lambda m, _, output: calls.append((m, output.grad_fn))))
-        elif isinstance(module, BATCH_NORMS):
-            hooks.append(module.register_forward_pre_hook(lambda m, given: norms.append((m, given[0].grad_fn))))
-    training = network.training
-    try:
-        with torch.enable_grad():
-            final = network.eval()(image)
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    conv, node = calls[0]
-    refused = f"--harmonic batch_norm: the first convolution of this {type(network).__name__}, {names[conv]},"
-    if type(conv) is not nn.Conv2d or not _is_changed(conv) or conv.padding_mode != "zeros":
-        raise InputError(f"{refused} is no plain one of more than one pixel without groups; use --harmonic weights")
-    if sum(each is conv for each, _ in calls) > 1:
-        raise InputError(f"{refused} is used more than once; use --harmonic weights")
-    if conv.bias is not None:
-        return names[conv], None
-    readers = [norm for norm, given in norms if given is node and norm.running_mean is not None]
-    if len(readers) != 1 or _reads(final.grad_fn, node) != 1:
-        raise InputError(
-            f"{refused} has no bias, and what it gives is not read by one batch norm alone, which could take over "
-            "the shift; use --harmonic weights"
-        )
-    return names[conv], names[readers[0]]
-
-
-def _reads(final: Any, node: Any) -> int:
-    """How often the graph behind ``final`` reads what ``node`` gave."""
-    found, seen, waiting = 0, set(), [final]
-    while waiting:
-        current = waiting.pop()
-        for before, _ in current.next_functions:
-            found += before is node
-            if before is not None and before not in seen:
-                seen.add(before)
-                waiting.append(before)
-    return found

@@ -7,7 +7,7 @@ from .paired_store import PairedSampler, PairedStore
 from .protocol import apply_protocol
 from .sources import ImageSplits, labels_for, load_splits, splits_of
 from .train_protocol import TrainProtocol
-from .training_sample import TrainingSample
+from .training_sample import TrainingSample, sample
 
 __all__ = [
     "FASHION_VIPRIORS",
@@ -27,6 +27,7 @@ __all__ = [
     "keep_decoded",
     "labels_for",
     "load_splits",
+    "sample",
     "splits_of",
     "train_geometry",
 ]

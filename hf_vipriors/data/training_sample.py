@@ -1,10 +1,12 @@
-"""Some training images as evaluation sees validation images, to ask whether a student knows them by heart."""
+"""Some of many images, and some training images as evaluation sees them: does a student know them by heart?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import datasets
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
@@ -12,6 +14,11 @@ from torchvision.transforms import functional as F
 
 from .image_store import Batch, ImageStore, StreamedStore
 from .paired_store import PairedStore
+
+
+def sample(images: datasets.Dataset, count: int) -> datasets.Dataset:
+    """At most ``count`` images, evenly spaced: of every class and folder some."""
+    return images.select(np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)))
 
 
 class TrainingSample(Dataset):

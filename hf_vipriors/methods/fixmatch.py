@@ -98,8 +98,8 @@ class ConsistencyOptions:
     )
     curriculum: bool = option(
         False,
-        "fixmatch: few of the images without labels at the start, all of them at the end [2309.03469]: a step costs "
-        "half as much on average with --unlabelled_ratio 3.",
+        "fixmatch: few of the images without labels at the start, all of them at the end [2309.03469]; three "
+        "tenths of them on average.",
     )
 
 

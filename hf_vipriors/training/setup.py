@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import numpy as np
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.trainer_utils import IntervalStrategy
 
 from ..backbones import is_harmonic, load_plain_state, make_harmonic, plain_state
-from ..data import ImageSplits, PairedStore
+from ..data import ImageSplits, PairedStore, sample
 from ..errors import InputError
 from ..hub.native_export import check_exportable
 from ..hub.teachers import Teacher, load_ours, load_teacher
@@ -249,8 +249,8 @@ def decode_images(
         stores = {"train": training_store(pool, config, data)}
         scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
         if "train" not in found:
-            some = np.linspace(0, len(found["unlabelled"]) - 1, min(len(found["unlabelled"]), SAMPLE)).astype(int)
-            found = {"validation": found["unlabelled"].select(some)}
+            evaluates = args.eval_strategy != IntervalStrategy.NO  # else nobody looks at them
+            found = {"validation": sample(found["unlabelled"], SAMPLE)} if evaluates else {}
             note = ", for the rank of the features"
     else:
         stores = {"train": _labelled_store(splits, config, args, data)}
