@@ -32,7 +32,8 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
     Returns:
         ``{table, title, seeds, groups, plots, versions}``; each row of a group has ``top1`` (of its metric), ``seeds``
         and, where known, ``top5``, ``calibration_error``, ``trials``, ``seconds`` (of the run and all it needs) and
-        ``p_values`` (McNemar's test against the baseline), one value a seed; where the table has it ``published``.
+        ``p_values`` (McNemar's test against the baseline), one value a seed; where the table has it ``published``;
+        where the runs evaluated while they trained ``over_steps``, see :func:`over_steps`.
 
     Raises:
         InputError: a run without the score that a row shows, or with damaged files.
@@ -79,6 +80,27 @@ def _run_row(row: dict[str, Any]) -> RunRow:
     known = ("metric", "trials", "p_values", "calibration_error", "published")
     more = {name: row[name] for name in known if name in row}
     return RunRow(top5=row.get("top5"), seconds=row.get("seconds", []), **{n: row[n] for n in names}, **more)
+
+
+def over_steps(histories: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """Validation top-1 (of a teacher the kNN's) over the optimizer steps, at the steps that all seeds evaluated.
+
+    Args:
+        histories: ``log_history`` of each seed's ``trainer_state.json``.
+
+    Returns:
+        ``{"over_steps": {"steps": [...], "top1": [[of each seed], ...]}}`` or, with nothing evaluated, ``{}``.
+
+    Example:
+        >>> over_steps([[{"step": 8, "eval_top1": 0.4}], [{"step": 8, "eval_top1": 0.5}, {"step": 9, "loss": 2.0}]])
+        {'over_steps': {'steps': [8], 'top1': [[0.4], [0.5]]}}
+    """
+    for key in ("eval_top1", "eval_knn_top1"):
+        found = [{entry["step"]: entry[key] for entry in history if key in entry} for history in histories]
+        steps = sorted(set.intersection(*map(set, found)))
+        if steps:
+            return {"over_steps": {"steps": steps, "top1": [[each[step] for step in steps] for each in found]}}
+    return {}
 
 
 def own_seconds(run: TableRun, metrics: dict[str, Any]) -> float | None:
@@ -128,6 +150,7 @@ class _Reader:
         described |= {"values": row.get("values", {}), "series": row.get("series", row["name"]), "seeds": seeds}
         described |= {"top1": [score[metric] for score in scores], "test_images": scores[0]["count"]}
         described |= {"published": row["published"]} if row.get("published") else {}
+        described |= over_steps([self._history(seed, row["run"]) for seed in seeds])
         extras = {name: [score.get(name) for score in scores] for name in EXTRAS}
         extras["trials"] = [found.get("search", {}).get("trials") for found in metrics]
         extras["seconds"] = [self._seconds(seed, row["run"]) for seed in seeds]
@@ -141,6 +164,10 @@ class _Reader:
                 )
             found = found[part]
         return found
+
+    def _history(self, seed: int, run: str) -> list[dict[str, Any]]:
+        state = self.folder_of(seed, run) / "trainer_state.json"
+        return read_json(state)["log_history"] if state.is_file() else []
 
     def _seconds(self, seed: int, run: str) -> float | None:
         """Of the run and of all it needs: a student from a teacher has not had that teacher for nothing."""

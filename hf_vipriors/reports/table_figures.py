@@ -5,12 +5,14 @@ A table's YAML asks for them, one mapping each; ``title`` and ``kind`` are neede
 - ``{kind: heatmap, title: T, x: AXIS, y: AXIS}``: one cell for each pair of values of two axes of a matrix
 - ``{kind: curve, title: T, x: AXIS, log_x: true}``: one line for each row as written (and each value of other axes);
   where there are lines, values that gave a single point are left out
+- ``{kind: steps, title: T}``: one line for each row, its validation accuracy over the optimizer steps, mean of the
+  seeds in the band from the lowest to the highest of them
 - ``{kind: bars, title: T}``: rows with their intervals; each group has its own without being asked
 
-``value: gain`` draws the points to the baseline of the row's group in place of the score (not bars). ``group: TITLE``
-and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them, or, where a row's name has an
-``$axis`` in it, by its run; two rows that would fall on one cell or point are refused. What is not measured is left
-out.
+``value: gain`` draws the points to the baseline of the row's group in place of the score (heat maps and curves).
+``group: TITLE`` and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them, or, where a
+row's name has an ``$axis`` in it, by its run; two rows that would fall on one cell or point are refused. What is not
+measured is left out.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from .table_plots import bars, curve_with_band, heatmap
 KINDS = {
     "heatmap": ("kind", "title", "group", "rows", "value", "x", "y"),
     "curve": ("kind", "title", "group", "rows", "value", "x", "log_x"),
+    "steps": ("kind", "title", "group", "rows"),
     "bars": ("kind", "title", "group", "rows"),
 }
 VALUES = ("score", "gain")
 SCORES = {
     "test": "top-1",
+    "test_without_duplicates": "top-1",
     "knn": "kNN top-1",
     "linear": "linear probe top-1",
     "peer.knn": "kNN top-1 of the peer",
@@ -85,7 +89,7 @@ def _check_plot(plot: dict[str, Any], where: str, groups: Groups) -> None:
         found = [row["values"][plot["x"]] for _, row in _chosen(plot, groups) if plot["x"] in row["values"]]
         if any(isinstance(value, str | bool) for value in found):
             raise InputError(f"{where}: the values of {plot['x']} are no numbers: a heatmap can show them")
-    if kind != "bars":
+    if {"x", "y"} & set(KINDS[kind]):
         places = _places(plot, [row for _, row in _chosen(plot, groups)])
         for place in places:
             if places.count(place) > 1:
@@ -108,7 +112,7 @@ def plot_figures(found: dict[str, Any]) -> dict[str, tuple[str, Figure]]:
     Args:
         found: what results.json holds.
     """
-    draw = {"heatmap": _heatmap, "curve": _curve, "bars": _bars}
+    draw = {"heatmap": _heatmap, "curve": _curve, "steps": _steps, "bars": _bars}
     figures = {}
     for plot in found.get("plots", []):
         rows = list(_chosen(plot, found["groups"]))
@@ -200,6 +204,18 @@ def _curve(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
         log_x=bool(plot.get("log_x", False)),
         zero_line=gain,
     )
+
+
+def _steps(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
+    several = len({id(group) for group, _ in rows}) > 1
+    lines = {}
+    for group, row in rows:
+        if "over_steps" in row:
+            values = np.asarray(row["over_steps"]["top1"])
+            name = f"{row['name']} ({group['title']})" if several else row["name"]
+            lines[name] = (row["over_steps"]["steps"], values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    labels = {"xlabel": "optimizer steps", "ylabel": "validation top-1, %, mean and range of the seeds"}
+    return curve_with_band(lines, title=plot["title"], **labels) if lines else None
 
 
 def _line(row: Row, x: str, rows: Sequence[Row]) -> str:

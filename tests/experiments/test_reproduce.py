@@ -145,6 +145,10 @@ def test_a_real_table_from_end_to_end(table, capsys):
     for name, run, score in (("from scratch", "scratch", "test"), ("the teacher", "teacher", "linear")):
         metrics = [json.loads((table.folder / f"seed{s}" / run / "metrics.json").read_text()) for s in (0, 1)]
         assert rows[name]["top1"] == [each[score]["top1"] for each in metrics]
+        logged = [json.loads((table.folder / f"seed{s}" / run / "trainer_state.json").read_text()) for s in (0, 1)]
+        key = "eval_top1" if score == "test" else "eval_knn_top1"
+        curves = [[entry[key] for entry in each["log_history"] if key in entry] for each in logged]
+        assert rows[name]["over_steps"]["top1"] == curves and all(curves)
     used = json.loads((table.folder / "seed1" / "tuned" / "run.json").read_text())["arguments"]
     assert used["teacher"] == str(table.folder / "seed1" / "teacher") and used["seed"] == 1
     drawn = (table.folder / "results.md").read_text()

@@ -87,6 +87,17 @@ def test_a_curve_of_gains_leaves_the_baseline_out(found):
     assert np.isclose(band.get_paths()[0].vertices[:, 1].max(), 12) and "baseline" in axes.get_ylabel()
 
 
+def test_accuracy_over_steps_is_the_mean_in_the_range_of_the_seeds(found):
+    ours = found["groups"][1]["rows"][1]
+    ours["over_steps"] = {"steps": [100, 200], "top1": [[0.3, 0.5], [0.5, 0.5], [0.4, 0.65]]}
+    axes = only(found, kind="steps", group="$images images")
+    (line,), (band,) = axes.lines, axes.collections
+    assert np.allclose(line.get_xydata(), [[100, 40], [200, 55]]) and line.get_label() == "ours (5 images)"
+    assert np.allclose([band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()], [30, 65])
+    found["plots"][0]["group"] = "Linear probe"
+    assert not plot_figures(found), "nothing was evaluated there"
+
+
 def test_other_axes_make_lines_of_their_own(found):
     axes = only(found, kind="curve", x="margin")
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
