@@ -1,6 +1,7 @@
 """Training: arguments, the trainers that add contrastive and distillation losses to ``transformers.Trainer``."""
 
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .pretrain_arguments import PretrainArguments
 from .run_folder import guard_output_dir
 from .student_arguments import StudentArguments

@@ -23,7 +23,8 @@ from ..hub.model_card import model_card
 from ..hub.teachers import TIMM_PREFIXES
 from ..methods import METHODS
 from ..papers import HARMONIC
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .run_files import versions
 from .setup import Setup
 

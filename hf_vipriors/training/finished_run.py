@@ -33,8 +33,9 @@ from ..invocation import command
 from ..models import VipriorsConfig
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
 from .cards import dataset_title, score_row
+from .data_arguments import DataArguments
 from .load_images import load_images
 from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, read_run

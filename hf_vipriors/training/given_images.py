@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..hub.teachers import Teacher
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .resolve import resolve
 from .setup import Setup, is_streamed, set_up
 from .stores import Store

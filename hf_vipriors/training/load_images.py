@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..data import ImageSplits, apply_protocol, keep_decoded, load_splits
-from .arguments import DataArguments
+from .data_arguments import DataArguments
 
 logger = logging.getLogger(__name__)
 

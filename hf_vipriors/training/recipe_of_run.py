@@ -11,8 +11,8 @@ import yaml
 
 from ..invocation import TRAININGS, command
 from ..markup import visible
-from .arguments import DataArguments
 from .cards import teacher_name
+from .data_arguments import DataArguments
 from .pretrain_arguments import PretrainArguments
 from .run_files import RunRecord
 from .run_identity import IN_EPOCHS, LENGTH

@@ -16,7 +16,7 @@ from ..evaluation.robustness import robustness
 from ..evaluation.without_duplicates import WITHOUT, scores, without
 from ..methods import METHODS
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .arguments import DataArguments
+from .data_arguments import DataArguments
 from .stores import Store, evaluation_store
 from .trainer import MethodTrainer
 

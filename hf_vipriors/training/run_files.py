@@ -13,7 +13,8 @@ from ..errors import InputError
 from ..evaluation.predictions import PREDICTIONS_FILE
 from ..files import read_json, write_json
 from ..hub.card_facts import FACTS_FILE
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .resolve import Resolved
 
 RUN_FILE, METRICS_FILE, SEARCH_FILE = "run.json", "metrics.json", "search.json"

@@ -17,7 +17,8 @@ from ..hub.native_export import check_exportable
 from ..hub.teachers import Teacher, load_ours, load_teacher
 from ..methods import METHODS, Material, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
 from .stores import Store, evaluation_store, full_scale, is_streamed, training_store

@@ -12,7 +12,7 @@ from ..data import ImageStore, PairedStore, ResizeCrop, StreamedStore, build_sto
 from ..errors import InputError
 from ..hub.preprocessing import evaluation_geometry
 from ..models import VipriorsConfig
-from .arguments import DataArguments
+from .data_arguments import DataArguments
 
 TEN_CROP_PCT = 0.875
 Store = ImageStore | StreamedStore | PairedStore

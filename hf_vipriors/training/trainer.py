@@ -22,9 +22,10 @@ from ..files import write_json
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig
 from ..models.modeling_vipriors import not_finite
-from .arguments import DataArguments, RunArguments
+from .arguments import RunArguments
 from .callbacks import ProgressBar, SharedCores, StepHooks
 from .checkpoints import read_method_state, write_method_state
+from .data_arguments import DataArguments
 from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
 from .given_images import Images, refuse_given, setup_from_arguments
