@@ -10,9 +10,9 @@ A table's YAML asks for them, one mapping each; ``title`` and ``kind`` are neede
 - ``{kind: bars, title: T}``: rows with their intervals; each group has its own without being asked
 
 ``value: gain`` draws the points to the baseline of the row's group in place of the score (heat maps and curves).
-``group: TITLE`` and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them, or, where a
-row's name has an ``$axis`` in it, by its run; two rows that would fall on one cell or point are refused. What is not
-measured is left out.
+``group: TITLE`` and ``rows: [NAME, ...]`` take some groups and rows only, named as the YAML writes them (one of a
+matrix of groups by the title that it gets), or, where a row's name has an ``$axis`` in it, by its run; two rows that
+would fall on one cell or point are refused. What is not measured is left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _check_plot(plot: dict[str, Any], where: str, groups: Groups) -> None:
         raise InputError(f"{where} has a {key!r}: {nearest(str(key), KINDS[kind])}")
     if plot.get("value", "score") not in VALUES:
         raise InputError(f"{where} has the value {plot['value']!r}: {nearest(str(plot['value']), VALUES)}")
-    titles = [group["series"] for group in groups]
+    titles = [title for group in groups for title in (group["series"], group["title"])]
     if "group" in plot and plot["group"] not in titles:
         raise InputError(f"{where}: no group {plot['group']!r}: {nearest(str(plot['group']), titles)}")
     rows = [row for group in _groups(plot, groups) for row in group["rows"]]
@@ -134,7 +134,7 @@ def group_figure(group: dict[str, Any]) -> Figure:
 
 
 def _groups(plot: dict[str, Any], groups: Groups) -> list[dict[str, Any]]:
-    return [group for group in groups if plot.get("group", group["series"]) == group["series"]]
+    return [group for group in groups if plot.get("group", group["series"]) in (group["series"], group["title"])]
 
 
 def _chosen(plot: dict[str, Any], groups: Groups) -> Iterable[tuple[dict[str, Any], Row]]:

@@ -94,6 +94,8 @@ def test_accuracy_over_steps_is_the_mean_in_the_range_of_the_seeds(found):
     (line,), (band,) = axes.lines, axes.collections
     assert np.allclose(line.get_xydata(), [[100, 40], [200, 55]]) and line.get_label() == "ours (5 images)"
     assert np.allclose([band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()], [30, 65])
+    (line,) = only(found, kind="steps", group="5 images").lines
+    assert line.get_label() == "ours", "one group of a matrix, by the title that it gets"
     found["plots"][0]["group"] = "Linear probe"
     assert not plot_figures(found), "nothing was evaluated there"
 
