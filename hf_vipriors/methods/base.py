@@ -181,6 +181,15 @@ class Method(nn.Module):
     def begin_step(self, progress: Progress) -> None:
         """Called before the first micro-batch of an optimizer step: schedules live here."""
 
+    def rows_used(self, rows: int, labelled: int | None) -> int:
+        """How many images of a batch the step uses, from the first one: no view is made of the others.
+
+        Args:
+            rows: of the batch.
+            labelled: as in :meth:`forward`.
+        """
+        return rows
+
     def end_step(self, progress: Progress) -> None:
         """Called once after each optimizer step, whatever the gradient accumulation: moving averages live here."""
 

@@ -138,6 +138,7 @@ class FixMatch(Supervised):
 
     With ``curriculum`` a step uses of its images without labels, after a share t of the training, only the share
     :math:`1 - (1 - t) / (1 - \alpha + \alpha (1 - t))`, alpha 0.7 [4] (the formula is from memory).
+    The average then predicts for the labelled images in the same batch, as with a relative threshold.
 
     Args:
         student: the classifier.
@@ -250,6 +251,11 @@ class FixMatch(Supervised):
             left, alpha = 1 - progress.share, self.curriculum_alpha
             self.pool_share = 1 - left / (1 - alpha + alpha * left)
 
+    def rows_used(self, rows: int, labelled: int | None) -> int:
+        if labelled is None or self.pool_share == 1:
+            return rows
+        return labelled + max(1, round(self.pool_share * (rows - labelled)))  # those without labels have no order
+
     @torch.no_grad()
     def predictions(self, images: Tensor) -> Tensor:
         """``(B, K)`` probabilities of the moving average."""
@@ -258,15 +264,13 @@ class FixMatch(Supervised):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor, labelled: int | None = None) -> MethodOutput:
         (weak, strong), labels = labelled_first(views, labels, labelled)
         count = len(labels)
-        if self.pool_share < 1:  # the rows have no order
-            used = count + max(1, round(self.pool_share * (len(weak) - count)))
-            weak, strong = weak[:used], strong[:used]
         images, targets = self._mixed(weak[:count].clone(), labels)  # timm mixes in place
         # One pass for both, so that batch norms see the labelled and the unlabelled images as one batch.
         logits = self.student(torch.cat([images, strong[count:]])).logits
         labelled, unlabelled = logits[:count], logits[count:]
         classification = self.classification_loss(labelled, targets)
-        ours = count if self.pseudo_labels.needs_labelled else 0
+        # A curriculum begins with images that are too few for statistics of batch norms, or a single one.
+        ours = count if self.pseudo_labels.needs_labelled or self.curriculum else 0
         predictions = self.predictions(weak[count - ours :])
         classes, weights = self.pseudo_labels(predictions[ours:], predictions[:ours])
         consistency = (weights * F.cross_entropy(unlabelled.float(), classes, reduction="none")).mean()

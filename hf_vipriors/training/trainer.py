@@ -229,7 +229,10 @@ class MethodTrainer(
         generator = torch.Generator().manual_seed(self._view_seed())
         self._micro_step += 1
         images = inputs.pop("pixel_values")
-        return {"views": self.views(images, generator), **inputs}
+        used = self.model.rows_used(len(images), inputs.get("labelled"))
+        if used < len(images):
+            inputs |= {name: inputs[name][:used] for name in ("labels", "index")}
+        return {"views": self.views(images[:used], generator), **inputs}
 
     def _begin_training(self) -> None:
         if self.args.guards:

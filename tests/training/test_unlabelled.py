@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_vipriors.cli.student import main
+from hf_vipriors.methods import FixMatch
 from hf_vipriors.training.checkpoints import checkpoint_state
 
 FIXMATCH = ["--method", "fixmatch", "--ema_decay", "0.9", "--unlabelled_ratio", "2", "--confidence", "0.2"]
@@ -39,7 +40,13 @@ def test_fixmatch_from_images_to_a_native_student(student_options, teacher_folde
 
 
 @pytest.mark.parametrize(
-    "threshold", [[], ["--threshold", "relative", "--strong_augmentation", "randaugment"], ["--threshold", "soft"]]
+    "threshold",
+    [
+        [],
+        ["--threshold", "relative", "--strong_augmentation", "randaugment"],
+        ["--threshold", "soft"],
+        ["--curriculum"],
+    ],
 )
 def test_a_resumed_run_goes_on_with_the_same_images_and_averages(student_options, tmp_path, threshold):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -50,6 +57,21 @@ def test_a_resumed_run_goes_on_with_the_same_images_and_averages(student_options
     main([*options, "--output_dir", str(cut), "--resume_from_checkpoint", str(whole / "checkpoint-8")])
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, cut))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_curriculum_makes_no_views_of_the_images_that_a_step_leaves_out(student_options, tmp_path, monkeypatch):
+    seen, forward = [], FixMatch.forward
+
+    def spy(self, views, labels, index, labelled):
+        seen.append((len(views[0]), len(views[1]), len(labels), len(index), labelled))
+        return forward(self, views, labels, index, labelled)
+
+    monkeypatch.setattr(FixMatch, "forward", spy)
+    rare = ["--eval_strategy", "no", "--save_strategy", "no"]
+    main([*student_options, *FIXMATCH, "--curriculum", *rare, "--output_dir", str(tmp_path / "student")])
+    assert all(row[:4] == (row[0],) * 4 for row in seen)
+    without = [rows - labelled for rows, *_, labelled in seen]
+    assert without[0] == 1 and without == sorted(without) and without[-1] > 2
 
 
 @pytest.mark.parametrize("method", ["kd", "overhaul", "fitnet"])
