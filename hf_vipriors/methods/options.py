@@ -159,7 +159,8 @@ class ClassifierOptions(NetworkOptions):
     )
     auto_augment: str | None = option(
         None,
-        "AutoAugment policy: cifar10 (the published program's) or imagenet.",
+        "AutoAugment policy, cifar10 (the published program's) or imagenet, or randaugment: two operations of any "
+        "magnitude, as for FixMatch's strong views [1909.13719].",
         choices=tuple(AUTO_AUGMENT_POLICIES),
     )
     student_init: str | None = option(

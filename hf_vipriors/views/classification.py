@@ -1,4 +1,10 @@
-"""The random view of supervised training and distillation: crop or shift, flip, optionally AutoAugment."""
+"""The random view of supervised training and distillation: crop or shift, flip, optionally a policy.
+
+References:
+    [0] AutoAugment: Learning Augmentation Policies from Data, https://arxiv.org/abs/1805.09501
+    [1] RandAugment: Practical Automated Data Augmentation with a Reduced Search Space,
+        https://arxiv.org/abs/1909.13719
+"""
 
 from __future__ import annotations
 
@@ -8,10 +14,12 @@ import torch
 from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
+from .randaugment import randaugmented
 from .rendering import Draws, render
 from .sampling import Normalise, draw_crops, draw_shifts, to_device
 
-AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet")
+RANDAUGMENT = "randaugment"
+AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet", RANDAUGMENT)
 
 
 class ClassificationViews(nn.Module):
@@ -25,7 +33,8 @@ class ClassificationViews(nn.Module):
         shift: in place of the crop the whole image, moved by up to so many pixels along each axis; its reflection
             comes in. Default 0: the crop.
         flip: probability, default 0.5.
-        auto_augment: ``"cifar10"`` (the policy the published program used), ``"imagenet"`` or None.
+        auto_augment: ``"cifar10"`` (the policy the published program used) or ``"imagenet"`` [0], ``"randaugment"``
+            (two operations of an image's own, of any magnitude [1], see :mod:`.randaugment`) or None.
 
     Shape:
         uint8 ``(B, C, H, W)`` with C 1 or 3 -> list of one float ``(B, 3, size, size)``.
@@ -49,23 +58,31 @@ class ClassificationViews(nn.Module):
         if auto_augment is not None and auto_augment not in AUTO_AUGMENT_POLICIES:
             raise ValueError(f"auto_augment must be one of {AUTO_AUGMENT_POLICIES}, got {auto_augment!r}")
         self.size, self.crop_scale, self.shift, self.flip = size, tuple(crop_scale), shift, flip
+        self.randaugment = auto_augment == RANDAUGMENT
+        learnt = auto_augment is not None and not self.randaugment
         # In a tuple, out of reach of .to(): on a GPU kornia's generators would draw other numbers than on a CPU, and
         # wait for each.
-        self._policies = tuple(AutoAugment(policy=auto_augment).children()) if auto_augment else ()
+        self._policies = tuple(AutoAugment(policy=auto_augment).children()) if learnt else ()
         self.normalise = Normalise(mean, std)
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         draws = self.draws(len(images), generator, self.flip)
-        if not self._policies:
+        if not self._policies and not self.randaugment:
             return [render(images, draws, self.size, self.normalise)]
-        return [self.normalise(self.augmented(render(images, draws, self.size), generator))]
+        return [self.normalise(self.augmented(self.rendered(images, draws, generator), generator))]
 
     def draws(self, count: int, generator: torch.Generator, flip: float | Tensor) -> Draws:
         """Of ``count`` images the crop, or the shift, with a flip by this probability or as already drawn."""
         if self.shift:
             return Draws(draw_shifts(count, self.shift, self.size, generator, flip=flip), turned=True)
         return Draws(draw_crops(count, self.crop_scale, generator, flip=flip))
+
+    def rendered(self, images: Tensor, draws: Draws, generator: torch.Generator) -> Tensor:
+        """Float ``(B, C, size, size)`` in [0, 1], with RandAugment where it is set: it samples along with the crop."""
+        if self.randaugment:
+            return randaugmented(images, draws, self.size, generator)
+        return render(images, draws, self.size)
 
     def augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
         """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1].

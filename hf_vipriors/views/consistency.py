@@ -17,7 +17,7 @@ from torch import Tensor
 from .blur import draw_blur
 from .classification import ClassificationViews
 from .colour import draw_jitter
-from .randaugment import draw_operations, recoloured, turned_crops
+from .randaugment import randaugmented
 from .rendering import Draws, render
 from .sampling import chosen, draw_crops, to_device, uniform
 
@@ -54,8 +54,7 @@ class ConsistencyViews(ClassificationViews):
     The strong view is cropped closer, turned, sheared, changed in brightness, contrast and colour, blurred, and has a
     square erased: batched stand-ins for the RandAugment and Cutout of [0], each drawn per image. With ``strong``
     ``"randaugment"`` it is [0]'s own: the crop of a weak view, two operations of :mod:`.randaugment` [2], and a gray
-    square of up to half of the side. NOTE operations on positions come first, in one sampling with the crop, and show
-    what lies beyond the crop, and beyond the image its reflection, where Pillow shows black.
+    square of up to half of the side.
 
     Args:
         size, mean, std, crop_scale, shift, flip, auto_augment: of the weak view, as in :class:`ClassificationViews`;
@@ -108,10 +107,8 @@ class ConsistencyViews(ClassificationViews):
         return [weak, self.normalise(make(images, generator))]
 
     def _randaugmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        crops = self.draws(len(images), generator, self.flip).crops
-        operations = draw_operations(len(images), generator)
-        view = render(images, Draws(turned_crops(crops, operations), turned=True), self.size)
-        return random_erasing(recoloured(view, operations), (0.0, 0.5), 1.0, self.gray, generator)
+        view = randaugmented(images, self.draws(len(images), generator, self.flip), self.size, generator)
+        return random_erasing(view, (0.0, 0.5), 1.0, self.gray, generator)
 
     def _jittered(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .colour import luma
+from .rendering import Draws, render
 from .sampling import draw, to_device
 
 LAYERS = 2
@@ -45,6 +46,17 @@ def draw_operations(count: int, generator: torch.Generator) -> Operations:
     shares = draw(2 * LAYERS, count, generator)
     numbers = (shares[:LAYERS] * len(OPERATIONS)).astype(np.int64)
     return Operations(np.minimum(numbers, len(OPERATIONS) - 1), shares[LAYERS:])
+
+
+def randaugmented(images: Tensor, draws: Draws, size: int, generator: torch.Generator) -> Tensor:
+    """Float ``(B, C, size, size)`` in [0, 1]: the views of these draws, each after two operations.
+
+    NOTE operations on positions come first, in one sampling with the crop, and show what lies beyond the crop, and
+    beyond the image its reflection, where Pillow shows black.
+    """
+    operations = draw_operations(len(images), generator)
+    view = render(images, Draws(turned_crops(draws.crops, operations), turned=True), size)
+    return recoloured(view, operations)
 
 
 def turned_crops(crops: Tensor, operations: Operations) -> Tensor:

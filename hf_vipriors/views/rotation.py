@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .classification import ClassificationViews
-from .rendering import render
 from .sampling import chosen
 
 ROTATIONS = 4
@@ -19,8 +18,8 @@ ROTATIONS = 4
 class RotationViews(ClassificationViews):
     """The view of :class:`ClassificationViews` four times for each image, turned by 0, 90, 180 and 270 degrees [0].
 
-    The four share the flip, so that they differ by a rotation and not by a reflection; each has a crop (and an
-    AutoAugment) of its own, so that an image is not known again by its pixels.
+    The four share the flip, so that they differ by a rotation and not by a reflection; each has a crop (and a
+    policy's operations) of its own, so that an image is not known again by its pixels.
 
     Args:
         size, mean, std, crop_scale, shift, flip, auto_augment: as in :class:`ClassificationViews`.
@@ -41,7 +40,7 @@ class RotationViews(ClassificationViews):
         flipped = chosen(len(images), self.flip, generator)
         # Cropped in four passes rather than from four copies: the images are often far larger than their views.
         draws = [self.draws(len(images), generator, flipped) for _ in range(ROTATIONS)]
-        crops = [render(images, draw, self.size) for draw in draws]
+        crops = [self.rendered(images, draw, generator) for draw in draws]
         rows = self.augmented(torch.stack(crops, dim=1).flatten(0, 1), generator)
         turned = [torch.rot90(rows[turn::ROTATIONS], turn, dims=(2, 3)) for turn in range(ROTATIONS)]
         return [self.normalise(torch.stack(turned, dim=1).flatten(0, 1))]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from hf_vipriors.views import ConsistencyViews
+from hf_vipriors.views import ClassificationViews, ConsistencyViews
 from hf_vipriors.views.randaugment import (
     COLOURS,
     LAYERS,
@@ -152,6 +152,23 @@ def test_the_strong_view_is_another_and_the_weak_one_is_not(channels):
     assert strong.shape == (32, 3, 16, 16) and strong.isfinite().all()
     scaled = strong * torch.tensor(STATS["std"]).view(3, 1, 1) + torch.tensor(STATS["mean"]).view(3, 1, 1)
     assert scaled.min() > -1e-5 and scaled.max() < 1 + 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_views_of_labelled_images_have_two_operations_of_their_own(channels, shift):
+    same = images(channels=channels)[:1].expand(600, -1, -1, -1).contiguous()
+    options = {**STATS, "crop_scale": (1.0, 1.0), "flip": 0.0, "shift": shift}
+    (views,) = ClassificationViews(16, **options, auto_augment="randaugment")(same, seeded(3))
+    (plain,) = ClassificationViews(16, **options)(same, seeded(3))
+    operations, generator = [], seeded(3)
+    ClassificationViews(16, **options).draws(600, generator, 0.0)
+    for numbers in draw_operations(600, generator).numbers.T:
+        operations.append({OPERATIONS[number] for number in numbers})
+    kept = (views - plain).abs().flatten(1).amax(dim=1) < 1e-5
+    idle = torch.tensor([names == {"identity"} for names in operations])
+    assert idle.any() and kept[idle].all()
+    assert kept.float().mean() < 0.1, "of the others few change nothing: eight bits of eight, colours of a gray image"
 
 
 def test_views_depend_on_their_generator_alone():

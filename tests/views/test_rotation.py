@@ -70,7 +70,7 @@ def test_each_row_has_a_crop_of_its_own():
 
 
 def test_crops_aside_the_rows_are_exact_rotations_of_the_upright_view(monkeypatch):
-    monkeypatch.setattr("hf_vipriors.views.rotation.render", lambda images, *_: to_float(images))
+    monkeypatch.setattr("hf_vipriors.views.classification.render", lambda images, *_: to_float(images))
     raw = torch.randint(0, 256, (5, 3, 12, 12), generator=seeded(), dtype=torch.uint8)
     (rows,) = RotationViews(12, **PLAIN)(raw, seeded())
     for turn in range(4):
@@ -86,7 +86,7 @@ def test_gray_images():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("policy", [None, "cifar10", "imagenet"])
+@pytest.mark.parametrize("policy", [None, "cifar10", "imagenet", "randaugment"])
 def test_a_view_depends_on_its_generator_alone(channels, policy):
     views = RotationViews(16, **PLAIN, auto_augment=policy)
     raw = compasses(4)[:, :channels]

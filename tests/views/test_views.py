@@ -42,7 +42,7 @@ def test_shape_and_purity(make, channels):
     assert not torch.equal(first[0], third[0])
 
 
-@pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
+@pytest.mark.parametrize("policy", ["cifar10", "imagenet", "randaugment"])
 def test_auto_augment_leaves_the_global_random_state_alone(policy):
     views = ClassificationViews(16, **STATS, auto_augment=policy)
     torch.manual_seed(0)

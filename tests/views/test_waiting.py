@@ -15,6 +15,7 @@ VIEWS = {
     "classification": lambda: ClassificationViews(32, **STATS),
     "consistency": lambda: ConsistencyViews(32, **STATS, erase=1.0),
     "randaugment": lambda: ConsistencyViews(32, **STATS, strong="randaugment"),
+    "labels, randaugment": lambda: ClassificationViews(32, **STATS, auto_augment="randaugment"),
     "rotation": lambda: RotationViews(32, **STATS),
 }
 
