@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_vipriors.experiments.headline import HEADLINE, PICTURE, headline, source
+from hf_vipriors.experiments.headline import DRAWN_FROM, HEADLINE, PICTURE, headline, source
 from hf_vipriors.experiments.results_index import INDEX, results_index
-from hf_vipriors.experiments.table_files import drawn_results, mark_lines
+from hf_vipriors.experiments.table_files import drawn_results, linked_plots, mark_lines
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,13 +75,17 @@ def test_the_two_commands_stand_on_top():
     assert first == ["pip install uv && uv run accelerate launch scripts/quickstart.py", "uv run --extra test pytest"]
 
 
-def test_the_first_table_and_the_picture_are_drawn_from_the_results():
+def test_the_first_table_and_the_pictures_are_drawn_from_the_results():
     """``python scripts/reproduce.py --render`` mends this."""
     first, last = mark_lines(HEADLINE)
     assert README.split(f"{first}\n")[1].split(last)[0] == headline(ROOT / "model_cards" / "results")
     assert PICTURE in README
-    with Image.open(ROOT / PICTURE) as picture:
-        assert picture.info["Source"] == source(ROOT / "model_cards" / "results")
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    plots = {picture: path for picture, path, _ in linked_plots(RESULTS, texts)}
+    assert {str(path) for path in (ROOT / "model_cards" / "plots").glob("*")} == {str(path) for path in plots}
+    for place, path in {ROOT / PICTURE: ROOT / "model_cards" / "results" / f"{DRAWN_FROM}.json", **plots}.items():
+        with Image.open(place) as picture:
+            assert picture.info["Source"] == source(path)
 
 
 def test_it_is_read_in_a_minute():

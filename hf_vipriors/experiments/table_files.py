@@ -9,13 +9,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from ..benchmark.report import benchmark_markdown
 from ..errors import InputError, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
-from .headline import HEADLINE, PICTURE, gain_figure, headline, source
+from ..reports.table_figures import plot_figures
+from .headline import DRAWN_FROM, HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index
 from .table_jobs import JOBS
 from .table_results import report
@@ -195,9 +198,22 @@ def take_published(path: Path, tables: Path) -> None:
         write_json(path, found)
 
 
+def linked_plots(results: Sequence[Path], pages: Iterable[str]) -> list[tuple[Path, Path, Figure]]:
+    """The plots of tables that a page shows: (their file, the results they are drawn from, figure)."""
+    text, found = "\n".join(pages), []
+    for path in results:
+        measured = read_json(path)
+        for name, (_, figure) in plot_figures(measured).items() if "groups" in measured else ():
+            picture = path.parent.parent / "plots" / f"{path.stem}-{name}.png"
+            if f"plots/{picture.name}" in text:
+                found.append((picture, path, figure))
+    return found
+
+
 def render(root: Path) -> list[tuple[str, Path]]:
     """Draw every ``model_cards/results/*.json`` that holds a table into the README and the cards that have its marks.
 
+    A plot that its table asks for is drawn as ``model_cards/plots/NAME-PLOT.png`` where a page links to that file.
     What was published of a row is taken anew from the table's YAML file, see :func:`take_published`.
 
     Args:
@@ -226,8 +242,12 @@ def render(root: Path) -> list[tuple[str, Path]]:
     for name, page in places:
         draw(name, drawn[name], [page])
     write_json(results[0].parent / INDEX, results_index(results[0].parent))
+    for picture, path, figure in linked_plots(results, texts.values()):
+        picture.parent.mkdir(exist_ok=True)
+        places.append((path.stem, write_file(picture, to_png(figure, Source=source(path)))))
     if mark_lines(HEADLINE)[0] in texts.get(root / "README.md", ""):
         draw(HEADLINE, headline(results[0].parent), [root / "README.md"])
-        picture = write_file(root / PICTURE, to_png(gain_figure(results[0].parent), Source=source(results[0].parent)))
+        figure = gain_figure(results[0].parent)
+        picture = write_file(root / PICTURE, to_png(figure, Source=source(results[0].with_name(f"{DRAWN_FROM}.json"))))
         places += [(HEADLINE, root / "README.md"), (HEADLINE, picture)]
     return places

@@ -120,6 +120,16 @@ def test_render_draws_every_result_where_its_marks_are(project, found):
     assert before == ((project / "README.md").read_text(), (project / "model_cards" / "card.md").read_text())
 
 
+def test_render_draws_a_plot_that_a_page_links_to(project, found):
+    found["groups"][0]["rows"][0]["over_steps"] = {"steps": [8, 16], "top1": [[0.4, 0.5], [0.4, 0.6]]}
+    found["plots"] = [{"kind": "steps", "title": "Over steps"}, {"kind": "bars", "title": "All rows"}]
+    (project / "model_cards" / "results" / "mine.json").write_text(json.dumps(found))
+    (project / "model_cards" / "card.md").write_text("<!-- quick -->\n<!-- /quick -->![](plots/mine-over-steps.png)")
+    assert [page.name for _, page in render(project)][-1] == "mine-over-steps.png"
+    (picture,) = (project / "model_cards" / "plots").iterdir()
+    assert picture.name == "mine-over-steps.png" and picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_render_takes_what_was_published_from_the_table(project, found):
     tables, results = project / "scripts" / "recipes" / "tables", project / "model_cards" / "results" / "mine.json"
     tables.mkdir(parents=True)
