@@ -214,7 +214,7 @@ def _steps(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
             values = np.asarray(row["over_steps"]["top1"])
             name = f"{row['name']} ({group['title']})" if several else row["name"]
             lines[name] = (row["over_steps"]["steps"], values.mean(axis=0), values.min(axis=0), values.max(axis=0))
-    labels = {"xlabel": "optimizer steps", "ylabel": "validation top-1, %, mean and range of the seeds"}
+    labels = {"xlabel": "optimizer steps (band: lowest to highest seed)", "ylabel": "validation top-1, %"}
     return curve_with_band(lines, title=plot["title"], **labels) if lines else None
 
 
