@@ -83,6 +83,12 @@ def test_phase_2_starts_from_the_teacher_that_phase_1_leaves():
     assert len({job.options["output_dir"] for job in recommendation(facts(), "mine").jobs}) == 3
 
 
+def test_fixmatch_has_the_threshold_that_its_augmentation_leaves_predictions_above():
+    advice = recommendation(facts(unlabelled=5000), "mine")
+    assert advice.jobs[-1].options["threshold"] == "relative"
+    assert not any("threshold" in job.options for job in advice.jobs[:-1])
+
+
 def test_unequal_classes_are_weighted():
     even, uneven = facts(), Facts({"a": 100, "b": 50}, 0, 64, False)
     assert "class_weights" not in recommendation(even, "mine").jobs[0].options
