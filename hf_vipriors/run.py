@@ -26,7 +26,7 @@ from .training.leaks import look_for_leaks
 from .training.load_images import load_images
 from .training.results import score_on_test, summary
 from .training.resumption import check_resumption
-from .training.run_files import METRICS_FILE, write_run
+from .training.run_files import METRICS_FILE, STATE_FILE, write_run
 from .training.run_folder import check_output_dir, claim_output_dir, holding_output_dir, resume_point
 from .training.setup import Setup, load_named_teacher, set_up
 from .training.stores import Store
@@ -161,7 +161,7 @@ def score_and_save(
     trainer.results = metrics
     trainer.save_model()
     if trainer.args.should_save:
-        trainer.state.save_to_json(str(directory / "trainer_state.json"))
+        trainer.state.save_to_json(str(directory / STATE_FILE))
         for prefix, model in models.items():
             if prefix:
                 peer = directory / prefix.rstrip("_")

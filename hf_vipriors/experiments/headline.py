@@ -76,6 +76,6 @@ def gain_figure(results: Path) -> Figure:
     return figure
 
 
-def source(results: Path) -> str:
+def source(file: Path) -> str:
     """A sum of the file that a figure is drawn from: it is kept in the image, for a test to see that they agree."""
-    return hashlib.sha256(results.read_bytes()).hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()

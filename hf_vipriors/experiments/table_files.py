@@ -17,7 +17,7 @@ from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
 from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
-from ..reports.table_figures import plot_figures
+from ..reports.table_figures import plot_figures, plot_name
 from .headline import DRAWN_FROM, HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index
 from .table_jobs import JOBS
@@ -203,11 +203,15 @@ def linked_plots(results: Sequence[Path], pages: Iterable[str]) -> list[tuple[Pa
     text, found = "\n".join(pages), []
     for path in results:
         measured = read_json(path)
-        for name, (_, figure) in plot_figures(measured).items() if "groups" in measured else ():
-            picture = path.parent.parent / "plots" / f"{path.stem}-{name}.png"
-            if f"plots/{picture.name}" in text:
-                found.append((picture, path, figure))
+        asked = [each for each in measured.get("plots", []) if f"plots/{_picture(path, each)}" in text]
+        for plot in asked:
+            for _, figure in plot_figures({**measured, "plots": [plot]}).values():
+                found.append((path.parent.parent / "plots" / _picture(path, plot), path, figure))
     return found
+
+
+def _picture(results: Path, plot: dict[str, Any]) -> str:
+    return f"{results.stem}-{plot_name(plot['title'])}.png"
 
 
 def render(root: Path) -> list[tuple[str, Path]]:

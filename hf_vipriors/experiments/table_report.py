@@ -18,6 +18,7 @@ from ..reports.page import table as html_table
 from ..reports.report import Report, summarise, table_cells, verdict_lines
 from ..reports.report_figures import confusion_figure
 from ..reports.table_figures import group_figure, plot_figures
+from ..training.run_files import log_history
 from .table_files import METRIC_WORDS, remarks
 from .table_results import report
 from .tables import Table
@@ -112,9 +113,9 @@ def _notable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _curves(folders: dict[str, Path], name: str) -> list[Markup]:
     histories, chance, classes = {}, {}, None
     for run, folder in folders.items():
-        state, metrics = folder / "trainer_state.json", folder / "metrics.json"
-        if state.is_file() and metrics.is_file():
-            histories[run] = read_json(state)["log_history"]
+        metrics = folder / "metrics.json"
+        if (history := log_history(folder)) and metrics.is_file():
+            histories[run] = history
             measured = read_json(metrics)
             if measured.get("chance_level") is not None:
                 chance[run] = measured["chance_level"]

@@ -14,7 +14,7 @@ from ..evaluation.predictions import read_predictions
 from ..evaluation.statistics import mcnemar
 from ..files import read_json
 from ..reports.report_rows import Report, RunRow, summarise, verdict_lines
-from ..training.run_files import RUN_FILE, versions
+from ..training.run_files import RUN_FILE, log_history, versions
 from .provenance import provenance
 from .tables import Table, TableRun
 
@@ -150,7 +150,7 @@ class _Reader:
         described |= {"values": row.get("values", {}), "series": row.get("series", row["name"]), "seeds": seeds}
         described |= {"top1": [score[metric] for score in scores], "test_images": scores[0]["count"]}
         described |= {"published": row["published"]} if row.get("published") else {}
-        described |= over_steps([self._history(seed, row["run"]) for seed in seeds])
+        described |= over_steps([log_history(self.folder_of(seed, row["run"])) for seed in seeds])
         extras = {name: [score.get(name) for score in scores] for name in EXTRAS}
         extras["trials"] = [found.get("search", {}).get("trials") for found in metrics]
         extras["seconds"] = [self._seconds(seed, row["run"]) for seed in seeds]
@@ -164,10 +164,6 @@ class _Reader:
                 )
             found = found[part]
         return found
-
-    def _history(self, seed: int, run: str) -> list[dict[str, Any]]:
-        state = self.folder_of(seed, run) / "trainer_state.json"
-        return read_json(state)["log_history"] if state.is_file() else []
 
     def _seconds(self, seed: int, run: str) -> float | None:
         """Of the run and of all it needs: a student from a teacher has not had that teacher for nothing."""

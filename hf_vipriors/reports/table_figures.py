@@ -207,12 +207,10 @@ def _curve(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
 
 
 def _steps(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure | None:
-    several = len({id(group) for group, _ in rows}) > 1
     lines = {}
-    for group, row in rows:
+    for name, (_, row) in zip(_names(rows), rows, strict=True):
         if "over_steps" in row:
             values = np.asarray(row["over_steps"]["top1"])
-            name = f"{row['name']} ({group['title']})" if several else row["name"]
             lines[name] = (row["over_steps"]["steps"], values.mean(axis=0), values.min(axis=0), values.max(axis=0))
     labels = {"xlabel": "optimizer steps (band: lowest to highest seed)", "ylabel": "validation top-1, %"}
     return curve_with_band(lines, title=plot["title"], **labels) if lines else None
@@ -229,11 +227,18 @@ def _line(row: Row, x: str, rows: Sequence[Row]) -> str:
 
 
 def _bars(plot: dict[str, Any], rows: list[tuple[dict, Row]]) -> Figure:
-    single = len({id(group) for group, _ in rows}) == 1
-    names = [row["name"] if single else f"{row['name']} ({group['title']})" for group, row in rows]
     means, lows, highs = zip(*(_measured(row, gain=False) for _, row in rows), strict=True)
-    baseline = next((place for place, (_, row) in enumerate(rows) if row["baseline"]), None) if single else None
-    return bars(names, means, lows, highs, title=plot["title"], baseline=baseline)
+    baseline = next((place for place, (_, row) in enumerate(rows) if row["baseline"]), None) if _single(rows) else None
+    return bars(_names(rows), means, lows, highs, title=plot["title"], baseline=baseline)
+
+
+def _single(rows: list[tuple[dict, Row]]) -> bool:
+    return len({id(group) for group, _ in rows}) == 1
+
+
+def _names(rows: list[tuple[dict, Row]]) -> list[str]:
+    """Of the rows, with their group's title where there are several groups."""
+    return [row["name"] if _single(rows) else f"{row['name']} ({group['title']})" for group, row in rows]
 
 
 def _axis(name: str) -> str:

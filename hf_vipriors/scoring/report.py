@@ -34,7 +34,7 @@ from ..reports.saliency import overlaid, saliency, saliency_figure
 from ..training import DataArguments
 from ..training.cards import parameters, warning_lines
 from ..training.fingerprint import fingerprint_line
-from ..training.run_files import versions
+from ..training.run_files import log_history, versions
 from ..training.stores import evaluation_store
 from .mistakes import worst_indices, worst_mistakes
 
@@ -174,9 +174,9 @@ def training_curves(measured: Evaluated) -> Figure | None:
     histories: dict[str, list[dict[str, float]]] = {}
     chance: dict[str, float] = {}
     for name in measured.models:
-        state, metrics = Path(name) / "trainer_state.json", Path(name) / "metrics.json"
-        if state.is_file():
-            histories[measured.label(name)] = read_json(state)["log_history"]
+        metrics = Path(name) / "metrics.json"
+        if history := log_history(Path(name)):
+            histories[measured.label(name)] = history
             level = read_json(metrics).get("chance_level") if metrics.is_file() else None
             chance |= {} if level is None else {measured.label(name): level}
     return learning_curves(histories, chance=chance, classes=len(measured.splits.class_names))

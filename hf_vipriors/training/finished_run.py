@@ -38,7 +38,7 @@ from .cards import dataset_title, score_row
 from .data_arguments import DataArguments
 from .load_images import load_images
 from .recipe_of_run import recipe_text
-from .run_files import METRICS_FILE, RUN_FILE, RunRecord, read_run
+from .run_files import METRICS_FILE, RUN_FILE, RunRecord, log_history, read_run
 from .stores import evaluation_store
 
 logger = logging.getLogger(__name__)
@@ -155,11 +155,8 @@ def data_of(run: RunRecord) -> DataArguments:
 
 def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:
     """The training curves as an image; None where nothing was logged."""
-    state = directory / "trainer_state.json"
-    if not state.is_file():
-        return None
     levels = {directory.name: metrics["chance_level"]} if metrics.get("chance_level") is not None else {}
-    figure = learning_curves({directory.name: read_json(state)["log_history"]}, chance=levels, classes=classes)
+    figure = learning_curves({directory.name: log_history(directory)}, chance=levels, classes=classes)
     return None if figure is None else to_png(figure)
 
 

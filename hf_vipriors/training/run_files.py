@@ -18,6 +18,7 @@ from .data_arguments import DataArguments
 from .resolve import Resolved
 
 RUN_FILE, METRICS_FILE, SEARCH_FILE = "run.json", "metrics.json", "search.json"
+STATE_FILE = "trainer_state.json"
 SEARCH_JOURNAL = "search/journal.log"  # of trials that are not all finished
 # What a run writes beside RUN_FILE; of a run that is replaced these are removed, and nothing else.
 RUN_FILES = (
@@ -27,7 +28,7 @@ RUN_FILES = (
     "README.md",
     FACTS_FILE,
     METRICS_FILE,
-    "trainer_state.json",
+    STATE_FILE,
     PREDICTIONS_FILE,
     SEARCH_FILE,
 )
@@ -35,6 +36,12 @@ RUN_FILES = (
 FILLED_UNSEEN = ("learning_rate", "base_learning_rate", "mutual_weight", "peer_backbone_args")
 # Folders inside a run's own: the backbone for other programs, the other of two peers.
 PARTS = ("native", "peer")
+
+
+def log_history(folder: Path) -> list[dict[str, Any]]:
+    """What the Trainer logged while the run of this folder trained; nothing where the folder does not tell."""
+    state = folder / STATE_FILE
+    return read_json(state)["log_history"] if state.is_file() else []
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import torch
 from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
-from .randaugment import randaugmented
+from .randaugment import RANDAUGMENT, randaugmented
 from .rendering import Draws, render
 from .sampling import Normalise, draw_crops, draw_shifts, to_device
 
-RANDAUGMENT = "randaugment"
 AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet", RANDAUGMENT)
 
 

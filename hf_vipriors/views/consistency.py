@@ -17,11 +17,11 @@ from torch import Tensor
 from .blur import draw_blur
 from .classification import ClassificationViews
 from .colour import draw_jitter
-from .randaugment import randaugmented
+from .randaugment import RANDAUGMENT, randaugmented
 from .rendering import Draws, render
 from .sampling import chosen, draw_crops, to_device, uniform
 
-STRONG_AUGMENTATIONS = ("jitter", "randaugment")
+STRONG_AUGMENTATIONS = ("jitter", RANDAUGMENT)
 
 
 def random_erasing(
@@ -103,7 +103,7 @@ class ConsistencyViews(ClassificationViews):
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         (weak,) = super().forward(images, generator)
-        make = self._randaugmented if self.strong == "randaugment" else self._jittered
+        make = self._randaugmented if self.strong == RANDAUGMENT else self._jittered
         return [weak, self.normalise(make(images, generator))]
 
     def _randaugmented(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from .colour import luma
 from .rendering import Draws, render
 from .sampling import draw, to_device
 
+RANDAUGMENT = "randaugment"
 LAYERS = 2
 OPERATIONS = (
     *("identity", "autocontrast", "brightness", "color", "contrast", "equalize", "posterize", "sharpness", "solarize"),

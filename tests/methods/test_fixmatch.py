@@ -79,10 +79,16 @@ def test_while_it_trains_the_average_normalises_by_the_batch_as_mean_teachers_do
 
 @pytest.mark.parametrize(("share", "used"), [(0.0, 1), (0.5, 1), (0.85, 2), (1.0, 3)])
 def test_a_curriculum_begins_with_few_of_the_images_without_labels(classifiers, share, used):
-    method, *_ = make(classifiers, curriculum=True)
+    method, *_ = make(classifiers, confidence=0.0, curriculum=True)
     method.begin_step(Progress(step=1, epoch=1.0, share=share))
     assert method.rows_used(5, labelled=2) == 2 + used
     assert method.rows_used(5, labelled=None) == 5, "which ones have a label is not known"
+    method.ramped.fill_(1.0)
+    inputs = batch((0, 1, *[-1] * used))
+    # A relative threshold predicts for the labelled images in the same batch, too.
+    without, *_ = make(classifiers, confidence=0.0, threshold="relative")
+    without.load_state_dict(method.state_dict())
+    torch.testing.assert_close(method(**inputs).loss, without(**inputs).loss)
 
 
 def test_a_curriculum_is_not_compiled():
