@@ -58,6 +58,30 @@ HARMONIC = (
         2020,
     ),
 )
+MIXUP = Paper(
+    "mixup: Beyond Empirical Risk Minimization",
+    "https://arxiv.org/abs/1710.09412",
+    "Hongyi Zhang and Moustapha Cisse and Yann N. Dauphin and David Lopez-Paz",
+    2017,
+)
+CUTMIX = Paper(
+    "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+    "https://arxiv.org/abs/1905.04899",
+    "Sangdoo Yun and Dongyoon Han and Seong Joon Oh and Sanghyuk Chun and Junsuk Choe and Youngjoon Yoo",
+    2019,
+)
+AUTOAUGMENT = Paper(
+    "AutoAugment: Learning Augmentation Policies from Data",
+    "https://arxiv.org/abs/1805.09501",
+    "Ekin D. Cubuk and Barret Zoph and Dandelion Mane and Vijay Vasudevan and Quoc V. Le",
+    2018,
+)
+RANDAUGMENT = Paper(
+    "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
+    "https://arxiv.org/abs/1909.13719",
+    "Ekin D. Cubuk and Barret Zoph and Jonathon Shlens and Quoc V. Le",
+    2019,
+)
 VIPRIORS = Paper(
     "Distilling Visual Priors from Self-Supervised Learning",
     "https://arxiv.org/abs/2008.00261",

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from ..errors import InputError
 from ..models import VipriorsForImageClassification
 from ..options import Default, option
-from ..papers import VIPRIORS, Paper
+from ..papers import RANDAUGMENT, VIPRIORS, Paper
 from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
 from .options import LabelOptions, PoolOptions, not_given
@@ -49,12 +49,6 @@ SOFTMATCH = Paper(
     "Hao Chen and Ran Tao and Yue Fan and Yidong Wang and Jindong Wang and Bernt Schiele and Xing Xie and Bhiksha Raj "
     "and Marios Savvides",
     2023,
-)
-RANDAUGMENT = Paper(
-    "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
-    "https://arxiv.org/abs/1909.13719",
-    "Ekin D. Cubuk and Barret Zoph and Jonathon Shlens and Quoc V. Le",
-    2019,
 )
 FAST_FIXMATCH = Paper(
     "Fast FixMatch: Faster Semi-Supervised Learning with Curriculum Batch Size",
@@ -206,7 +200,8 @@ class FixMatch(Supervised):
         kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
         kinds |= {"curriculum"} if args.curriculum else set()
         more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT, "curriculum": FAST_FIXMATCH}
-        return (*cls.papers, *(paper for kind, paper in more.items() if kind in kinds))
+        found = (*super().papers_used(args), *(paper for kind, paper in more.items() if kind in kinds))
+        return tuple(dict.fromkeys(found))
 
     @classmethod
     def view_settings(cls, args: Any) -> dict[str, Any]:

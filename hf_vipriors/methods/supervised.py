@@ -29,6 +29,7 @@ from ..models import (
     VipriorsModel,
 )
 from ..options import Default
+from ..papers import AUTOAUGMENT, CUTMIX, MIXUP, RANDAUGMENT, Paper
 from ..views import VIEW_INTERPOLATION, ClassificationViews
 from .base import Material, Method, MethodOutput, Progress, labelled_first
 from .options import STUDENT_CROP_SCALE, LabelOptions, check_crop_scale, not_given
@@ -87,6 +88,12 @@ class Supervised(Method):
         idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
         idle += ("crop_scale",) if args.random_shift else ("random_shift",)
         return tuple(name for name in super().options_read(args) if name not in idle)
+
+    @classmethod
+    def papers_used(cls, args: Any) -> tuple[Paper, ...]:
+        policies = {"cifar10": AUTOAUGMENT, "imagenet": AUTOAUGMENT, "randaugment": RANDAUGMENT}
+        used = {policies.get(args.auto_augment): True, MIXUP: args.mixup, CUTMIX: args.cutmix}
+        return (*super().papers_used(args), *(paper for paper, on in used.items() if paper is not None and on))
 
     @classmethod
     def asks_for_predictions(cls, args: Any) -> str | None:

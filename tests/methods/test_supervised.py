@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hf_vipriors.methods import Progress, Supervised
+from hf_vipriors.methods import METHODS, Progress, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
+from hf_vipriors.training import StudentArguments
+from hf_vipriors.views.classification import AUTO_AUGMENT_POLICIES
 
 
 @pytest.fixture
@@ -93,3 +95,22 @@ def test_an_image_without_label_is_refused(student):
     inputs["labels"][2] = -1
     with pytest.raises(ValueError, match="without a label"):
         Supervised(student)(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "cited"),
+    [({}, [])]
+    + [({"auto_augment": name}, ["1805.09501"]) for name in AUTO_AUGMENT_POLICIES if name != "randaugment"]
+    + [
+        ({"auto_augment": "randaugment", "mixup": 0.3}, ["1909.13719", "1710.09412"]),
+        ({"cutmix": 1.0}, ["1905.04899"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+def test_the_papers_of_its_augmentation_are_cited_once(method, options, cited):
+    kind = METHODS[method]
+    strong = {"strong_augmentation": "randaugment"} if method == "fixmatch" else {}
+    args = StudentArguments("unused", method=method, use_cpu=True, **options | strong)
+    found = [paper.url.rsplit("/", 1)[1] for paper in kind.papers_used(args)]
+    own = [paper.url.rsplit("/", 1)[1] for paper in kind.papers] + (["1909.13719"] if strong else [])
+    assert sorted(found) == sorted({*own, *cited})
