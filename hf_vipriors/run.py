@@ -22,7 +22,6 @@ from .training.cards import result_facts, write_card
 from .training.checkpoints import read_method_state
 from .training.fingerprint import fingerprint, fingerprint_line
 from .training.finished_run import check_push, push_result
-from .training.leaks import look_for_leaks
 from .training.load_images import load_images
 from .training.results import score_on_test, summary
 from .training.resumption import check_resumption
@@ -123,8 +122,6 @@ def train(
     if given.should_save:
         write_run(COMMANDS[METHODS[given.method].job], data, given, setup.resolved, sums)
         logger.info("fingerprint: %s", fingerprint_line(sums))
-    if setup.args.guards:
-        look_for_leaks(trainer.guards, splits, setup.args)
     trainer.train(resume_from_checkpoint=resume)
     result = score_and_save(trainer, resume, sums, {} if tuned is None else {"search": tuned.found})
     push_result(given)

@@ -201,13 +201,20 @@ def test_a_search_makes_each_student_anew(labelled, tmp_path):
         backend="optuna",
     )
     assert found.objective == pytest.approx(found.objective) and set(found.hyperparameters) == {"mixup"}
-    assert trainer.model_init is None
+    assert trainer.args.mixup == 0 and trainer.setup.given is args, "what a trial drew does not stay"
+    with pytest.raises(InputError, match="the search has left no model"):
+        trainer.evaluate()
+    trainer.args.mixup = 0.3
+    trainer.train()
+    assert trainer.model.mixer is not None and trainer.state.global_step == 4
+    with pytest.raises(InputError, match="unknown option 'mixupp'"):
+        trainer.hyperparameter_search(hp_space=lambda trial: {"mixupp": 1}, n_trials=1, backend="optuna")
 
 
 def test_a_model_a_config_a_store_and_sskd_by_hand(labelled, student, tmp_path):
     """What else ``model`` and the data sets may be; SSKD fits its head by itself."""
     config = VipriorsConfig.for_backbone(
-        "resnet18", image_size=32, backbone_args=SMALL, class_names=["red", "green", "blue"]
+        "resnet18", image_size=32, backbone_args=SMALL, class_names=["blue", "green", "red"]
     )
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (24, 3, 36, 36), dtype=np.uint8))
@@ -217,7 +224,7 @@ def test_a_model_a_config_a_store_and_sskd_by_hand(labelled, student, tmp_path):
     ours = VipriorsForImageClassification(config)
     by_model = StudentTrainer(
         ours, StudentArguments(str(tmp_path / "a"), method="supervised", **options), train_dataset=store,
-        class_names=["red", "green", "blue"],
+        class_names=["blue", "green", "red"],
     )  # fmt: skip
     by_model.train()
     assert by_model.model.deployable() is ours and by_model.args.eval_strategy == "no"

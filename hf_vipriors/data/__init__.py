@@ -5,7 +5,7 @@ from .fashion import FASHION_VIPRIORS, fashion_files
 from .image_store import ImageStore, ResizeCrop, StreamedStore, build_store, collate, decode, train_geometry
 from .paired_store import PairedSampler, PairedStore
 from .protocol import apply_protocol
-from .sources import ImageSplits, labels_for, load_splits, splits_of
+from .sources import ImageSplits, labels_for, load_splits, numbered_as, splits_of
 from .train_protocol import TrainProtocol
 from .training_sample import TrainingSample, sample
 
@@ -27,6 +27,7 @@ __all__ = [
     "keep_decoded",
     "labels_for",
     "load_splits",
+    "numbered_as",
     "sample",
     "splits_of",
     "train_geometry",

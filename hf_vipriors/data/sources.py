@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,16 @@ import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
 
 from ..errors import InputError
-from .columns import NotLabels, as_image_column, class_name, find_image_column, find_label_column, read_labels, some
+from .columns import (
+    NotLabels,
+    as_image_column,
+    class_name,
+    find_image_column,
+    find_label_column,
+    label_array,
+    read_labels,
+    some,
+)
 from .label_sets import LabelledImages, unify_classes
 from .loaders import load_raw
 from .split_names import SPLITS
@@ -27,11 +36,14 @@ class ImageSplits:
             messages) and, except in ``unlabelled``, ``label`` (int64, 0..K-1).
         class_names: the K names; empty when nothing is labelled.
         notes: what was found and decided, one log line each.
+        image_column, label_column: the columns that were read, as the data set calls them.
     """
 
     splits: dict[str, Dataset]
     class_names: list[str]
     notes: list[str] = field(default_factory=list)
+    image_column: str | None = None
+    label_column: str | None = None
 
     @property
     def test_is_validation(self) -> bool:
@@ -154,7 +166,41 @@ def splits_of(
     notes += [chosen, *class_notes, f"{title}: {counts_note(splits)} images"]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
-    return ImageSplits(splits, class_names, notes)
+    return ImageSplits(splits, class_names, notes, image, label)
+
+
+def numbered_as(found: ImageSplits, class_names: Sequence[str], whose: str) -> ImageSplits:
+    """The same images, their labels counted in other names: those of a network that has its classes already.
+
+    Args:
+        found: splits; each of their classes must be among ``class_names``, which may have more.
+        class_names: in the order of the outputs.
+        whose: what knows them, for the message.
+
+    Raises:
+        InputError: images of a class that is not among them.
+
+    Example:
+        >>> from datasets import Dataset, Image
+        >>> photos = Dataset.from_dict({"img": [None, None], "label": ["cat", "dog"]}).cast_column("img", Image())
+        >>> again = numbered_as(splits_of({"train": photos}, "photos"), ["dog", "cat"], "the network")
+        >>> again.class_names, again.splits["train"]["label"][:]
+        (['dog', 'cat'], [1, 0])
+    """
+    number = {class_name(name): code for code, name in enumerate(class_names)}
+    if unknown := [name for name in found.class_names if class_name(name) not in number]:
+        raise InputError(
+            f"the images have {some(unknown)}, which {whose} does not know: it has {some(class_names)}; give the name "
+            "of its timm network, and it as teacher, for a classifier of these classes"
+        )
+    codes = np.array([number[class_name(name)] for name in found.class_names], dtype=np.int64)
+    splits = {
+        name: images
+        if name == "unlabelled"
+        else images.remove_columns("label").add_column("label", codes[label_array(images)])
+        for name, images in found.splits.items()
+    }
+    return replace(found, splits=splits, class_names=list(class_names))
 
 
 def labels_for(

@@ -21,8 +21,8 @@ def in_float32(loss: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(loss)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
-        with torch.autocast(device, enabled=False):
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        with torch.autocast(tensors[0].device.type if tensors else "cpu", enabled=False):
             return loss(*args, **kwargs)
 
     return wrapper

@@ -114,6 +114,8 @@ class SharedCores(TrainerCallback):
     it would lose a tenth to a half.
     """
 
+    watches = False  # an evaluation may come before any training
+
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.watches = args.should_log and args.device.type == "cpu" and torch.get_num_threads() > 1
         self._since = time.perf_counter(), seconds_waiting_for_cores()

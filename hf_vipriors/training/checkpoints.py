@@ -122,6 +122,18 @@ def newest_checkpoint(directory: str) -> str:
     raise InputError(f"nothing to resume: {directory} holds no whole checkpoint-N folder")
 
 
+def check_is_checkpoint(directory: str) -> None:
+    """Refuse a folder that a training cannot go on from.
+
+    Raises:
+        InputError: naming the checkpoints that lie in it or beside it.
+    """
+    if not (Path(directory) / TRAINER_STATE_NAME).is_file():
+        near = [*checkpoints_in(directory), *checkpoints_in(str(Path(directory).parent))]
+        there = f"give one of {', '.join(map(str, near[:3]))}" if near else "none lies there either"
+        raise InputError(f"{directory} is no checkpoint of a training: {there}")
+
+
 def first_not_finite(folder: Path) -> str | None:
     """Name of the first tensor of a checkpoint's model and method that holds NaN or infinity."""
     for file in (folder / METHOD_STATE, folder / MODEL):

@@ -9,12 +9,12 @@ import datasets
 from torch.distributed import broadcast
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer
-from transformers.trainer_utils import PredictionOutput
+from transformers.trainer_utils import PredictionOutput, denumpify_detensorize
 
 from ..data import labels_for
 from ..errors import InputError
 from ..evaluation.features import Outputs
-from .given_images import Images
+from .given_images import Images, check_images
 from .setup import Setup
 from .sharding import whole
 from .stores import Store, evaluation_store
@@ -47,7 +47,7 @@ class EvaluatingTrainer(Trainer):
         if self.needs_labels and not (store.labels >= 0).any():
             raise InputError(f"{metric_key_prefix}: no image has a label, so nothing can be measured; use predict()")
         metrics = self.measure(store)[1]
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics = _prefixed(metrics, metric_key_prefix)
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -62,11 +62,19 @@ class EvaluatingTrainer(Trainer):
 
         Returns:
             ``predictions`` ``(N, K)`` or ``(N, D)``, ``label_ids`` ``(N,)`` (None without labels) and ``metrics``.
+
+        Raises:
+            InputError: an image that cannot be read, whatever ``on_bad_image``: rows would no longer fit.
         """
         start = time.perf_counter()
         store = self.store_of(test_dataset, metric_key_prefix)
+        if (missing := len(test_dataset) - len(store)) > 0:
+            raise InputError(
+                f"{metric_key_prefix}: {missing} of {len(test_dataset)} images cannot be read, and what is predicted "
+                "would no longer stand beside its row: take them out first"
+            )
         outputs, metrics = self.measure(store)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics = _prefixed(metrics, metric_key_prefix)
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - start
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
         labels = outputs.labels.numpy() if (outputs.labels >= 0).any() else None
@@ -86,10 +94,15 @@ class EvaluatingTrainer(Trainer):
         """
         if images is None:
             raise InputError("nothing to evaluate on: give eval_dataset, here or when the trainer is made")
+        images = check_images(images, f"the data set to {name}")
         if not isinstance(images, datasets.Dataset):
             return images
-        data = self.setup.data
+        data, read = self.setup.data, self.setup.splits
         columns = {"image_column": data.image_column, "label_column": data.label_column}
+        for kind, column in columns.items():  # as in the images that were trained on, where they have these
+            chosen = getattr(read, kind)
+            if column is None and chosen in images.features:
+                columns[kind] = chosen
         known = labels_for(images, self.class_names, name, **columns)
         return evaluation_store(known, self.setup.config, data, name)
 
@@ -113,7 +126,7 @@ class EvaluatingTrainer(Trainer):
         figures = self.figures(labelled if known else outputs, store)
         if known and self.compute_metrics is not None:
             prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())
-            figures |= self.compute_metrics(prediction)
+            figures |= _numbers(self.compute_metrics(prediction))
         return outputs, figures
 
     def predictions(self, store: Store) -> Outputs:
@@ -130,7 +143,13 @@ class EvaluatingTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} must define figures()")
 
     def evaluated(self) -> dict[str, PreTrainedModel]:
-        """The method's ``evaluated()``, whole and plain as they are deployed. Every process must call it."""
+        """The method's ``evaluated()``, whole and plain as they are deployed. Every process must call it.
+
+        Raises:
+            InputError: there is none, as after a search before ``train()``.
+        """
+        if self.model is None:
+            raise InputError("the search has left no model: set what it found in trainer.args, and train()")
         models = self.model.evaluated()
         return {prefix: whole(model) if self.is_fsdp_enabled else model.plain() for prefix, model in models.items()}
 
@@ -141,3 +160,21 @@ class EvaluatingTrainer(Trainer):
             "accelerator": self.accelerator if self.args.world_size > 1 else None,
             "workers": self.args.dataloader_num_workers,
         }
+
+
+def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """As ``Trainer`` names metrics: what has the prefix already keeps its name."""
+    return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in metrics.items()}
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What ``compute_metrics`` found, as plain numbers that a checkpoint can hold.
+
+    Raises:
+        InputError: one is no number.
+    """
+    found = denumpify_detensorize(dict(metrics))
+    for name, value in found.items():
+        if not isinstance(value, int | float):
+            raise InputError(f"compute_metrics: {name!r} is a {type(value).__name__}, and must be one number")
+    return found

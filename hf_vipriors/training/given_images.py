@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import datasets
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..data import ImageSplits, PairedStore, splits_of
+from ..data import ImageSplits, PairedStore, labels_for, numbered_as, splits_of
 from ..errors import InputError
 from ..hub.teachers import Teacher
 from ..methods import METHODS, Method
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from .arguments import RunArguments
 from .data_arguments import DataArguments
-from .resolve import resolve
+from .resolve import complete, resolve
 from .setup import Setup, is_streamed, set_up
 from .stores import Store
+from .student_arguments import StudentArguments
 from .teacher_checks import check_teacher_given
 
+logger = logging.getLogger(__name__)
 Images = datasets.Dataset | Store
+SPLIT_OF = {"train_dataset": "train", "eval_dataset": "validation", "unlabelled_dataset": "unlabelled"}
+# Of DataArguments: the others say which images to load.
+READ = ("image_column", "label_column", "on_bad_image", "full_scale", "memory_share", "store")
 
 
 def refuse_given(**arguments: tuple[Any, str]) -> None:
@@ -59,42 +66,149 @@ def setup_from_arguments(
     """
     if train is None:
         raise InputError("train_dataset is missing: what is the network to be trained on?")
-    splits, stores = _images(train, validation, unlabelled, bank, data, class_names)
+    given = {"train_dataset": train, "eval_dataset": validation, "unlabelled_dataset": unlabelled}
+    given = {name: check_images(images, name) for name, images in given.items() if images is not None}
+    _check_read(args, data, given)
     if isinstance(model, Method):
+        splits, stores = _images(given, bank, args, data, class_names)
         return _built(model, args, data, splits, stores, views)
-    if isinstance(teacher, str):
-        args, teacher = replace(args, teacher=teacher), None
-    if teacher is None:
-        check_teacher_given(args)
-    elif METHODS[args.method].teacher_kind == "none":
-        raise InputError(f"--method {args.method} has no teacher: leave it out")
+    args, teacher = _teacher(teacher, args)
     args, network = _network(model, args)
-    setup = set_up(args, data, splits, teacher=_checked_teacher(teacher), network=network, stores=stores)
+    splits, stores = _images(given, bank, args, data, class_names)
+    splits = _classes_of(model, splits)
+    for note in splits.notes:
+        logger.info(note)
+    setup = set_up(args, data, splits, teacher=teacher, network=network, stores=stores)
     return replace(setup, title=_title(train))
 
 
+def check_images(images: Any, name: str) -> Images:
+    """``images`` as they are, where they are what a trainer takes.
+
+    Raises:
+        InputError: something else, nothing, or a transform that would not be applied, and how to make it one.
+
+    Example:
+        >>> check_images([1, 2], "train_dataset")
+        Traceback (most recent call last):
+        ...
+        hf_vipriors.errors.InputError: train_dataset is a list, not a datasets.Dataset: Dataset.from_dict({"image": ...
+    """
+    if isinstance(images, Mapping):
+        some = next(iter(images), "train")
+        raise InputError(f"{name} is a {type(images).__name__} of several splits: give one of them, [{some!r}]")
+    if isinstance(images, datasets.IterableDataset):
+        raise InputError(f"{name} is an IterableDataset, whose images cannot be counted: load it without streaming")
+    if not isinstance(images, Images):
+        raise InputError(
+            f'{name} is a {type(images).__name__}, not a datasets.Dataset: Dataset.from_dict({{"image": [...], '
+            '"label": [...]}) makes one of PIL images and labels'
+        )
+    if not len(images):
+        raise InputError(f"{name} has no rows: leave it out, or look where they went")
+    if isinstance(images, datasets.Dataset) and images.format["type"] == "custom":
+        raise InputError(
+            f"{name} has a transform, which would not be applied, as views are made by the method: keep its result "
+            "by .map(), or take it off by .with_format(None)"
+        )
+    return images
+
+
+def _check_read(args: RunArguments, data: DataArguments, given: dict[str, Images]) -> None:
+    """Refuse what a person set and nothing would read."""
+    defaults = DataArguments()
+    idle = [f.name for f in fields(data) if f.name not in READ and getattr(data, f.name) != getattr(defaults, f.name)]
+    if idle:
+        raise InputError(f"data: {', '.join(idle)} choose among images that are loaded by name; here they are given")
+    if isinstance(args, StudentArguments) and (args.trials or args.settings_of):
+        raise InputError("trials and settings_of are of the command; a trainer has hyperparameter_search()")
+    if args.load_best_model_at_end and "eval_dataset" not in given:
+        raise InputError("load_best_model_at_end needs eval_dataset: the best on what?")
+    if "unlabelled_dataset" in given and METHODS[args.method].job == "student":
+        if not complete(args).args.unlabelled_ratio:
+            raise InputError(
+                f"method {args.method!r} as it is set here would not read unlabelled_dataset: leave it out, use "
+                "method 'fixmatch', or set unlabelled_ratio with one that distils predictions"
+            )
+
+
+def _teacher(teacher: str | PreTrainedModel | None, args: RunArguments) -> tuple[RunArguments, Teacher | None]:
+    """The arguments with the teacher that is named, or a copy of the one that was handed over: a teacher is frozen."""
+    if teacher is None:
+        check_teacher_given(args)
+        return args, None
+    if METHODS[args.method].teacher_kind == "none":
+        raise InputError(f"--method {args.method} has no teacher: leave it out")
+    if args.teacher not in (None, teacher):
+        raise InputError(f"two teachers, one of them in the arguments ({args.teacher!r}): give one")
+    if isinstance(teacher, str):
+        return replace(args, teacher=teacher), None
+    if not isinstance(teacher, VipriorsModel | VipriorsForImageClassification):
+        raise InputError(
+            f"teacher is a {type(teacher).__name__}: give a folder, a Hub id, or what load_teacher() gives"
+        )
+    return args, copy.deepcopy(teacher)
+
+
 def _images(
-    train: Images,
-    validation: Images | None,
-    unlabelled: Images | None,
+    given: dict[str, Images],
     bank: Store | None,
+    args: RunArguments,
     data: DataArguments,
     class_names: Sequence[str] | None,
 ) -> tuple[ImageSplits, dict[str, Store] | None]:
     """Data sets as splits, or stores as they are."""
-    given = {"train": train, "validation": validation, "unlabelled": unlabelled}
-    given = {name: images for name, images in given.items() if images is not None}
     tables = [name for name, images in given.items() if isinstance(images, datasets.Dataset)]
     if len(tables) == len(given):
-        columns = {"image_column": data.image_column, "label_column": data.label_column}
-        return splits_of(given, "train_dataset", **columns), None
+        return _splits(given, args, data), None
     if tables:
-        raise InputError(f"{', '.join(tables)} are data sets, the others are image stores: give one kind")
-    if unlabelled is not None:
+        raise InputError(f"{', '.join(tables)} is a data set, others are image stores: give one kind")
+    if "unlabelled_dataset" in given:
         raise InputError("image stores: put unlabelled images into a PairedStore beside the labelled ones")
-    names = list(class_names or [f"class {number}" for number in range(int(_labels(train).max(initial=-1)) + 1)])
-    stores = {name: images for name, images in given.items() if name != "unlabelled"}
+    count = int(_labels(given["train_dataset"]).max(initial=-1)) + 1
+    names = list(class_names or [f"class {number}" for number in range(count)])
+    stores = {SPLIT_OF[name]: images for name, images in given.items()}
     return ImageSplits({}, names), stores | ({"bank": bank} if bank is not None else {})
+
+
+def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataArguments) -> ImageSplits:
+    """Data sets as splits. Images to validate on stay that, labelled or not: nothing is trained on them."""
+    columns = {"image_column": data.image_column, "label_column": data.label_column}
+    raw = {SPLIT_OF[name]: images for name, images in given.items()}
+    found = splits_of(raw, "train_dataset", **columns)
+    if "validation" not in raw or "validation" in found.splits:
+        return found
+    if METHODS[args.method].job == "student":
+        raise InputError(
+            "eval_dataset has no label, so nothing can be measured on it: give labelled images, or these as "
+            "unlabelled_dataset"
+        )
+    validation = raw.pop("validation")
+    found = splits_of(raw, "train_dataset", **columns)
+    unknown = labels_for(validation, found.class_names, "eval_dataset", **columns)
+    return replace(found, splits=found.splits | {"validation": unknown})
+
+
+def _classes_of(model: Any, splits: ImageSplits) -> ImageSplits:
+    """The images with their classes numbered as a classifier has them that is trained on, if it names them.
+
+    Raises:
+        InputError: images of other classes, or another number of them.
+    """
+    if isinstance(model, VipriorsConfig):
+        config, whose = model, "the VipriorsConfig"
+    elif isinstance(model, VipriorsForImageClassification):
+        config, whose = model.config, "the model"
+    else:
+        return splits
+    if not all(name.startswith("LABEL_") for name in config.class_names):
+        return numbered_as(splits, config.class_names, whose) if splits.splits else splits
+    if isinstance(model, VipriorsForImageClassification) and config.num_labels != len(splits.class_names):
+        raise InputError(
+            f"the model has {config.num_labels} outputs, the images {len(splits.class_names)} classes: give the name "
+            "of its timm network, and it as teacher, for a classifier of these classes"
+        )
+    return splits
 
 
 def _title(images: Images) -> str:
@@ -139,22 +253,39 @@ def _network(
     if isinstance(model, str):
         return replace(args, backbone=model), None
     if isinstance(model, VipriorsConfig):
-        fields = {"backbone": model.backbone, "backbone_args": model.backbone_args, "image_size": model.image_size}
-        fields["crop_pct"] = model.crop_pct
-        if METHODS[args.method].job != "student" and model.projector_dim is not None:
-            fields |= {name: getattr(model, name) for name in ("projector_dim", "projector_hidden_dim")}
-            fields["projector_batch_norm"] = model.projector_batch_norm
-        return replace(args, **fields), None
+        _check_as_timm(model)
+        return _described(model, args), None
     wanted = VipriorsForImageClassification if METHODS[args.method].job == "student" else VipriorsModel
     if not isinstance(model, wanted):
         raise InputError(
             f"model is a {type(model).__name__}, and --method {args.method} trains a {wanted.__name__}: give one, a "
-            "VipriorsConfig, or the name of a timm network"
+            "VipriorsConfig, the name of a timm network, or of a finished run what load_teacher(folder) gives"
         )
-    return args, model
+    return _described(model.config, args), model
 
 
-def _checked_teacher(teacher: PreTrainedModel | None) -> Teacher | None:
-    if teacher is None or isinstance(teacher, VipriorsModel | VipriorsForImageClassification):
-        return teacher
-    raise InputError(f"teacher is a {type(teacher).__name__}: give a folder, a Hub id, or what load_teacher() gives")
+def _described(config: VipriorsConfig, args: RunArguments) -> RunArguments:
+    """The arguments, saying of the network what is so."""
+    known = {"backbone": config.backbone, "backbone_args": config.backbone_args, "image_size": config.image_size}
+    known["crop_pct"] = config.crop_pct
+    if METHODS[args.method].job != "student" and config.projector_dim is not None:
+        known |= {name: getattr(config, name) for name in ("projector_dim", "projector_hidden_dim")}
+        known["projector_batch_norm"] = config.projector_batch_norm
+    return replace(args, **known)
+
+
+def _check_as_timm(config: VipriorsConfig) -> None:
+    """A network that is made anew normalises as timm recommends for it.
+
+    Raises:
+        InputError: the configuration says otherwise.
+    """
+    usual = VipriorsConfig.for_backbone(config.backbone, image_size=config.image_size)
+    names = ("image_mean", "image_std", "interpolation")
+    if odd := [name for name in names if getattr(config, name) != getattr(usual, name)]:
+        raise InputError(
+            f"VipriorsConfig: {', '.join(odd)} differ from what timm has for {config.backbone}, which a new network "
+            "gets: VipriorsConfig.for_backbone() fills them; for others give a model of this configuration"
+        )
+    if config.full_scale is not None:
+        raise InputError("VipriorsConfig: full_scale belongs to the images: data=DataArguments(full_scale=...)")

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from ..errors import InputError
 from ..methods import Method
 from .arguments import RunArguments
 from .sharding import is_sharded
@@ -87,8 +88,19 @@ class OptimizerTrainer(Trainer):
         return [n for n, p in model.named_parameters() if p.ndim > 1 or self.args.decay_norm_and_bias]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's optimizer; what has a learning rate of its own in the method becomes a group of its own."""
+        """The Trainer's optimizer; what has a learning rate of its own in the method becomes a group of its own.
+
+        Raises:
+            InputError: one that was handed over leaves out what is to be trained.
+        """
         if self.optimizer is not None:
+            held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            missing = [n for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in held]
+            if missing:
+                raise InputError(
+                    f"optimizers: {len(missing)} parameters of the method are in no group of it ({missing[0]}, ...): "
+                    "give optimizer_cls_and_kwargs=(torch.optim.SGD, {...}) in its place, or freeze them"
+                )
             return self.optimizer
         optimizer = super().create_optimizer(model)
         split_by_rate(optimizer, self.model)

@@ -13,6 +13,7 @@ from ..backbones import to_channels_last
 from ..errors import InputError
 from ..logs import quiet
 from ..methods import Method
+from ..options import unknown_option
 from .setup import Setup, seed_everything, set_up
 
 
@@ -21,31 +22,55 @@ class RepeatableTrainer(Trainer):
 
     setup: Setup
     views: nn.Module
+    _start: Setup  # of a search
+    _start_args: dict[str, Any]
 
     def hyperparameter_search(self, *args: Any, **options: Any):
         """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
 
+        Afterwards ``trainer.args`` are what they were, and ``train()`` begins anew with what is set in them then.
+
         Raises:
-            InputError: the trainer was made around a network or method that cannot be made anew.
+            InputError: the trainer was made around a network or method that cannot be made anew, or a trial draws
+                what is no option.
         """
         if not self.setup.repeatable:
             raise InputError("a search makes the network anew for each trial: give its name or a VipriorsConfig")
+        self._start, self._start_args = self.setup, dict(vars(self.args))
         self.model_init = self._fresh_method
         try:
             return super().hyperparameter_search(*args, **options)
         finally:
-            self.model_init = None
+            self.setup = self._start
+            vars(self.args).update(self._start_args)
+            self.model_init = self._method_of_args
 
     def trial_setup(self, trial: Any) -> Setup:
         """The setup of one trial of a search."""
-        setup = self.setup
-        given = dataclasses.replace(setup.given, **self.hp_space(trial))
-        teachers = setup.method.teachers()
+        return self._set_up_with(self.hp_space(trial))
+
+    def _set_up_with(self, options: dict[str, Any]) -> Setup:
+        start, known = self._start, {field.name for field in dataclasses.fields(self._start.given)}
+        if unknown := [name for name in options if name not in known]:
+            raise unknown_option(unknown[0], known)
+        given = dataclasses.replace(start.given, **options)
+        teachers = start.method.teachers()
         with quiet(logging.WARNING):  # every trial would say the same
-            return set_up(given, setup.data, setup.splits, teacher=teachers[0].model if teachers else None)
+            return set_up(given, start.data, start.splits, teacher=teachers[0].model if teachers else None)
+
+    def _method_of_args(self) -> Method:
+        """After a search: the method with what a person has set in ``trainer.args`` since."""
+        before, known = self._start_args, {field.name for field in dataclasses.fields(self._start.given)}
+        changed = {name: value for name, value in vars(self.args).items() if name in known and value != before[name]}
+        method = self._take(self._set_up_with(changed))
+        self.create_accelerator_and_postprocess()  # new arguments have reset its state; for a trial the Trainer does it
+        return method
 
     def _fresh_method(self, trial: Any) -> Method:
-        self.setup = self.trial_setup(trial)
+        return self._take(self.trial_setup(trial))
+
+    def _take(self, setup: Setup) -> Method:
+        self.setup = setup
         vars(self.args).update(vars(self.setup.args))  # in place: the Trainer holds on to the object
         self.train_dataset, self.eval_dataset = self.setup.stores["train"], self.setup.stores.get("validation")
         self.views = self.setup.views.to(self.args.device)

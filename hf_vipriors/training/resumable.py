@@ -19,7 +19,7 @@ from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from ..errors import InputError, one_line
 from ..logs import quiet
-from .checkpoints import STAGING, first_not_finite, newest_checkpoint, seal
+from .checkpoints import STAGING, check_is_checkpoint, first_not_finite, newest_checkpoint, seal
 from .run_folder import resumes_in_place
 from .signals import StopOnSignal
 
@@ -87,6 +87,8 @@ class ResumableTrainer(Trainer):
         folder = Path(self.args.output_dir)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = newest_checkpoint(self.args.output_dir)
+        elif resume_from_checkpoint:
+            check_is_checkpoint(resume_from_checkpoint)
         self._resumed = resume_from_checkpoint or None
         if self._resumed is not None:
             self.args.eval_on_start = False  # it was
@@ -98,7 +100,8 @@ class ResumableTrainer(Trainer):
             self.signals.saved = self._resumed if resumes_in_place(self.args, self._resumed) else None
             found = super().train(resume_from_checkpoint=self._resumed, **options)
             self.signals.stop_if_asked(self.state.global_step)
-        return found
+        # The mean over the whole run, as it is logged, not over what followed a resumption.
+        return found._replace(training_loss=found.metrics["train_loss"])
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: str | None, trial: Any

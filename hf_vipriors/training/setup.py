@@ -98,6 +98,10 @@ def set_up(
     args, kind = complete(given).args, METHODS[given.method]
     if kind.job == "student" and stores is None and "train" not in splits.splits:
         raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
+    if kind.job == "student" and len(splits.class_names) == 1 and network is None:
+        raise InputError(
+            f"only one class ({splits.class_names[0]!r}): a classifier needs two; labels of -1 count as hidden ones"
+        )
     if kind.prepare is not Method.prepare and is_sharded(given):
         raise InputError(
             f"--method {given.method} fits a head before the student, which FSDP would shard: run it without FSDP"
@@ -110,6 +114,7 @@ def set_up(
     networks = kind.networks(args, splits.class_names, teacher) if network is None else (network,)
     for each in networks:
         check_channels(each)
+        each.float()  # one that was loaded in half precision; bf16 and fp16 are autocast
         if kind.job != "teacher":
             check_exportable(each)
         each.config.full_scale = full_scale(each.config, data)  # decides how it sees images: part of the model
@@ -125,6 +130,11 @@ def set_up(
         )
     if stores is None:
         stores = decode_images(splits, networks[0].config, args, data)
+    if given.load_best_model_at_end and given.metric_for_best_model == "knn_top1" and "bank" not in stores:
+        raise InputError(
+            "--load_best_model_at_end: kNN needs labelled images, and there are none: add --metric_for_best_model "
+            "effective_rank, or leave it out"
+        )
     train = stores["train"]
     count = len(train) if images is None else images
     resolved = resolve(given, images=count, streamed=is_streamed(train), evaluates="validation" in stores)
@@ -250,9 +260,11 @@ def decode_images(
         stores = {"train": training_store(pool, config, data)}
         scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
         if "train" not in found:
-            evaluates = args.eval_strategy != IntervalStrategy.NO  # else nobody looks at them
-            found = {"validation": sample(found["unlabelled"], SAMPLE)} if evaluates else {}
             note = ", for the rank of the features"
+            if args.eval_strategy == IntervalStrategy.NO:
+                found = {}  # nobody looks at them
+            elif "validation" not in found:
+                found = {"validation": sample(found["unlabelled"], SAMPLE)}
     else:
         stores = {"train": _labelled_store(splits, config, args, data)}
         scored, note = {"validation": "validation", "test": "test"}, ""

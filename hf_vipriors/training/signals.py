@@ -36,6 +36,10 @@ class Stopped(SystemExit):
         return self.text
 
 
+class Interrupted(Stopped, KeyboardInterrupt):
+    """Ctrl-C: for ``except KeyboardInterrupt`` as for who ends with the exit code."""
+
+
 class StopOnSignal(TrainerCallback):
     """Turns a signal into a save at the end of the step, and then into :class:`Stopped`.
 
@@ -147,7 +151,8 @@ class StopOnSignal(TrainerCallback):
         else:
             kept = self.kept or "nothing was saved (--save_strategy no)"
         text = f"stopped by {number.name} at step {step}: {kept}"
-        raise Stopped(number, text, goes_on=self.saved is not None or self.kept is not None)
+        kind = Interrupted if number == signal.SIGINT else Stopped
+        raise kind(number, text, goes_on=self.saved is not None or self.kept is not None)
 
 
 def _write_to_nowhere() -> None:

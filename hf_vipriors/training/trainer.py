@@ -30,6 +30,7 @@ from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
 from .given_images import Images, refuse_given, setup_from_arguments
 from .guards import Guards
+from .leaks import look_for_leaks
 from .loading import LoadingTrainer, collate_batch
 from .optimizer import OptimizerTrainer
 from .repeatable import RepeatableTrainer
@@ -63,7 +64,8 @@ class MethodTrainer(
 
     Args:
         model: name of a timm network, a :class:`VipriorsConfig`, a model of ours with the weights to start from, or a
-            :class:`hf_vipriors.methods.Method` that is already built; None: the network that ``args`` describe.
+            :class:`hf_vipriors.methods.Method` that is already built; None: the network that ``args`` describe. The
+            classes keep the order that a classifier or a configuration has them in.
         args: :class:`TeacherArguments`, :class:`PretrainArguments` or :class:`StudentArguments`. They stay as they
             are: ``trainer.args`` is a complete copy, ``trainer.setup.resolved.sources`` says where each value is from.
         data_collator: must be None, images are collated as a whole batch.
@@ -71,7 +73,7 @@ class MethodTrainer(
             image store.
         eval_dataset: the same, to be validated on; None: no validation.
         unlabelled_dataset: further images; labels are not read.
-        teacher: a model, or what ``args.teacher`` takes.
+        teacher: a model, which is copied and stays as it is, or what ``args.teacher`` takes.
         data: how images are read and kept; default :class:`DataArguments`.
         views: of a method that is already built; otherwise the method's own.
         class_names: where image stores are given; their classes are numbered otherwise.
@@ -244,6 +246,7 @@ class MethodTrainer(
         """What the guards want to know before the first step."""
         validation = None if self.eval_dataset is None else self.eval_dataset.labels
         self.guards.count_images(None, validation, self.class_names)
+        look_for_leaks(self.guards, self.setup.splits, self.args)
 
     def _begin_step(self) -> None:
         self._micro_step = 0

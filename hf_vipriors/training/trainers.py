@@ -9,7 +9,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..data import TrainingSample
-from ..errors import InputError
 from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
@@ -60,12 +59,13 @@ class TeacherTrainer(MethodTrainer):
     def figures(self, outputs: Outputs, store: Store) -> dict[str, float]:
         found = {}
         labelled = bool((outputs.labels >= 0).all())
+        votes = labelled and "bank" in self.setup.stores
         for prefix, model in self.evaluated().items():
             queries = outputs
             if prefix:
                 peer = features(model, store, **self._pass_options())
                 queries = peer.labelled if labelled else peer
-            if labelled:
+            if votes:
                 found[f"{prefix}knn_top1"] = self._knn(model, queries).top1
             found[f"{prefix}feature_std"] = feature_spread(queries.values)
             found[f"{prefix}effective_rank"] = effective_rank(queries.values)
@@ -73,10 +73,7 @@ class TeacherTrainer(MethodTrainer):
 
     def _knn(self, model: PreTrainedModel, queries: Outputs) -> ClassificationScore:
         """The labelled training images vote."""
-        bank = self.setup.stores.get("bank")
-        if bank is None:
-            raise InputError("kNN needs labelled training images to vote: train_dataset has no labels")
-        voting = features(model, bank, **self._pass_options())
+        voting = features(model, self.setup.stores["bank"], **self._pass_options())
         return knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
 
     def validation_results(self) -> dict[str, Any]:
