@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -176,9 +177,12 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
     columns = {"image_column": data.image_column, "label_column": data.label_column}
     raw = {SPLIT_OF[name]: images for name, images in given.items()}
     found = splits_of(raw, "train_dataset", **columns)
+    student = METHODS[args.method].job == "student"
+    if student and complete(args).args.unlabelled_ratio and "unlabelled" not in found.splits:
+        raise InputError(f"method {args.method!r} learns from images without labels too: give unlabelled_dataset")
     if "validation" not in raw or "validation" in found.splits:
         return found
-    if METHODS[args.method].job == "student":
+    if student:
         raise InputError(
             "eval_dataset has no label, so nothing can be measured on it: give labelled images, or these as "
             "unlabelled_dataset"
@@ -251,6 +255,11 @@ def _network(
     if model is None:
         return args, None
     if isinstance(model, str):
+        if Path(model).is_dir():
+            raise InputError(
+                f"model {model!r} is a folder: give load_teacher({model!r}) of hf_vipriors.hub.teachers to train its "
+                "network on, or give it as teacher to start from its backbone"
+            )
         return replace(args, backbone=model), None
     if isinstance(model, VipriorsConfig):
         _check_as_timm(model)

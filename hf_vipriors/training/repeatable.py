@@ -63,7 +63,7 @@ class RepeatableTrainer(Trainer):
         before, known = self._start_args, {field.name for field in dataclasses.fields(self._start.given)}
         changed = {name: value for name, value in vars(self.args).items() if name in known and value != before[name]}
         method = self._take(self._set_up_with(changed))
-        self.create_accelerator_and_postprocess()  # new arguments have reset its state; for a trial the Trainer does it
+        self.create_accelerator_and_postprocess()  # new arguments have reset its state
         return method
 
     def _fresh_method(self, trial: Any) -> Method:

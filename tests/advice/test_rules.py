@@ -43,11 +43,10 @@ def test_enough(per_class, begins):
     assert advise_rules.enough(Facts({"many": 500, "rare": 4}, 0, 64, False)).startswith("Not yet: 'rare' has 4")
 
 
-def test_image_side_enlarges_nothing_but_tiny_images_and_spares_a_cpu():
-    assert image_side(facts(side=28)) == 48
-    assert image_side(facts(side=63)) == 48
-    assert image_side(facts(side=100, accelerator=True)) == 96
-    assert image_side(facts(side=4000)) == 64
+def test_small_images_are_enlarged_three_times_at_most_and_a_cpu_is_spared():
+    assert [image_side(facts(side=side)) for side in (8, 16, 28, 32, 63, 100)] == [48, 48, 64, 96, 96, 96]
+    assert image_side(facts(side=130, accelerator=True)) == 128
+    assert image_side(facts(side=4000)) == 96
     assert image_side(facts(side=4000, accelerator=True)) == 224
 
 

@@ -131,6 +131,8 @@ def test_copies_are_said_in_python_too(tmp_path):
             {"given": {"load_best_model_at_end": True, "save_strategy": "steps"}},
         ),
         ("settings_of are of the command", {"given": {"settings_of": "elsewhere"}}),
+        ("'fixmatch' learns from images without labels too: give unlabelled_dataset", {"method": "fixmatch"}),
+        ("model '.' is a folder: give load_teacher", {"model": "."}),
         ("two teachers", {"method": "kd", "teacher": network(), "given": {"teacher": "other"}}),
         ("image_mean differ from what timm has", {"model": network(image_mean=[0.5] * 3).config}),
     ],
