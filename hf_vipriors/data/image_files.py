@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from ..errors import InputError
+from ..files import waits_for_ever
 from .columns import some
 from .image_decoding import READS_HEIC
 
@@ -25,9 +28,15 @@ LEFT_OUT = "left out: "  # how a note begins that --advise repeats
 _KINDS = 8  # named in a line
 
 
+# Of file managers, and of whole disks, where nobody but the system may look into them.
+_HIDDEN = frozenset(
+    ["__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "System Volume Information", "$RECYCLE.BIN"]
+)
+
+
 def is_hidden(name: str) -> bool:
-    """Files and folders that file managers and notebooks leave behind."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    """Files and folders that file managers, notebooks and file systems leave behind."""
+    return name.startswith(".") or name in _HIDDEN
 
 
 def composed(text: str) -> str:
@@ -35,8 +44,50 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _listing(folder: Path | str) -> tuple[list[str], list[str]]:
+    """Names of the folders in a folder and of all else, each sorted; hidden ones do not count.
+
+    Raises:
+        InputError: it may not be looked into, or its disk does not answer: images would be missed in silence.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries if not is_hidden(entry.name))
+    except OSError as error:
+        mend = "give it read rights" if isinstance(error, PermissionError) else "look after its disk"
+        place = error.filename or folder  # perhaps what a link in it leads to
+        raise InputError(f"cannot list the folder {str(place)!r}: {error.strerror}; {mend} or move it away") from None
+    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        # A link to itself, or to where nobody may look: an image there is met again when it is read.
+        if error.errno == errno.ELOOP or os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            return False
+        raise
+
+
+def walk(root: Path | str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder from ``root`` down with the names of its files, sorted; links are followed.
+
+    Raises:
+        InputError: a folder that cannot be listed, which ``os.walk`` and ``Path.rglob`` pass over.
+    """
+    seen, waiting = set(), [str(root)]
+    while waiting:
+        place = waiting.pop()
+        if (real := os.path.realpath(place)) not in seen:  # a link back to a folder above would never end
+            seen.add(real)
+            folders, files = _listing(place)
+            yield place, files
+            waiting += [os.path.join(place, name) for name in reversed(folders)]
+
+
 def subfolders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    return [root / name for name in _listing(root)[0]]
 
 
 def _is_image(path: str) -> bool:
@@ -44,6 +95,8 @@ def _is_image(path: str) -> bool:
     suffix = os.path.splitext(path)[1].lower()
     if suffix:
         return suffix in IMAGE_SUFFIXES
+    if waits_for_ever(path):
+        return False
     try:
         with Image.open(path, formats=_BY_CONTENT):
             return True
@@ -51,13 +104,9 @@ def _is_image(path: str) -> bool:
         return False
 
 
-def _file_names(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir() if entry.is_file()]
-
-
 def image_files(folder: Path) -> list[str]:
     """Images directly in a folder, not in deeper ones."""
-    return [name for name in _file_names(folder) if not is_hidden(name) and _is_image(os.path.join(folder, name))]
+    return [name for name in _listing(folder)[1] if _is_image(os.path.join(folder, name))]
 
 
 class FolderWalk:
@@ -74,21 +123,15 @@ class FolderWalk:
         self._loose: list[str] = []
 
     def images(self, folder: Path | None = None) -> list[str]:
-        """Absolute paths of the images below a folder in sorted order; links are followed, to each folder once."""
-        seen = set()
+        """Absolute paths of the images below a folder in sorted order; see :func:`walk`."""
         found = []
-        for place, inside, files in os.walk(os.path.abspath(folder or self.root), followlinks=True):
-            if (real := os.path.realpath(place)) in seen:  # a link back to a folder above would never end
-                inside.clear()
-                continue
-            seen.add(real)
-            inside[:] = sorted(name for name in inside if not is_hidden(name))
+        for place, files in walk(os.path.abspath(folder or self.root)):
             found += self._sorted_out(place, files)
         return found
 
     def beside(self, folder: Path) -> None:
         """Leave out the images directly in a folder of which the subfolders count."""
-        self._loose += self._sorted_out(os.path.abspath(folder), _file_names(folder))
+        self._loose += self._sorted_out(os.path.abspath(folder), _listing(folder)[1])
 
     def has_read(self, paths: Iterable[Path]) -> None:
         """Files that are no images but were read: notes do not name them."""
@@ -96,7 +139,7 @@ class FolderWalk:
         self.left_out = [path for path in self.left_out if path not in read]
 
     def _sorted_out(self, place: str, names: Iterable[str]) -> list[str]:
-        paths = [os.path.join(place, name) for name in sorted(names) if not is_hidden(name)]
+        paths = [os.path.join(place, name) for name in names]
         images = [path for path in paths if _is_image(path)]
         self.left_out += sorted(set(paths) - set(images))
         return images

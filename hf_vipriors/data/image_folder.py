@@ -54,12 +54,20 @@ def _unlabelled(folders: list[Path], walk: FolderWalk) -> Dataset:
     return _dataset(paths)
 
 
+def _check_folder(root: Path, mend: str) -> None:
+    if root.is_file():
+        raise InputError(f"{str(root)!r} (--data_dir) is a file: give the folder that it lies in")
+    if not root.is_dir():
+        raise InputError(f"no such folder {str(root)!r} (--data_dir): {mend}")
+
+
 def every_image(root: Path) -> Dataset:
     """All images below a folder, in any layout, in sorted order; what is left out is logged.
 
     Raises:
-        InputError: there is none.
+        InputError: no such folder, one in it that cannot be listed, or no image.
     """
+    _check_folder(root, "give one that holds images")
     walk = FolderWalk(root)
     images = _unlabelled([root], walk)
     for note in walk.notes():
@@ -145,8 +153,7 @@ def list_image_folder(
         splits["train"].features["label"].names  # ['cat', 'dog']
     """
     root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise InputError(f"no such folder {str(root)!r} (--data_dir): give a folder that holds train/CLASS/*.jpg")
+    _check_folder(root, "give a folder that holds train/CLASS/*.jpg")
     walk = FolderWalk(root)
     if labels is not None:
         return _by_table([read_table(_table_path(labels, root), root)], walk, label_column)

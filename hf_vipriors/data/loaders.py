@@ -13,7 +13,7 @@ from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, nearest, one_line
 from .columns import some
 from .fashion import FASHION_VIPRIORS, fashion_files
-from .image_files import is_hidden
+from .image_files import walk
 from .image_folder import list_image_folder
 from .label_table import METADATA
 from .split_names import SPLITS, canonical_split, split_of_file
@@ -53,15 +53,17 @@ def _load_fashion() -> dict[str, Dataset]:
     return {split: Dataset(pq.read_table(path)) for split, path in fashion_files().items()}
 
 
+def _parquet_below(folder: Path) -> list[Path]:
+    return sorted(Path(place, name) for place, names in walk(folder) for name in names if name.endswith(".parquet"))
+
+
 def _parquet_files(path: Path) -> dict[str, list[str]]:
     """Sort parquet files into splits: by the beginning of the file name, else by a folder above it, else train."""
     if path.is_file():
         return {"train": [str(path)]}
     by_split: dict[str, list[str]] = {}
-    for file in sorted(path.rglob("*.parquet")):
+    for file in _parquet_below(path):
         inside = file.relative_to(path)
-        if any(is_hidden(part) for part in inside.parts):
-            continue
         folders = [canonical_split(part) for part in reversed(inside.parts[:-1])]
         split = next(filter(None, [split_of_file(file.stem), *folders]), "train")
         by_split.setdefault(split, []).append(str(file))
@@ -90,7 +92,7 @@ def _load_path(path: Path, label_column: str | None) -> tuple[dict[str, Dataset]
             f"{str(path)!r} (--dataset_name) is no .parquet file: give parquet, a folder saved by save_to_disk, "
             "or a folder of images by --data_dir"
         )
-    if path.is_file() or any(file.name not in METADATA for file in path.rglob("*.parquet")):
+    if path.is_file() or any(file.name not in METADATA for file in _parquet_below(path)):
         return _load_parquet(path), []
     return list_image_folder(path, label_column=label_column)
 

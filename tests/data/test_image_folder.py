@@ -1,5 +1,8 @@
 """Image folders: layouts, suffixes, and the mistakes people make in them."""
 
+import errno
+import os
+
 import numpy as np
 import pandas
 import pytest
@@ -8,6 +11,7 @@ from PIL import Image
 
 from hf_vipriors.data import build_store, decode, load_splits, train_geometry
 from hf_vipriors.data.columns import label_array
+from hf_vipriors.data.image_folder import every_image
 from hf_vipriors.errors import InputError
 
 
@@ -432,3 +436,61 @@ def test_boxes_beside_class_folders_are_no_labels(tmp_path):
     write(tmp_path / "metadata.jsonl", '{"file_name": "cat/1.png", "label": {"x": 1}}')
     loaded = load(tmp_path)
     assert loaded.class_names == ["cat", "dog"] and any("no label column" in note for note in loaded.notes)
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """``locked(folder)``: listing it fails, also for root, whom rights do not stop."""
+    real = os.scandir
+
+    def lock(folder, number=errno.EACCES):
+        def scandir(path="."):
+            if os.path.abspath(path) == str(folder):
+                raise OSError(number, os.strerror(number), str(path))
+            return real(path)
+
+        monkeypatch.setattr("os.scandir", scandir)
+
+    return lock
+
+
+@pytest.mark.parametrize("inside", ["train/cat/secret", "train/cat", "train", "unlabelled", "unlabelled/deep"])
+def test_a_folder_that_may_not_be_listed_is_refused_and_its_images_not_missed(inside, tmp_path, locked):
+    put(tmp_path, "train/cat/1.png", "train/cat/secret/2.png", "train/dog/3.png", "unlabelled/deep/4.png")
+    locked(tmp_path / inside)
+    said = rf"cannot list the folder '{tmp_path / inside}': Permission denied; give it read rights or move it away$"
+    for read in (every_image, load):
+        with pytest.raises(InputError, match=said):
+            read(tmp_path)
+
+
+def test_parquet_in_a_folder_whose_disk_does_not_answer_is_not_missed(tmp_path, locked):
+    (tmp_path / "parts" / "later").mkdir(parents=True)
+    pandas.DataFrame({"label": [0]}).to_parquet(tmp_path / "parts" / "train.parquet")
+    locked(tmp_path / "parts" / "later", errno.EIO)
+    for arguments in (("parquet", {"data_dir": str(tmp_path)}), (str(tmp_path), {})):
+        with pytest.raises(InputError, match="cannot list the folder .*later': Input/output error; look after its"):
+            load_splits(arguments[0], **arguments[1])
+
+
+def test_what_nobody_may_look_into_on_a_disk_of_its_own_is_no_image_folder(tmp_path, locked):
+    put(tmp_path, "cat/1.png")
+    (tmp_path / "lost+found").mkdir()
+    locked(tmp_path / "lost+found")
+    assert len(every_image(tmp_path)) == 1 and load(tmp_path).class_names == ["cat"]
+
+
+def test_links_that_lead_nowhere_are_left_out_and_links_back_followed_once(tmp_path):
+    put(tmp_path, "cat/1.png")
+    (tmp_path / "cat" / "round").symlink_to("round")
+    (tmp_path / "cat" / "back").symlink_to("..")
+    assert len(every_image(tmp_path)) == 1
+
+
+def test_a_file_or_nothing_where_a_folder_belongs(tmp_path):
+    put(tmp_path, "photo.png")
+    for read in (every_image, load):
+        with pytest.raises(InputError, match=r"photo.png' \(data_dir\) is a file: give the folder that it lies in$"):
+            read(tmp_path / "photo.png")
+        with pytest.raises(InputError, match=r"no such folder .*nowhere' \(data_dir\): give "):
+            read(tmp_path / "nowhere")
