@@ -39,6 +39,11 @@ class DoesNotFit(ValueError):
         )
         self.low, self.high = low, high
 
+    @property
+    def for_new_images(self) -> str:
+        """The same where there is no such option: a model that was trained on 8 bits sees new images."""
+        return f"its gray values, {self.low:g} to {self.high:g}, do not fit the model's 8 bits: save it with 8 bits"
+
 
 @dataclass(frozen=True)
 class ResizeCrop:

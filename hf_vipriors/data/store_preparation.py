@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .decoded_cache import Form
-from .image_decoding import Header, ResizeCrop, read_header, read_pixels, read_square
+from .image_decoding import DoesNotFit, Header, ResizeCrop, read_header, read_pixels, read_square
 from .image_records import BadImages, Records, Unreadable, map_rows
 
 HEADERS: Form[Header] = Form(
@@ -23,13 +23,27 @@ HEADERS: Form[Header] = Form(
 
 
 def squares(
-    records: Records, geometry: ResizeCrop, rows: range | np.ndarray | None = None, channels: int = 3, *, reduced=False
+    records: Records,
+    geometry: ResizeCrop,
+    rows: range | np.ndarray | None = None,
+    channels: int = 3,
+    *,
+    reduced: bool = False,
+    any_depth: bool = False,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (row, (channels, crop, crop) uint8) in order, or (row, :class:`Unreadable`); see :func:`read_square`."""
+    """Yield (row, (channels, crop, crop) uint8) in order, or (row, :class:`Unreadable`); see :func:`read_square`.
+
+    With ``any_depth`` gray values that need a full scale make an image unreadable; else they are refused at the end.
+    """
     rows = range(len(records)) if rows is None else rows
 
     def work(record: Any) -> np.ndarray:
-        return read_square(record, geometry, channels, reduced=reduced)
+        try:
+            return read_square(record, geometry, channels, reduced=reduced)
+        except DoesNotFit as error:
+            if any_depth:
+                raise ValueError(error.for_new_images) from None
+            raise
 
     return map_rows(records, rows, work, f"decoding {records.name}", _pixels(geometry, channels, reduced))
 

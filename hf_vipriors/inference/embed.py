@@ -29,6 +29,7 @@ from ..machine import best_device, to_device
 from ..options import check_options, option
 from ..training import DataArguments
 from ..training.load_images import load_images
+from ..training.stores import full_scale
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
@@ -60,6 +61,7 @@ def embed(data: DataArguments, args: EmbedArguments) -> Counter:
     """
     model = load_teacher(args.model, flag="model")
     to_device(model, args.device)
+    model.config.full_scale = full_scale(model.config, data)
     splits = load_images(data)
     counts: Counter = Counter()
 
@@ -71,7 +73,9 @@ def embed(data: DataArguments, args: EmbedArguments) -> Counter:
             if split == "test" and splits.test_is_validation:
                 continue
             records = Records(images, split)
-            found_of = outputs_of([model], records, pooled, batch_size=args.batch_size, device=args.device)
+            found_of = outputs_of(
+                [model], records, pooled, batch_size=args.batch_size, device=args.device, any_depth=False
+            )
             for row, found in found_of:
                 if isinstance(found, Unreadable):
                     counts["unreadable"] += 1

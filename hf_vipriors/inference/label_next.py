@@ -109,7 +109,8 @@ def look(model: Teacher, records: Records, *, batch_size: int = 128, device: tor
     found = list(outputs_of([model], records, both, batch_size=batch_size, device=device))
     good = [(row, values[0]) for row, values in found if not isinstance(values, Unreadable)]
     if not good:
-        raise InputError(f"none of the {len(records)} images can be read: check --data_dir")
+        first = next(values.reason for _, values in found if isinstance(values, Unreadable))
+        raise InputError(f"none of the {len(records)} images can be read, the first since {first}: check --data_dir")
     values = torch.stack([each for _, each in good])
     classes = model.config.num_labels if classifies else 0
     width = values.shape[1] - classes

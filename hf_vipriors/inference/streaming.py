@@ -26,6 +26,7 @@ def outputs_of(
     *,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
+    any_depth: bool = True,
 ) -> Iterator[tuple[int, list[Tensor] | Unreadable]]:
     """Yield the row number of each image, and what the models give for it.
 
@@ -34,13 +35,18 @@ def outputs_of(
         records: the encoded images; each is decoded once for models that crop alike.
         output: from a model and normalised images (B, 3, S, S) to (B, D).
         batch_size: images that a model sees at once.
+        any_depth: gray values that do not fit 8 bits, of images for a model without a full scale, make an image
+            unreadable; else they end the pass.
 
     Yields:
         (row, one (D,) float32 on the CPU for each model), or (row, :class:`Unreadable`).
+
+    Raises:
+        InputError: without ``any_depth``, see there.
     """
     geometries = list(dict.fromkeys(evaluation_geometry(model.config) for model in models))
     waiting: list[tuple[int, Squares | Unreadable]] = []
-    for found in zip(*(squares(records, geometry) for geometry in geometries), strict=True):
+    for found in zip(*(squares(records, each, any_depth=any_depth) for each in geometries), strict=True):
         bad = next((value for _, value in found if isinstance(value, Unreadable)), None)
         images = dict(zip(geometries, (value for _, value in found), strict=True))
         waiting.append((found[0][0], images if bad is None else bad))

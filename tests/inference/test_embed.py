@@ -2,6 +2,8 @@
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
+from PIL import Image
 
 from hf_vipriors.data import load_splits
 from hf_vipriors.evaluation.features import features
@@ -33,3 +35,15 @@ def test_images_inside_a_table_have_the_names_that_it_gives_them(teacher_folder,
     main(["--model", str(teacher_folder), "--images_per_class", "1", "--output", str(tmp_path / "f.parquet")])
     rows = pq.read_table(tmp_path / "f.parquet").to_pylist()
     assert rows[0]["path"].endswith(".png") and len({row["path"] for row in rows}) == len(rows) == 7510
+
+
+def test_wide_gray_images_need_the_full_scale_and_are_read_by_it(teacher_folder, tmp_path, capsys):
+    (tmp_path / "scans" / "unlabelled").mkdir(parents=True)
+    Image.fromarray(np.full((20, 20), 3000, dtype=np.uint16)).save(tmp_path / "scans" / "unlabelled" / "1.png")
+    options = ["--model", teacher_folder, "--dataset_name", "imagefolder", "--data_dir", tmp_path / "scans"]
+    options = [*map(str, options), "--output", str(tmp_path / "f.parquet")]
+    with pytest.raises(SystemExit):
+        main(options)
+    assert "such as --full_scale 4095" in capsys.readouterr().err and not (tmp_path / "f.parquet").exists()
+    main([*options, "--full_scale", "4095"])
+    assert len(pq.read_table(tmp_path / "f.parquet")) == 1

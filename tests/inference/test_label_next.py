@@ -11,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hf_vipriors.data import load_splits
 from hf_vipriors.inference.choosing import choose, choose_of_clusters
@@ -90,6 +91,21 @@ def test_a_folder_may_be_given_by_a_path_with_dots_or_by_a_link(classifier_folde
     with open("next.csv", newline="") as file:
         names = [row["file_name"] for row in csv.DictReader(file)]
     assert len(names) == 2 and all((photos / "unlabelled" / name).is_file() for name in names)
+
+
+def test_a_stray_scan_of_16_bits_stops_no_folder(classifier_folder, photos, tmp_path, capsys):
+    new = tmp_path / "new"
+    new.mkdir()
+    Image.fromarray(np.full((20, 20), 60000, dtype=np.uint16)).save(new / "scan.png")
+    options = ["--model", str(classifier_folder), "--data_dir", str(new), "--output", str(tmp_path / "next.csv")]
+    with pytest.raises(SystemExit):
+        main(options)
+    assert "the first since its gray values, 0 to 60000, do not fit" in capsys.readouterr().err
+    shutil.copy(photos / "unlabelled" / "0.png", new)
+    main(options)
+    with open(tmp_path / "next.csv", newline="") as file:
+        assert [row["file_name"] for row in csv.DictReader(file)] == ["0.png"]
+    assert "cannot be read: 1 of the images" in capsys.readouterr().err
 
 
 def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path, capsys):

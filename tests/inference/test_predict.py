@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -17,13 +18,14 @@ ODD = 'sub folder/wé, "ird".png'
 
 @pytest.fixture(scope="module")
 def new(photos, tmp_path_factory):
-    """Images in a layout of nobody's, one of them broken, one in gray, one that names no class."""
+    """Images in a layout of nobody's, one of them broken, one in gray, one of 16 bits, and a file that is none."""
     root = tmp_path_factory.mktemp("new")
     for number, source in enumerate(sorted((photos / "test").rglob("*.png"))):
         target = root / (ODD if number == 0 else f"{number % 3}/{number}.png")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     Image.linear_gradient("L").save(root / "gray.png")
+    Image.fromarray(np.full((20, 20), 60000, dtype=np.uint16)).save(root / "scan.tif")
     (root / "broken.jpg").write_bytes(b"no image")
     (root / "notes.txt").write_text("not an image")
     return root
@@ -41,7 +43,7 @@ def table(new, classifier_folder, tmp_path_factory):
 def test_every_image_has_the_class_that_pipeline_gives_it(table, new, classifier_folder):
     classify = pipeline("image-classification", model=str(classifier_folder), top_k=3)
     images = sorted(path.relative_to(new).as_posix() for path in new.rglob("*.png"))
-    assert ODD in images and set(table) == {*images, "broken.jpg"}
+    assert ODD in images and set(table) == {*images, "broken.jpg", "scan.tif"}
     for path in images:
         row, wanted = table[path], classify(str(new / path))
         assert [row["class"], row["class_2"], row["class_3"]] == [each["label"] for each in wanted]
@@ -53,8 +55,25 @@ def test_every_image_has_the_class_that_pipeline_gives_it(table, new, classifier
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason(table):
-    row = table["broken.jpg"]
-    assert row["error"] == "not an image that Pillow knows" and not row["class"] and not row["confidence"]
+    wide = "its gray values, 0 to 60000, do not fit the model's 8 bits: save it with 8 bits"
+    for path, error in (("broken.jpg", "not an image that Pillow knows"), ("scan.tif", wide)):
+        row = table[path]
+        assert row["error"] == error and not row["class"] and not row["confidence"]
+
+
+def test_a_model_that_was_trained_on_wide_images_sees_new_ones_beside_one_that_was_not(
+    table, new, classifier_folder, tmp_path
+):
+    wide = tmp_path / "wide"
+    shutil.copytree(classifier_folder, wide)
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps(config | {"full_scale": 65535}))
+    for name, models, errors in (("one", [wide], ["broken.jpg"]), ("two", [wide, classifier_folder], ["scan.tif"])):
+        predict(PredictArguments(list(map(str, models)), str(new), str(tmp_path / f"{name}.jsonl")))
+        rows = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert {row["path"] for row in rows if row["error"]} == {"broken.jpg", *errors}
+        for row in rows:  # beside each other, though only one of the two can read a row
+            assert row["path"] == "scan.tif" or row["class"] == (table[row["path"]]["class"] or None)
 
 
 def test_the_formats_hold_the_same(table, new, classifier_folder, tmp_path):
