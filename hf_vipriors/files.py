@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -43,6 +44,42 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_new(path: str | Path, flag: str) -> None:
+    """Before any work: there is nothing at ``path``, and a file or a folder can be made there.
+
+    Args:
+        path: as it was given.
+        flag: the option that named it, for messages.
+
+    Raises:
+        InputError: it exists, or see :func:`check_can_write`.
+    """
+    if os.path.lexists(path):
+        raise InputError(f"--{flag} {path} exists: choose another name")
+    check_can_write(path, flag)
+
+
+def check_can_write(path: str | Path, flag: str) -> None:
+    """Before any work: ``path``, or the nearest above it that exists, is a folder and takes files; none is left in it.
+
+    Raises:
+        InputError: it is none, or takes none: no rights, a disk that is read-only or full, a folder like /proc.
+    """
+    if not str(path):
+        raise InputError(f"--{flag} is empty: give a name")
+    whole = Path(path).absolute()
+    nearest = next(each for each in (whole, *whole.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise InputError(f"--{flag} {path} cannot be written: {nearest} is no folder; choose another place")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--{flag} {path} cannot be written: {error.strerror} in {nearest}; choose another place"
+        ) from None
 
 
 def file_names(texts: Iterable[str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
 import os
+from pathlib import Path
 
 import pytest
 
 from hf_vipriors.errors import InputError, one_line
-from hf_vipriors.files import read_json, replacing, write_file, write_json
+from hf_vipriors.files import check_new, read_json, replacing, write_file, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -73,3 +74,29 @@ def test_one_line(error, options, line):
 def test_a_path_of_other_bytes_is_kept_in_json(tmp_path):
     folder = os.fsdecode(b"caf\xe9")
     assert read_json(write_json(tmp_path / "run.json", {"data_dir": folder})) == {"data_dir": folder}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "is empty: give a name"),
+        ("notes.txt", "exists: choose another name"),
+        ("link", "exists: choose another name"),
+        ("notes.txt/x.csv", "cannot be written: .*notes.txt is no folder; choose another place"),
+        ("notes.txt/deep/er/x.csv", "cannot be written: .*notes.txt is no folder; choose another place"),
+        ("link/x.csv", "cannot be written: .*link is no folder; choose another place"),
+        pytest.param(
+            "/proc/x.csv", "cannot be written: .* in /proc; choose another place",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no Linux"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_refused_before_any_work(path, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("mine")
+    Path("link").symlink_to("nowhere")
+    with pytest.raises(InputError, match=rf"^output {path}\s*{words}$|^output {words}$"):
+        check_new(path, "output")
+    for good in ("x.csv", "new/deeper/x.csv", "new/../x.csv"):
+        check_new(good, "output")
+    assert sorted(os.listdir()) == ["link", "notes.txt"]

@@ -26,7 +26,7 @@ from ..data import ImageSplits
 from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
-from ..files import write_json
+from ..files import check_new, write_json
 from ..invocation import TRAININGS, command
 from ..machine import best_device
 from ..options import option
@@ -56,8 +56,8 @@ class AdviceArguments:
     def __post_init__(self) -> None:
         if self.trial_steps != 0:
             check_range(self.trial_steps, "trial_steps", 4, 1000)
-        if self.output is not None and Path(self.output).exists():
-            raise InputError(f"--output {self.output} exists: choose another name")
+        if self.output is not None:
+            check_new(self.output, "output")
         self.device = self.device or best_device()
         check_choice(self.device, ("cpu", "cuda"), "device")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -157,7 +157,7 @@ def command_line(name: str, options: dict[str, Any], data: DataArguments, *, ski
 
 def name_of(data: DataArguments) -> str:
     """What the output folders are called after: the last part of the folder or data set."""
-    return Path(data.data_dir or data.dataset_name).expanduser().resolve().stem
+    return Path(data.data_dir or data.dataset_name).resolve().stem
 
 
 def to_json(advice: Advice) -> dict[str, Any]:

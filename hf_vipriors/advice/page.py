@@ -123,7 +123,7 @@ def group_lines(advice: Advice) -> list[str]:
 
 def root_of(advice: Advice) -> str:
     """What all paths begin with, where the data is a folder."""
-    return str(Path(advice.source).expanduser().absolute()) + os.sep
+    return str(Path(advice.source).absolute()) + os.sep
 
 
 def _group_line(group: Group, root: str) -> str:

@@ -35,7 +35,7 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..errors import InputError
-from ..files import read_json, write_file, write_json
+from ..files import check_can_write, read_json, write_file, write_json
 from ..invocation import command
 from ..logs import quiet
 from ..reports.benchmark_plots import benchmark_figure
@@ -221,8 +221,9 @@ def earlier(request: BenchmarkArguments) -> list[dict[str, Any]]:
     """The benchmarks that --output_dir holds and keeps.
 
     Raises:
-        InputError: it holds some, and nobody said what becomes of them.
+        InputError: it holds some, and nobody said what becomes of them; or it cannot be written to.
     """
+    check_can_write(request.output_dir, "output_dir")
     path = Path(request.output_dir) / f"{RESULTS}.json"
     if not path.is_file():
         return []

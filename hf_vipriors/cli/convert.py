@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import check_new
 from ..hub.import_checkpoint import import_checkpoint
 from ..hub.whole_folder import whole_folder
 from ..options import check_options, option
@@ -42,9 +43,8 @@ def convert(args: ImportArguments) -> Path:
     Raises:
         InputError: the folder exists, or the file cannot be converted.
     """
+    check_new(args.output_dir, "output_dir")
     directory = Path(args.output_dir)
-    if directory.exists():
-        raise InputError(f"--output_dir {directory} exists: choose another name")
     model = import_checkpoint(args.checkpoint, image_size=args.image_size)
     with whole_folder(directory) as folder:
         model.save_pretrained(folder)

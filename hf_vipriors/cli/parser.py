@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import reprlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ class Parser(HfArgumentParser):
             self.print_help_and_exit(everything=True)
         if given.pop("help", False):
             self.print_help_and_exit(everything=False)
-        config = given.pop("config", None)
+        config = _expanded(given.pop("config", None))
         recipe = self.recipe(config) if config else {}
         if rest:  # before the settings are checked: a misspelt option may be the one that they lack
             raise unknown_option(rest[0].split("=")[0].lstrip("-"), self.known())
@@ -107,6 +108,7 @@ class Parser(HfArgumentParser):
         return {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}, rest
 
     def _fill(self, settings: dict[str, Any]) -> tuple[Any, ...]:
+        settings = {name: _expanded(value) for name, value in settings.items()}
         try:
             return tuple(
                 kind(**{f.name: settings[f.name] for f in dataclasses.fields(kind) if f.init and f.name in settings})
@@ -214,6 +216,21 @@ def as_words(settings: Mapping[str, Any]) -> list[str]:
         elif words:
             found += [f"--{name}", *words]
     return found
+
+
+def _expanded(value: Any) -> Any:
+    """Home folders in place of ``~``, which a shell leaves in ``--output=~/x.csv`` and which a recipe may hold.
+
+    All paths come in here: libraries differ in whether they expand them.
+
+    Example:
+        >>> _expanded(["~ about", "/~/photos", 3])
+        ['~ about', '/~/photos', 3]
+    """
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    is_path = isinstance(value, str) and value.startswith("~") and (value == "~" or os.sep in value)
+    return os.path.expanduser(value) if is_path else value
 
 
 def _word(value: Any) -> str:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..errors import InputError
-from ..files import read_json, write_file, write_json
+from ..files import check_can_write, read_json, write_file, write_json
 from ..options import SEED, check_options, option
 from ..reports.figure_files import to_png
 from ..reports.page import Section
@@ -96,6 +96,7 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     check_marks(table.name, args.draw)
     reproduction = Reproduction(table, args.request(table.name), console)
     folder, part = reproduction.folder, is_part(args, reproduction.folder)
+    check_can_write(folder, "output_dir")
     if args.draw and part:
         raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
     reproduction.run()
@@ -117,6 +118,8 @@ def redraw(args: ReproduceArguments) -> None:
     """Everything that is drawn, from an earlier run's figures alone."""
     if not args.draw and args.output_dir is None:
         raise InputError("--results: say where it is to be drawn, with --output_dir DIR or --draw FILE")
+    if args.output_dir is not None:
+        check_can_write(args.output_dir, "output_dir")
     found = read_results(args.results)
     check_marks(found["table"], args.draw)
     if args.output_dir is not None:

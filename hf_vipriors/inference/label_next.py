@@ -128,7 +128,7 @@ def label_next(args: LabelNextArguments) -> int:
     if args.clusters is not None and isinstance(model, VipriorsForImageClassification):
         raise InputError(f"--clusters is for a model without classes, and {args.model} knows some: leave it out")
     to_device(model, args.device)
-    root = Path(args.data_dir).expanduser()
+    root = Path(args.data_dir)
     images = every_image(root)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:

@@ -28,11 +28,11 @@ from rich.text import Text
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..data.columns import class_name, match_classes
+from ..data.columns import class_name, match_classes, some
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
 from ..errors import InputError
-from ..files import file_names
+from ..files import check_new, file_names
 from ..hub.teachers import Teacher, load_teacher
 from ..hub.whole_folder import whole_folder
 from ..machine import best_device, to_device
@@ -65,8 +65,8 @@ class PredictArguments:
             raise InputError(f"{missing} is missing: what classifies, and which images?")
         check_output(self.output)
         check_options(self)
-        if self.copy_into is not None and Path(self.copy_into).exists():
-            raise InputError(f"--copy_into {self.copy_into} exists: choose another name")
+        if self.copy_into is not None:
+            check_new(self.copy_into, "copy_into")
         self.device = self.device or best_device()
 
 
@@ -156,11 +156,15 @@ def predict(args: PredictArguments) -> Counter:
         InputError: on whatever cannot work; nothing is written then.
     """
     models = {name: load_classifier(name, args.device) for name in args.model}
-    root = Path(args.data_dir).expanduser()
+    root = Path(args.data_dir)
     images = every_image(root)
     records, paths = Records(images, "new"), [record["path"] for record in images["image"]]
     counts: Counter = Counter()
     folders = file_names(class_names(next(iter(models.values()))))
+    if args.copy_into is not None and (
+        renamed := {name: folder for name, folder in folders.items() if name != folder}
+    ):
+        logger.info("no folder can be called %s: it is called %s", some(renamed, 5), some(renamed.values(), 5))
     sorting = nullcontext() if args.copy_into is None else whole_folder(args.copy_into)
     with sorting as sorted_into:
 

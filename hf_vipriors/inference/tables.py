@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import check_new, replacing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROWS = 1024  # written at once
@@ -24,12 +24,11 @@ def check_output(path: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> None
     """Before any work: a table of this name can be written.
 
     Raises:
-        InputError: the suffix is none of ``suffixes``, or there is such a file already.
+        InputError: the suffix is none of ``suffixes``, there is such a file already, or none can be made.
     """
     if Path(path).suffix not in suffixes:
         raise InputError(f"--output {path}: give a name that ends in {' or '.join(suffixes)}")
-    if Path(path).exists():
-        raise InputError(f"--output {path} exists: choose another name")
+    check_new(path, "output")
 
 
 def write_table(path: str | Path, schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> None:
@@ -61,5 +60,5 @@ def _writer(part: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa
             )
     else:
         kind = pyarrow.csv.CSVWriter if suffix == ".csv" else pyarrow.parquet.ParquetWriter
-        with kind(str(part), schema) as writer:
+        with open(part, "wb") as file, kind(file, schema) as writer:
             yield writer.write_table

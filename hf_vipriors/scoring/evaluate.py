@@ -37,7 +37,7 @@ from ..evaluation.classification import ClassificationScore, ensemble
 from ..evaluation.features import Outputs, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..evaluation.without_duplicates import scores, without
-from ..files import write_json
+from ..files import check_new, write_json
 from ..hub.teachers import load_ours
 from ..invocation import command
 from ..machine import best_device, to_device
@@ -84,8 +84,8 @@ class EvaluationArguments:
             raise InputError("--model DIR [DIR ...] is missing: which checkpoints are to be scored?")
         check_choice(self.split, ("test", "validation"), "split")
         check_options(self)
-        if self.output is not None and Path(self.output).exists():
-            raise InputError(f"--output {self.output} exists: choose another name")
+        if self.output is not None:
+            check_new(self.output, "output")
         if self.report is not None:
             evaluation_report.check_folder(self.report)
         self.device = self.device or best_device()

@@ -21,7 +21,7 @@ from ..data import ImageSplits
 from ..errors import InputError
 from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import Outputs, features
-from ..files import read_json, write_file
+from ..files import check_can_write, read_json, write_file
 from ..hub.whole_folder import whole_folder
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..reports.figure_files import to_png
@@ -86,11 +86,12 @@ def check_folder(directory: str) -> None:
     """Refuse, before anything is measured, to write among files that are already there.
 
     Raises:
-        InputError: the folder holds something, or is a file.
+        InputError: the folder holds something, is a file, or cannot be written to.
     """
     folder = Path(directory)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--report {directory} exists and is not empty: choose another folder")
+    check_can_write(directory, "report")
 
 
 def write_report(

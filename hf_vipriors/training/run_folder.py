@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
-from ..files import is_utf8
+from ..files import check_can_write, is_utf8
 from ..methods.sskd_head import HEAD
 from .arguments import RunArguments
 from .checkpoints import STAGING, checkpoints_in, complete_checkpoint, damage, newest_checkpoint
@@ -139,9 +139,7 @@ def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output_dir {directory} is a file: give a folder")
-    parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"--output_dir {directory} cannot be written: no rights on {parent}")
+    check_can_write(directory, "output_dir")
     if not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir()) or resume:
         return
     ours = (folder / RUN_FILE).is_file()

@@ -5,11 +5,14 @@ import shutil
 
 import pytest
 
+from hf_vipriors.advice import advise
+from hf_vipriors.cli import convert
 from hf_vipriors.cli import pretrain as pretrain_student
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.native_export import export_native
+from hf_vipriors.inference import embed, label_next, predict
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.scoring import evaluate
 
@@ -400,3 +403,21 @@ def test_recipe_with_an_unknown_key_or_value(refused, teacher_options, tmp_path)
 def test_a_value_of_kilobytes_does_not_fill_the_terminal(option, refused, student_options):
     line = refused(train_student.main, [*student_options, option, "QUJD" * 5000])
     assert len(line) < 1200
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (predict, "--output"), (predict, "--copy_into"), (label_next, "--output"), (embed, "--output"),
+        (evaluate, "--output"), (evaluate, "--report"), (advise, "--output"), (convert, "--output_dir"),
+        (train_teacher, "--output_dir"),
+    ],
+)  # fmt: skip
+def test_an_output_below_a_file_is_refused_before_any_work(command, option, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("mine")
+    given = ["--model", "nowhere"] if command in (predict, label_next, embed, evaluate) else []
+    images = ["--checkpoint", "nowhere.pth"] if command is convert else ["--data_dir", "nowhere"]
+    path = "table.csv/x.parquet" if command is embed else "table.csv/x.csv"
+    line = refused(command.main, [*given, *images, option, path], output=False)
+    assert f"error: {option} {path} cannot be written: {tmp_path}/table.csv is no folder; choose another pl" in line

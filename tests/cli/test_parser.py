@@ -4,6 +4,7 @@ import pytest
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.errors import InputError
+from hf_vipriors.scoring.evaluate import EvaluationArguments
 from hf_vipriors.training import DataArguments, TeacherArguments
 
 
@@ -45,3 +46,14 @@ def test_a_default_has_the_type_of_its_option(parser, settings, words):
     assert all(word in error.value.on_command_line for word in words) and "\n" not in error.value.on_command_line, (
         error.value
     )
+
+
+def test_home_folders_are_found_wherever_a_path_comes_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("labels: ~/labels.csv\n")
+    parser = Parser([DataArguments, EvaluationArguments], "")
+    argv = ["--config=~/mine.yaml", "--data_dir=~", "--model", "~/one", "org/two", "--output=~/x.json"]
+    data, args = parser.parse([*argv, "--dataset_config=~odd", "--report=./~/page"])
+    assert (data.labels, data.data_dir, data.dataset_config) == (f"{tmp_path}/labels.csv", str(tmp_path), "~odd")
+    assert args.model == [f"{tmp_path}/one", "org/two"]
+    assert (args.output, args.report) == (f"{tmp_path}/x.json", "./~/page")

@@ -114,6 +114,17 @@ def test_copies_are_sorted_and_the_originals_stay(table, new, classifier_folder,
     assert (target / table[ODD]["class"] / ODD).read_bytes() == before[new / ODD]
 
 
+def test_a_class_whose_name_no_folder_can_have_is_said_to_be_renamed(new, classifier_folder, tmp_path, capsys):
+    odd = tmp_path / "odd"
+    shutil.copytree(classifier_folder, odd)
+    config = json.loads((odd / "config.json").read_text())
+    config["label_names"] = ["a/b", *config["label_names"][1:]]
+    (odd / "config.json").write_text(json.dumps(config))
+    options = ["--output", str(tmp_path / "p.csv"), "--copy_into", str(tmp_path / "sorted")]
+    main(["--model", str(odd), "--data_dir", str(new / "0"), *options])
+    assert "no folder can be called 'a/b': it is called 'a_b'" in capsys.readouterr().err
+
+
 def refused(capsys, *options):
     with pytest.raises(SystemExit) as stop:
         main(list(map(str, options)))
