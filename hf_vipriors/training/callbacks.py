@@ -101,6 +101,10 @@ class ProgressBar(TrainerCallback):
         return f"  epoch {state.epoch or 0:6.1f}/{state.num_train_epochs}  {shown}"
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its line, for what is said next; also of a training that an error ends."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

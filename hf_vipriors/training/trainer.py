@@ -191,6 +191,10 @@ class MethodTrainer(
                 found = super().train(resume_from_checkpoint, **options)
         except NotFinite:  # met by an evaluation, before any log or checkpoint looked
             raise self.diverged("the network gives numbers that are not finite") from None
+        finally:
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, ProgressBar):
+                    callback.close()
         self.check_trained()
         return found
 

@@ -7,21 +7,16 @@ not computed: a quarter of the time.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .kernels import is_ready, kernel_for
+from .kernels import kernel_for
 
-logger = logging.getLogger(__name__)
 _PART_PIXELS = 2**15  # of views that a thread makes at once: a quarter of a millisecond
 
 
@@ -57,8 +52,7 @@ def render_compiled(
     parts = deque(range(0, count, step))  # whoever is free takes the next: what was drawn makes them unequal
 
     arguments = (*arrays, turned, radius, scale, shift, view, 0, count)
-    with nullcontext() if is_ready(arguments) else log_if_compiling():
-        kernel = kernel_for(arguments)
+    kernel = kernel_for(arguments)
 
     def work() -> None:
         while True:
@@ -73,20 +67,6 @@ def render_compiled(
     for other in others:
         other.result()
     return torch.from_numpy(view).permute(0, 3, 1, 2)
-
-
-@contextmanager
-def log_if_compiling(patience: float = 2.0) -> Iterator[None]:
-    """Nobody should take the ten seconds of compiling for a hang; what was kept loads within ``patience`` seconds."""
-    notice = threading.Timer(
-        patience, logger.info, ["compiling the views for this processor: about ten seconds, once after installation"]
-    )
-    notice.daemon = True
-    notice.start()
-    try:
-        yield
-    finally:
-        notice.cancel()
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by process: a forked one has none of its parent's threads

@@ -7,6 +7,7 @@ and not when another does.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from numpy import float32 as f32
 from .blur import REACH
 from .colour import LUMA
 
+logger = logging.getLogger(__name__)
+_COMPILING = "compiling the views for this processor: about ten seconds,"  # nobody should take them for a hang
 _RED, _GREEN, _BLUE = (f32(share) for share in LUMA)
 # Without infinities and NaN to keep apart, loops over a row become vector instructions.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}}
@@ -44,7 +47,10 @@ def kernel_for(arguments: tuple[Any, ...]) -> Dispatcher:
         kernel = compiled(render_part)
         # No public call tells whether something is kept without compiling it.
         cache: Any = vars(kernel)["_cache"]
-        if kernel.stats.cache_path is not None and cache.load_overload(signature, kernel.targetctx) is None:
+        if kernel.stats.cache_path is None:
+            logger.info("%s in each process: NUMBA_CACHE_DIR names no folder that can be written", _COMPILING)
+        elif cache.load_overload(signature, kernel.targetctx) is None:
+            logger.info("%s once after installation", _COMPILING)
             _compile_elsewhere(arguments)
         kernel.compile(signature)
         _KERNELS[signature] = kernel
@@ -62,11 +68,6 @@ def compile_like(arguments: Sequence[Any]) -> None:
     """Compile :func:`render_part`, and keep it, for arrays of these types and dimensions and for these numbers."""
     made = (np.empty((1,) * each[1], each[0]) if isinstance(each, tuple) else each for each in arguments)
     compiled(render_part).compile(tuple(map(typeof, made)))
-
-
-def is_ready(arguments: tuple[Any, ...]) -> bool:
-    """Whether such arguments need not be compiled for, or loaded."""
-    return tuple(map(typeof, arguments)) in _KERNELS
 
 
 _KERNELS: dict[tuple[Any, ...], Dispatcher] = {}

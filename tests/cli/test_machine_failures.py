@@ -52,7 +52,8 @@ def test_a_disk_that_is_full_at_the_end(main, options, request, stopped, small_f
 
 def test_a_disk_that_is_full_at_a_checkpoint(student_options, stopped, small_files, tmp_path):
     out = tmp_path / "out"
-    line = stopped(train_student.main, [*student_options, "--method", "supervised", "--output_dir", str(out)])
+    options = [*student_options, "--method", "supervised", "--disable_tqdm", "false", "--output_dir", str(out)]
+    line = stopped(train_student.main, options)  # not on the line of the progress bar
     assert "could not be written" in line and "there is no checkpoint before it" in line
     assert left(out) == []
 
