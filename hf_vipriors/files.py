@@ -8,7 +8,7 @@ import re
 import tempfile
 import unicodedata
 import uuid
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
@@ -134,6 +134,16 @@ def waits_for_ever(path: str | os.PathLike) -> bool:
         (True, False, False)
     """
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write safetensors that others may read where the umask lets them: ``save_file`` allows it to nobody else."""
+    from safetensors.torch import save_file  # here: torch takes a second, and not all who write files need it
+
+    path.touch()
+    rights = path.stat().st_mode
+    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(rights)
 
 
 def write_file(path: Path, content: str | bytes) -> Path:

@@ -2,9 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from hf_vipriors.errors import InputError, one_line
-from hf_vipriors.files import check_new, read_json, replacing, write_file, write_json
+from hf_vipriors.files import check_new, read_json, replacing, save_tensors, write_file, write_json
+from hf_vipriors.models import VipriorsModel
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -36,10 +38,14 @@ def test_numbers_that_json_does_not_know_are_refused_where_asked(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no umask")
-def test_others_may_read_what_the_umask_lets_them(tmp_path):
+def test_others_may_read_what_the_umask_lets_them(tmp_path, tiny_config):
     before = os.umask(0o022)
     try:
-        assert write_file(tmp_path / "report.md", b"#").stat().st_mode & 0o777 == 0o644
+        write_file(tmp_path / "report.md", b"#")
+        save_tensors({"a": torch.ones(2)}, tmp_path / "new.safetensors", {"format": "pt"})
+        VipriorsModel(tiny_config(projector_dim=8)).save_pretrained(tmp_path / "teacher")
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(files) == 4 and {path.stat().st_mode & 0o777 for path in files} == {0o644}
     finally:
         os.umask(before)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import one_line
-from ..files import replacing
+from ..files import replacing, save_tensors
 from .calibration import are_probabilities
 from .features import Outputs
 
@@ -43,7 +43,7 @@ def write_predictions(directory: Path | str, probabilities: Tensor, labels: Tens
     _check(values, labels)
     path = Path(directory) / PREDICTIONS_FILE
     with replacing(path) as part:
-        save_file({"probabilities": _rounded(values), "labels": labels.contiguous()}, part)
+        save_tensors({"probabilities": _rounded(values), "labels": labels.contiguous()}, part)
 
 
 def read_predictions(directory: Path | str) -> Outputs | None:

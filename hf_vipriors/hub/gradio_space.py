@@ -12,7 +12,6 @@ import shutil
 from importlib.metadata import requires
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -24,7 +23,7 @@ from torchvision.utils import make_grid
 from ..backbones import is_ours
 from ..data import build_store, collate
 from ..errors import InputError
-from ..files import write_json
+from ..files import save_tensors, write_json
 from ..models import VipriorsForImageClassification
 from ..views import EvaluationView
 from .model_card import TEMPLATES, render
@@ -53,7 +52,7 @@ def write_gradio(facts: SpaceFacts, folder: Path, neighbours: int) -> None:
     kept = spread(facts.labels)[:neighbours]
     kept.sort()
     bank, thumbnails = _neighbours(facts.model, facts.data.splits["train"].select(kept), facts.on_bad_image)
-    safetensors.torch.save_file(bank, folder / "neighbours.safetensors")
+    save_tensors(bank, folder / "neighbours.safetensors")
     sheet = make_grid(thumbnails, nrow=math.ceil(math.sqrt(len(thumbnails))), padding=0)
     to_pil_image(sheet[: thumbnails.shape[1]]).save(folder / "thumbnails.png", optimize=True)
     shutil.copyfile(TEMPLATES / "space_app.py", folder / "app.py")

@@ -26,7 +26,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from ..backbones import has_fixed_size, is_ours, plain_state
 from ..errors import InputError, one_line
-from ..files import read_json, write_json
+from ..files import read_json, save_tensors, write_json
 from ..models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from ..models.configuration_vipriors import label_maps
 from ..models.download import check_files
@@ -90,7 +90,7 @@ def export_native(
             "pretrained_cfg": config.pretrained_cfg,
         }
         write_json(folder / IMAGE_PROCESSOR_NAME, processor)
-        safetensors.torch.save_file(state, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+        save_tensors(state, folder / SAFE_WEIGHTS_NAME, {"format": "pt"})
         _check_rebuild(folder, state)
     return directory
 

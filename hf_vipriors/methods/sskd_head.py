@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..files import replacing
+from ..files import replacing, save_tensors
 from ..models import VipriorsForImageClassification
 from .base import Method
 from .distributed import everywhere
@@ -45,7 +45,7 @@ def fit_head(pretext: Method, trainer: Any) -> None:
     trainer.train_beside(pretext, kind.views(args, config), head_arguments(args, str(file.parent)))
     if args.should_save:
         with replacing(file) as part:
-            save_file(head.state_dict(), part, metadata={SETTINGS: json.dumps(settings)})
+            save_tensors(head.state_dict(), part, {SETTINGS: json.dumps(settings)})
         logger.info("self-supervision head saved to %s", file)
     trainer.accelerator.wait_for_everyone()
 

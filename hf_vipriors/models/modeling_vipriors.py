@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +117,11 @@ class VipriorsPreTrainedModel(PreTrainedModel):
         model.load_state_dict(own)
         return model.to(self.device).train(self.training)
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in transformers; what is saved is :meth:`plain`."""
-        PreTrainedModel.save_pretrained(self.plain(), *args, **kwargs)
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in transformers; what is saved is :meth:`plain`, and whoever may read its configuration may load it."""
+        PreTrainedModel.save_pretrained(self.plain(), save_directory, *args, **kwargs)
+        for weights in Path(save_directory).glob("model*.safetensors"):  # written for the owner alone
+            shutil.copymode(Path(save_directory, CONFIG_NAME), weights)
 
     def _bare_state(self) -> dict[str, torch.Tensor]:
         """The state of the plain backbone without classifier, by the names that the same network has without one."""

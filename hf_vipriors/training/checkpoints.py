@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -20,6 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..backbones import is_harmonic
 from ..errors import InputError, one_line
+from ..files import save_tensors
 from ..hub.native_export import export_native
 from ..methods import Method
 from ..models import VipriorsForImageClassification
@@ -180,8 +181,8 @@ def write_method_state(method: Method, state: Mapping[str, Tensor], folder: Path
         config = copy.deepcopy(model.config)
         config.architectures, config.dtype = [type(model).__name__], "float32"
         config.save_pretrained(folder)  # save_pretrained() of the model would draw a progress bar at each checkpoint
-        save_file(own, folder / MODEL, metadata={"format": "pt"})
-    save_file(state, folder / METHOD_STATE, metadata={"format": "pt"} | ({} if harmonic else {PREFIX: prefix or ""}))
+        save_tensors(own, folder / MODEL, {"format": "pt"})
+    save_tensors(state, folder / METHOD_STATE, {"format": "pt"} | ({} if harmonic else {PREFIX: prefix or ""}))
 
 
 def checkpoint_state(checkpoint: Path) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from ..errors import InputError, one_line
+from ..files import save_tensors
 from ..logs import quiet
 from .checkpoints import STAGING, check_is_checkpoint, first_not_finite, newest_checkpoint, seal
 from .run_folder import resumes_in_place
@@ -209,7 +210,7 @@ class ResumableTrainer(Trainer):
         tensors["total"] = torch.tensor(self._total_loss_scalar, dtype=torch.float64)
         tensors["last_logged"] = torch.tensor(self._globalstep_last_logged)
         tensors["summed_since"] = torch.tensor(self._summed_since)
-        save_file(tensors, self._window_file(output_dir))
+        save_tensors(tensors, self._window_file(output_dir))
 
     def restore_window(self) -> None:
         """Go on summing. Other processes than those that saved begin anew, as do runs of earlier versions."""
