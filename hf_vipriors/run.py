@@ -105,7 +105,7 @@ def train(
     claimed = tuned is not None and tuned.claimed
     if not claimed:
         check_output_dir(given, resume)
-    teacher = load_named_teacher(given)
+    teacher = load_named_teacher(given, data)
     splits = splits or load_images(data)
     setup = set_up(
         given if tuned is None else tuned.args, data, splits, teacher=teacher, stores=tuned and tuned.stores

@@ -13,7 +13,10 @@ from ..disk_errors import CACHE, explain_disk_error
 from ..errors import InputError, one_line
 
 CONFLICT = 412
-_NOT_HERE = "the Hub cannot be reached and the cache does not hold it: go online once, or give a folder that exists"
+_NOT_HERE = (
+    "there is no such folder here, the Hub cannot be reached and the cache does not hold it: give a folder that "
+    "exists, or go online once"
+)
 # The first that fits; a kind stands before the kinds it inherits from.
 _REASONS = (
     (

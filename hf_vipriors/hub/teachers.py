@@ -27,6 +27,7 @@ from .transformers_teachers import check_complete, from_transformers
 logger = logging.getLogger(__name__)
 Teacher = VipriorsModel | VipriorsForImageClassification
 TIMM_PREFIXES = ("timm/", "timm:")
+OUTPUTS = "outputs"  # where runs of every recipe, and of our documentation, go: before the first there is none
 _DEEPEST = 2_000
 """Layers of a network: the deepest of transformers and timm have some 200, and a million take hours to build."""
 
@@ -239,6 +240,7 @@ def _looks_local(name: str) -> bool:
         name.startswith((".", "/", "~", os.sep))
         or name.endswith((*SUFFIXES, ".safetensors", "/"))
         or name.count("/") > 1
+        or name.startswith(f"{OUTPUTS}/")
         or "\\" in name
         or (parent != Path() and parent.is_dir())
     )

@@ -50,7 +50,7 @@ def train_student(data: DataArguments, given: StudentArguments, splits: ImageSpl
     check_teacher_given(given)
     given, resume = search_resume_point(data, given)
     check_output_dir(given, resume)
-    teacher = load_named_teacher(given)
+    teacher = load_named_teacher(given, data)
     splits = splits or load_images(data)
     stores, searched = None, False
     if given.settings_of:

@@ -22,7 +22,7 @@ from .data_arguments import DataArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
 from .stores import Store, evaluation_store, full_scale, is_streamed, training_store
-from .teacher_checks import check_classifier
+from .teacher_checks import check_classifier, check_teacher_is_trained
 
 logger = logging.getLogger(__name__)
 # Images without labels that features are measured on, where none has one: more cost seconds and tell the same.
@@ -109,7 +109,7 @@ def set_up(
     if given.harmonic is not None and is_sharded(given):
         raise InputError("--harmonic: FSDP would shard what its kernels are made of: run it without FSDP")
     if teacher is None:
-        teacher = load_named_teacher(given)
+        teacher = load_named_teacher(given, data)
     seed_everything(args)  # whatever loading a teacher drew, the networks start from the seed
     networks = kind.networks(args, splits.class_names, teacher) if network is None else (network,)
     for each in networks:
@@ -152,10 +152,17 @@ def seed_everything(args: RunArguments) -> None:
         transformers.set_seed(args.seed)
 
 
-def load_named_teacher(args: RunArguments) -> Teacher | None:
-    """The network that ``teacher`` names, or None."""
-    name = METHODS[args.method].teacher_kind != "none" and args.teacher
-    return load_teacher(name, revision=args.teacher_revision) if name else None
+def load_named_teacher(args: RunArguments, data: DataArguments) -> Teacher | None:
+    """The network that ``teacher`` names, or None.
+
+    Raises:
+        InputError: it cannot be loaded; of one that a recipe of ours makes, it says how it is trained on ``data``.
+    """
+    name = args.teacher if METHODS[args.method].teacher_kind != "none" else None
+    if not name:
+        return None
+    check_teacher_is_trained(name, data)
+    return load_teacher(name, revision=args.teacher_revision)
 
 
 def checked_teachers(teacher: Teacher | None, args: RunArguments, config: VipriorsConfig) -> tuple[Teacher, ...]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 from ..data.columns import class_name
 from ..errors import InputError
 from ..files import read_json
 from ..hub.teachers import Teacher
+from ..invocation import command
 from ..methods import METHODS
 from ..models import VipriorsConfig, VipriorsForImageClassification
+from ..shipped import recipes
+from ..yaml_files import yaml_mapping
 from .arguments import RunArguments
+from .data_arguments import DataArguments
 from .resolve import complete
 from .run_files import METRICS_FILE, read_run
 
@@ -29,6 +34,30 @@ def check_teacher_given(args: RunArguments) -> None:
         classifies = kind.asks_for_predictions(complete(args).args) is not None
         what = "a classifier" if classifies else "a folder made by phase 1, or timm/NAME"
         raise InputError(f"--method {args.method} needs --teacher ({what})")
+
+
+def check_teacher_is_trained(name: str, data: DataArguments) -> None:
+    """Refuse a folder that is not there yet and that one of our recipes trains a teacher into.
+
+    Args:
+        name: as ``teacher`` was given, perhaps by a recipe.
+        data: the images, which it is to be trained on.
+
+    Raises:
+        InputError: with the command that trains it.
+    """
+    if Path(name).exists():
+        return
+    for path in sorted(recipes().glob("*.yaml")):
+        recipe = yaml_mapping(path, "--config", "'option: value' lines")
+        if recipe.get("output_dir") == Path(name).as_posix():
+            kind, options = METHODS[recipe["method"]], ["--config", path.stem]
+            for option, value in (("dataset_name", data.dataset_name), ("data_dir", data.data_dir)):
+                options += [f"--{option}", value] if value not in (None, recipe.get(option)) else []
+            raise InputError(
+                f"no such folder {name} (--teacher): train it first, by `{command(kind.job)} {shlex.join(options)}`, "
+                "or give the folder of another one by --teacher"
+            )
 
 
 def check_classifier(teacher: Teacher, name: str, config: VipriorsConfig, asked: str) -> None:

@@ -193,6 +193,31 @@ def test_student_without_a_teacher(refused, student_options, change, words):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "teacher"),
+    [
+        ("image_folder_student", "hf-vipriors teacher --config image_folder_teacher --data_dir 'my {}'"),
+        (
+            "sskd_fashion",
+            "hf-vipriors student --config sskd_fashion_supervised --dataset_name imagefolder --data_dir 'my {}'",
+        ),
+        (
+            "vipriors_resnet50_student",
+            "hf-vipriors teacher --config vipriors_resnet50 --dataset_name imagefolder --data_dir 'my {}'",
+        ),
+    ],
+)
+def test_a_recipe_before_its_teacher_is_trained_says_how(recipe, teacher, refused, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my photos").symlink_to(photos)
+    images = ["--dataset_name", "imagefolder", "--data_dir", "my photos", "--use_cpu", "--bf16", "false"]
+    line = refused(train_student.main, ["--config", recipe, *images], output=False)
+    name = {"image_folder_student": "photos_teacher", "sskd_fashion": "sskd_fashion_teacher"}.get(recipe)
+    assert f"no such folder outputs/{name or 'vipriors_teacher'} (--teacher): train it first, by `" in line
+    assert f"`{teacher.format('photos')}`, or give" in line
+    assert list(tmp_path.iterdir()) == [tmp_path / "my photos"]
+
+
+@pytest.mark.parametrize(
     ("method", "option", "value"),
     [
         *(("sskd", name, "0.1") for name in ("label_smoothing", "mixup", "cutmix")),

@@ -303,7 +303,9 @@ def test_what_is_not_in_the_cache(cache):
     refused("resnet18", "resnet18", "cannot be reached", "timm:resnet18")
 
 
-@pytest.mark.parametrize("name", ["./teacher", "/no/teacher", "no/such/teacher", "teacher.pt", "HERE/missing"])
+@pytest.mark.parametrize(
+    "name", ["./teacher", "/no/teacher", "no/such/teacher", "teacher.pt", "HERE/missing", "outputs/new"]
+)
 def test_what_looks_like_a_path(name, tmp_path, monkeypatch):
     (tmp_path / "HERE").mkdir()
     monkeypatch.chdir(tmp_path)
