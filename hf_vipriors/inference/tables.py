@@ -60,5 +60,5 @@ def _writer(part: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa
             )
     else:
         kind = pyarrow.csv.CSVWriter if suffix == ".csv" else pyarrow.parquet.ParquetWriter
-        with open(part, "wb") as file, kind(file, schema) as writer:
+        with open(part, "wb") as stream, kind(stream, schema) as writer:
             yield writer.write_table
