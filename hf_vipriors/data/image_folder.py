@@ -14,8 +14,9 @@ from ..errors import InputError
 from .columns import some
 from .folder_layout import ClassFolders, folder_layout
 from .image_files import IMAGE_SUFFIXES, LEFT_OUT, FolderWalk
-from .label_table import Table, metadata_tables, read_table, read_tables, split_of_folders
+from .label_table import metadata_tables, read_tables, split_of_folders
 from .split_names import LABELLED_SPLITS
+from .table_files import Table, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -12,43 +12,21 @@ labels pass silently; links to folders are not followed; and the images come in 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 from datasets import Dataset, Features
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .columns import Labels, NotLabels, find_label_column, read_labels, some
 from .image_files import composed, is_hidden
 from .split_names import SPLITS, canonical_split
+from .table_files import PATH_NAMES, SPLIT_NAMES, Table, read_table
 
-_PATH_NAMES = (
-    *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "picture"),
-    *("photo", "image_id", "id"),
-)
-_SPLIT_NAMES = ("subset", "set", "partition")  # they may mean something else: then their values are no splits
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
-_WHOLE = r"^(-?(0|[1-9][0-9]{0,17})(\.0)?)?$"  # as pandas writes integers of which some are missing
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file with labels and what it holds; the files it names are relative to ``base``."""
-
-    path: Path
-    base: Path
-    columns: pa.Table
-
-    def __str__(self) -> str:
-        return repr(str(self.path))
 
 
 class Given(NamedTuple):
@@ -83,57 +61,6 @@ def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], 
     return labelled, other
 
 
-def read_table(path: Path, base: Path) -> Table:
-    """Read a table, whatever its format.
-
-    Raises:
-        InputError: it is not there, of another format, or spoilt.
-    """
-    if (read := _READERS.get(path.suffix.lower())) is None:
-        raise InputError(f"the table {str(path)!r} is none of {some(_READERS)}: save it as CSV (UTF-8)")
-    try:
-        columns = read(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"cannot read the table {str(path)!r}: {one_line(error)}; mend it or leave it out") from None
-    names = columns.column_names
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise InputError(f"the table {str(path)!r} has more than one column {some(twice)}: keep one of each")
-    for at, field in enumerate(columns.schema):
-        if pa.types.is_dictionary(field.type):  # categories of pandas
-            columns = columns.set_column(at, field.name, pc.cast(columns[at], field.type.value_type))
-    return Table(path, base, columns)
-
-
-def _read_text(path: Path) -> pa.Table:
-    """Text stays what is written (001, NA, true); a column of integers alone becomes numbers."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        head = file.readline()
-    parse = pa.csv.ParseOptions(
-        delimiter="\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=head.count), newlines_in_values=True
-    )
-    names = pa.csv.open_csv(path, parse_options=parse).schema.names
-    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    table = pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), parse, convert)
-    return pa.Table.from_arrays([_numbers(column) for column in table.columns], names=table.column_names)
-
-
-def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(column)
-    if not pc.all(pc.match_substring_regex(text, _WHOLE)).as_py():
-        return text
-    whole = pc.replace_substring_regex(text, r"\.0$", "")
-    return pc.cast(pc.if_else(pc.equal(whole, ""), None, whole), pa.int64())
-
-
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": _read_text,
-    ".tsv": _read_text,
-    ".jsonl": pa.json.read_json,
-    ".ndjson": pa.json.read_json,
-    ".parquet": pq.read_table,
-}
-
-
 def _named(table: pa.Table, names: Iterable[str]) -> str | None:
     """The first of ``names`` that is a column, in any case."""
     columns = {column.strip().lower(): column for column in reversed(table.column_names)}
@@ -146,7 +73,7 @@ def _path_column(columns: pa.Table) -> str | None:
         for field in columns.schema
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_integer(field.type)
     ]
-    return _named(columns.select(texts), _PATH_NAMES)
+    return _named(columns.select(texts), PATH_NAMES)
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
@@ -176,12 +103,16 @@ class _Files:
         self._paths = {composed(path): path for path in paths}
         self._called: dict[str, list[str]] = {}
         for path in self._paths:
-            name = os.path.basename(path)
+            name = os.path.basename(path).casefold()
             for each in {name, os.path.splitext(name)[0]}:
                 self._called.setdefault(each, []).append(path)
 
     def find(self, value: str, base: Path) -> list[str]:
-        """The file that is meant: at that place, else the only one whose path ends so, perhaps without its suffix."""
+        """The file that is meant.
+
+        It is the one at that place, else the only one whose path ends so, perhaps without its suffix; else the same
+        in any case: tables and files differ in it after a copy between systems.
+        """
         for written in (value, value.replace("\\", "/")):
             at = os.path.normpath(os.path.join(os.path.abspath(base), written))
             if (known := self._paths.get(composed(at))) is not None:
@@ -189,8 +120,14 @@ class _Files:
             if os.path.isfile(at):  # in another folder, or with a suffix that would not count
                 return [at]
         end = "/" + os.path.normpath(composed(written)).lstrip("/")
-        close = self._called.get(os.path.basename(end), [])
-        return [self._paths[path] for path in close if path.endswith(end) or os.path.splitext(path)[0].endswith(end)]
+        close = self._called.get(os.path.basename(end).casefold(), [])
+        found = [path for path in close if _ends(path, end)]
+        found = found or [path for path in close if _ends(path.casefold(), end.casefold())]
+        return [self._paths[path] for path in found]
+
+
+def _ends(path: str, end: str) -> bool:
+    return path.endswith(end) or os.path.splitext(path)[0].endswith(end)
 
 
 def read_tables(tables: list[Table], root: Path, paths: list[str], label_column: str | None = None) -> LabelledFiles:
@@ -215,7 +152,7 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
     for table, values, labels, splits in read:
         by_folder = splits is None
         for at, (value, code) in enumerate(zip(values, labels.codes.tolist(), strict=True)):
-            place = f"{table} row {at + 1}"
+            place = f"{table} data row {at + 1}"
             path = _one_file(files.find(value, table.base) if value else [], value, place, root)
             split = _split_of_path(path, root) if by_folder else _split_of_value(splits[at], place)
             given = Given(split, number[labels.names[code] if code >= 0 else None], place)
@@ -252,7 +189,7 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
 def _splits(columns: pa.Table) -> list[str | None] | None:
     if (split := _named(columns, ["split"])) is not None:
         return _texts(columns[split])
-    for name in filter(None, (_named(columns, [each]) for each in _SPLIT_NAMES)):
+    for name in filter(None, (_named(columns, [each]) for each in SPLIT_NAMES)):
         values = _texts(columns[name])
         if all(canonical_split(value.strip()) for value in values if value):
             return values

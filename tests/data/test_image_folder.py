@@ -220,6 +220,15 @@ def test_rows_name_files_in_any_usual_way(photos):
     } == {"1.png": 0, "other/3.png": 1, "some/2.png": 1, "some/3.png": 0, "unlabelled/4.png": 2}
 
 
+def test_a_name_may_differ_in_case_from_the_only_file_that_it_can_mean(photos):
+    found = labels_of(load_table(photos, "file_name,label", "SOME/2.PNG,a", "1.PNG,b"))
+    assert found == {"2.png": "a", "1.png": "b"}
+    put(photos, "Some/2.Png")
+    assert labels_of(load_table(photos, "file_name,label", "some/2.png,a", "1.png,b"))["2.png"] == "a", "as written"
+    with pytest.raises(InputError, match=r"data row 1: 'SOME/2.png' may be 'Some/2.Png', 'some/2.png'"):
+        load_table(photos, "file_name,label", "SOME/2.png,a", "1.png,b")
+
+
 def test_images_that_no_row_names_are_the_pool_but_for_those_of_test(photos):
     loaded = load_table(photos, "file_name,label", "1.png,a", "2.png,b", "unlabelled/4.png,")
     assert counts(loaded) == {"train": 2, "unlabelled": 3}
@@ -256,6 +265,9 @@ def test_a_table_in_the_folder_is_found_by_its_name(photos):
     [
         ("excel.csv", ["File;Class", "1.png;ä b", "some/2.png;x"], "utf-8-sig"),
         ("t.tsv", ["filename\tcategory", "1.png\tä b", "some/2.png\tx"], "utf-8"),
+        ("excel unicode.txt", ["file_name\tlabel", "1.png\tä b", "some/2.png\tx"], "utf-16"),
+        ("unicode.csv", ["file_name,label", "1.png,ä b", "some/2.png,x"], "utf-32"),
+        ("commas.csv", ["file_name;label;place, time, camera, lens", "1.png;ä b;a", "some/2.png;x;b"], "utf-8"),
         ("t.jsonl", ['{"image": "1.png", "label": "ä b"}', '{"image": "some/2.png", "label": "x"}'], "utf-8"),
     ],
 )
@@ -275,9 +287,9 @@ def test_numbers_are_classes_in_their_order_and_codes_stay_text(labels, classes,
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["file_name,label", "1.png,a", "9.png,b"], r"labels.csv' row 2: no image '9.png' below .*mend the name"),
+        (["file_name,label", "1.png,a", "9.png,b"], r"labels.csv' data row 2: no image '9.png' below .*mend the name"),
         (["file_name,label", "3.png,a"], r"row 1: '3.png' may be 'other/3.png', 'some/3.png': write the path"),
-        (["file_name,label", "1.png,a", "1,b"], r"row 2 gives '1' another of the labels than .*row 1: keep one row"),
+        (["file_name,label", "1.png,a", "1,b"], r"row 2 gives '1' another of the labels than .*data row 1: keep"),
         (["file_name,label,split", "1.png,a,train", "1,a,test"], "row 2 gives '1' another of the splits"),
         (["file_name,label,split", "1.png,a,fold7"], "row 1: unknown split 'fold7': write one of 'train'"),
         (["file_name,label"], "has no rows"),
@@ -308,7 +320,7 @@ def test_tables_that_are_none(photos):
         load_table(photos, "x", name="labels.xlsx")
     with pytest.raises(InputError, match="cannot read the table 'nowhere.csv': .*No such file"):
         load_splits("imagefolder", data_dir=str(photos), labels="nowhere.csv")
-    with pytest.raises(InputError, match="cannot read the table"):
+    with pytest.raises(InputError, match=r"labels.csv' is not UTF-8 \(line 2\): save it as CSV UTF-8"):
         load_table(photos, "file_name,label", "1.png,é", encoding="latin-1")
     records = pandas.DataFrame({"image": [{"path": "1.png"}], "label": ["a"]})
     records.to_parquet(photos.parent / "data.parquet")
