@@ -144,6 +144,12 @@ class FolderWalk:
         self.left_out += sorted(set(paths) - set(images))
         return images
 
+    def no_image(self, where: str) -> InputError:
+        """The error for a place without any image."""
+        seen = "".join(f"; {note}" for note in self.notes())
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        return InputError(f"no image in {where}: fill or remove it (known suffixes: {known}){seen}")
+
     def notes(self) -> list[str]:
         """What was left out, each kind once and with its count."""
         notes = []

@@ -12,13 +12,18 @@ from datasets import ClassLabel, Dataset, Features, Image
 
 from ..errors import InputError
 from .columns import some
+from .folder_labels import with_class_folders
 from .folder_layout import ClassFolders, folder_layout
-from .image_files import IMAGE_SUFFIXES, LEFT_OUT, FolderWalk
+from .image_files import LEFT_OUT, FolderWalk
 from .label_table import metadata_tables, read_tables, split_of_folders
-from .split_names import LABELLED_SPLITS
+from .split_names import LABELLED_SPLITS, canonical_split
 from .table_files import Table, read_table
 
 logger = logging.getLogger(__name__)
+_EMPTY = {
+    "validation": "remove it (validation is then carved from train),",
+    "test": "remove it (the validation images are then scored as test),",
+}
 
 
 def _text(paths: list[str]) -> pa.Array:
@@ -41,17 +46,10 @@ def _dataset(
     return Dataset(pa.Table.from_arrays(columns, schema=features.arrow_schema))
 
 
-def _no_image(where: str, walk: FolderWalk) -> InputError:
-    seen = "".join(f"; {note}" for note in walk.notes())
-    return InputError(
-        f"no image in {where}: fill or remove it (known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}){seen}"
-    )
-
-
 def _unlabelled(folders: list[Path], walk: FolderWalk) -> Dataset:
     paths = [path for folder in folders for path in walk.images(folder)]
     if not paths:
-        raise _no_image(", ".join(repr(str(folder)) for folder in folders), walk)
+        raise walk.no_image(", ".join(repr(str(folder)) for folder in folders))
     return _dataset(paths)
 
 
@@ -84,6 +82,9 @@ def _labelled(classes: ClassFolders, known: Sequence[str], walk: FolderWalk) -> 
     """
     root = classes.root
     if not classes.folders:
+        mend = _EMPTY.get(canonical_split(root.name))
+        if mend is not None and not walk.images(root):
+            raise InputError(f"{str(root)!r} is empty: {mend} or fill {root.name}/CLASS/")
         raise InputError(
             f"no class folders in {str(root)!r}: put the images into {root.name}/CLASS/, or name the folder "
             "'unlabelled' when they have no classes"
@@ -92,16 +93,19 @@ def _labelled(classes: ClassFolders, known: Sequence[str], walk: FolderWalk) -> 
     here = {name for name, _ in images}
     empty = [folder.name for name, folder in classes.folders if name not in here and name not in known]
     if empty or not images:
-        raise _no_image(f"class folder {some(empty) if empty else 'of any name'} of {str(root)!r}", walk)
+        raise walk.no_image(f"class folder {some(empty) if empty else 'of any name'} of {str(root)!r}")
     names = known if here <= set(known) else sorted(here)
     number = {name: label for label, name in enumerate(names)}
     return _dataset([path for _, path in images], [number[name] for name, _ in images], names)
 
 
 def _by_table(tables: list[Table], walk: FolderWalk, label_column: str | None) -> tuple[dict[str, Dataset], list[str]]:
-    """Labels of the tables; what these do not name is the pool, but for images in folders of validation and test."""
+    """Labels of the tables on top of those of class folders; all other images are the pool.
+
+    Not so those in folders of validation and test that have no label: they are left out.
+    """
     paths = walk.images()
-    found = read_tables(tables, walk.root, paths, label_column)
+    found = with_class_folders(read_tables(tables, walk.root, paths, label_column), walk.root)
     walk.has_read(table.path for table in tables)
     splits = {}
     ordered = sorted(found.rows.keys() - set(paths))
@@ -115,9 +119,9 @@ def _by_table(tables: list[Table], walk: FolderWalk, label_column: str | None) -
     pool = [path for path in free if split_of_folders(path, walk.root) not in ("validation", "test")]
     notes = found.notes
     if pool:
-        notes.append(f"{len(pool)} images that no row names are unlabelled")
+        notes.append(f"{len(pool)} images that nothing labels are unlabelled")
     if len(free) > len(pool):
-        notes.append(f"{LEFT_OUT}{len(free) - len(pool)} images in folders of validation or test that no row names")
+        notes.append(f"{LEFT_OUT}{len(free) - len(pool)} images in folders of validation or test that nothing labels")
     pool += [path for path in ordered if found.rows[path].split == "unlabelled"]
     if pool:
         splits["unlabelled"] = _dataset(sorted(pool))
@@ -130,10 +134,11 @@ def list_image_folder(
     """List the images of a folder whose classes are told by folders or by a table.
 
     The table is ``labels``, or else every ``metadata.csv`` (``.jsonl``, ``.parquet``) in the folder, with the columns
-    that :mod:`hf_vipriors.data.label_table` knows. Without one the folder is laid out by split and class, as
-    :func:`~hf_vipriors.data.folder_layout.folder_layout` reads it; a split other than train may lack a class, or hold
-    an empty folder for it. Hidden files do not count, nor files that are no images by their suffix (without a suffix:
-    by their first bytes), nor images beside class folders: the notes name each kind.
+    that :mod:`hf_vipriors.data.label_table` knows. Its rows count before class folders, and these tell the classes of
+    the other images (see :func:`~hf_vipriors.data.folder_labels.with_class_folders`). Without a table the folder is
+    laid out by split and class, as :func:`~hf_vipriors.data.folder_layout.folder_layout` reads it; a split other than
+    train may lack a class, or hold an empty folder for it. Hidden files do not count, nor files that are no images by
+    their suffix (without a suffix: by their first bytes), nor images beside class folders: the notes name each kind.
 
     Args:
         data_dir: the folder.

@@ -1,8 +1,9 @@
 """Labels from a table of file names: ``--labels labels.csv``, or the ``metadata.csv`` in an image folder.
 
-A .csv, .tsv, .jsonl or .parquet file with a column of files (``file_name``, ``path``, ``image``, ...), a label column
-and perhaps a column ``split`` (or ``subset``, ``set``, ``partition``, where all its values are names of splits).
-Without that column the folders in a path tell the split, else it is train.
+A .csv, .tsv, .txt, .jsonl or .parquet file with a column of files (``file_name``, ``path``, ``image``, ...), a label
+column and perhaps a column ``split`` (or ``subset``, ``set``, ``partition``, where all values are names of splits).
+Without that column the folders in a path tell the split, else it is train. Of images that no row labels
+:mod:`~hf_vipriors.data.folder_labels` reads the class folders, where there are any.
 
 ``load_dataset("imagefolder")`` reads ``metadata.*`` too, but not as is needed here (tried: datasets 5.2): a table
 beside split folders is ignored, so that the classes become those of folders; a row without a file and a file with two
@@ -145,7 +146,7 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
     """
     files = _Files(paths)
     read = [(table, *_rows(table, label_column)) for table in tables]
-    names = _all_names([labels.names for _, _, labels, _ in read])
+    names = all_names([labels.names for _, _, labels, _ in read])
     number = {name: code for code, name in enumerate(names)} | {None: -1}
     rows: dict[str, Given] = {}
     notes = []
@@ -196,8 +197,8 @@ def _splits(columns: pa.Table) -> list[str | None] | None:
     return None
 
 
-def _all_names(parts: list[list[str]]) -> list[str]:
-    """Classes of all tables: in their order where it is one, else numbers by value and text by the alphabet."""
+def all_names(parts: list[list[str]]) -> list[str]:
+    """Classes of several sources: in their order where it is one, else numbers by value and text by the alphabet."""
     if all(names == parts[0] for names in parts):
         return parts[0]
     names = {name for part in parts for name in part}

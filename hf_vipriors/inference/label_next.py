@@ -7,7 +7,8 @@ The images that the student is least sure of, no two of a kind. Where nothing is
 no classes, sorts the images into clusters that look alike to it and shows those nearest to each centre: type a class
 for the first, and Enter gives it to the next. next.html shows the choice, exports labels.csv, and needs nothing but a
 browser: nothing is sent anywhere.
-Train on them with --data_dir photos --labels labels.csv: images that are not in it count as unlabelled.
+Train on them with --data_dir photos --labels labels.csv: its rows come on top of the class folders in photos, and
+images that neither labels are unlabelled. Files in a folder that is called unlabelled are named from the folder above.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..cli.parser import Parser
 from ..data import decode
 from ..data.image_folder import every_image
 from ..data.image_records import Records, Unreadable
+from ..data.split_names import canonical_split
 from ..errors import InputError
 from ..files import write_file
 from ..hub.teachers import Teacher, load_teacher
@@ -128,8 +130,10 @@ def label_next(args: LabelNextArguments) -> int:
     if args.clusters is not None and isinstance(model, VipriorsForImageClassification):
         raise InputError(f"--clusters is for a model without classes, and {args.model} knows some: leave it out")
     to_device(model, args.device)
-    root = Path(args.data_dir)
+    root = Path(os.path.abspath(args.data_dir))
     images = every_image(root)
+    if canonical_split(root.name) == "unlabelled":  # the table is for the folder with the labelled images
+        root = root.parent
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
         logger.warning("cannot be read: %d of the images; `hf-vipriors predict` lists them", looks.unreadable)

@@ -26,7 +26,8 @@ class DataArguments:
     labels: str | None = option(
         None,
         "Table of the labels (.csv, .tsv, .jsonl, .parquet) of the images in --data_dir: columns file_name, label and "
-        "perhaps split. Images that it does not name are unlabelled. Not given: folders, or a metadata.csv in them.",
+        "perhaps split. Its rows count before class folders; images with neither are unlabelled. Not given: folders, "
+        "or a metadata.csv in them.",
     )
     image_column: str | None = option(None, "Name of the image column; found by its type when not given.")
     label_column: str | None = option(None, "Name of the label column; found by its type or name when not given.")

@@ -31,6 +31,8 @@ def load_images(data: DataArguments) -> ImageSplits:
         image_column=data.image_column,
         label_column=data.label_column,
     )
+    for note in found.notes:  # what was read, before it is refused as too little
+        logger.info(note)
     splits = apply_protocol(
         found,
         images_per_class=data.images_per_class,
@@ -39,6 +41,6 @@ def load_images(data: DataArguments) -> ImageSplits:
         validation_share=data.validation_share,
         limits=data.train_protocol(),
     )
-    for note in splits.notes:
+    for note in splits.notes[len(found.notes) :]:
         logger.info(note)
     return splits

@@ -169,7 +169,7 @@ def test_metadata_at_the_top_splits_by_folder_or_by_its_column(tmp_path):
     loaded = load_splits("imagefolder", data_dir=str(tmp_path), label_column="species")
     assert counts(loaded) == {"train": 2, "test": 1} and loaded.class_names == ["a", "b"]
     assert [note for note in loaded.notes if note.startswith("left out")] == [
-        "left out: 1 images in folders of validation or test that no row names"
+        "left out: 1 images in folders of validation or test that nothing labels"
     ]
     with pytest.raises(InputError, match=r"metadata.csv' has no column of labels among .*'species': .* label_column"):
         load(tmp_path)
@@ -229,11 +229,11 @@ def test_a_name_may_differ_in_case_from_the_only_file_that_it_can_mean(photos):
         load_table(photos, "file_name,label", "SOME/2.png,a", "1.png,b")
 
 
-def test_images_that_no_row_names_are_the_pool_but_for_those_of_test(photos):
+def test_images_that_nothing_labels_are_the_pool_but_for_those_of_test(photos):
     loaded = load_table(photos, "file_name,label", "1.png,a", "2.png,b", "unlabelled/4.png,")
     assert counts(loaded) == {"train": 2, "unlabelled": 3}
     assert sorted(names(loaded, "unlabelled")) == ["3.png", "3.png", "4.png"]
-    assert "2 images that no row names are unlabelled" in loaded.notes
+    assert "2 images that nothing labels are unlabelled" in loaded.notes
 
 
 @pytest.mark.parametrize("column", ["split", "subset", "Set", "partition"])
@@ -245,6 +245,70 @@ def test_a_column_may_tell_the_split(column, photos):
 def test_a_column_called_set_that_holds_other_things_tells_no_split(photos):
     loaded = load_table(photos, "file,label,set", "1.png,a,lego", "2.png,b,train")
     assert counts(loaded)["train"] == 2
+
+
+@pytest.fixture
+def sorted_photos(tmp_path):
+    """What a student was trained on: class folders in every split, and images that wait for a label."""
+    root = tmp_path / "sorted"
+    for split, count in (("train", 3), ("validation", 2), ("test", 1)):
+        put(root, *(f"{split}/{name}/{i}.png" for name in ("cat", "dog") for i in range(count)))
+    put(root, *(f"unlabelled/u{i}.png" for i in range(4)), "train/loose.png", "test/loose.png", "old/cat/o.png")
+    return root
+
+
+def test_rows_come_on_top_of_class_folders(sorted_photos):
+    rows = ["unlabelled/u0.png,cat", "unlabelled/u1.png,fox", "unlabelled/u2.png,", "train/cat/2.png,dog"]
+    loaded = load_table(sorted_photos, "file_name,label", *rows, "train/dog/0.png,")
+    assert counts(loaded) == {"train": 8, "validation": 4, "test": 2, "unlabelled": 4}
+    assert loaded.class_names == ["cat", "dog", "fox"]
+    paths = [record["path"].removeprefix(f"{sorted_photos}/") for record in loaded.splits["train"]["image"]]
+    labels = dict(zip(paths, label_array(loaded.splits["train"]).tolist(), strict=True))
+    assert labels == {
+        **{f"train/cat/{i}.png": int(i == 2) for i in range(3)},
+        **{f"train/dog/{i}.png": 1 for i in range(3)},
+        **{"unlabelled/u0.png": 0, "unlabelled/u1.png": 2},
+    }, "a row without a label takes none away"
+    assert sorted(names(loaded, "unlabelled")) == ["loose.png", "o.png", "u2.png", "u3.png"]
+    for note in (
+        f"labels of 5 rows from '{sorted_photos.parent}/labels.csv', splits by folders",
+        "labels of 11 images that no row labels from their class folders: train 5, validation 4, test 2",
+        "rows that give an image another class than its folder: 1; the rows count",
+    ):
+        assert note in loaded.notes
+
+
+def test_a_forgotten_table_in_a_split_takes_no_label_away(sorted_photos):
+    write(sorted_photos / "train" / "metadata.csv", "file_name,label", "cat/0.png,cat", "dog/1.png,cat")
+    loaded = load(sorted_photos)
+    assert counts(loaded) == {"train": 6, "validation": 4, "test": 2, "unlabelled": 6}
+    assert label_array(loaded.splits["train"]).tolist() == [0, 0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes"),
+    [
+        (["unlabelled/9.png,fox"], ["a", "b", "fox"]),  # nothing is said of the folders
+        (["b/1.png,fox", "a/1.png,b"], ["a", "b", "fox"]),
+        (["1.png,a", "2.png,c"], ["a", "b", "c"]),
+        (["1.png,c", "2.png,d"], ["c", "d"]),  # images beside folders that are called otherwise
+        (["a/1.png,c", "b/1.png,d", "1.png,a"], ["a", "c", "d"]),  # parts of a download, one of them called a
+    ],
+)
+def test_folders_beside_each_other_are_classes_where_the_rows_agree(rows, classes, tmp_path):
+    put(tmp_path, "a/1.png", "a/3.png", "b/1.png", "b/3.png", "1.png", "2.png", "unlabelled/9.png")
+    table = write(tmp_path / "t.csv", "file_name,label", *rows)
+    loaded = load_splits("imagefolder", data_dir=str(tmp_path), labels=table)
+    assert loaded.class_names == classes
+    said = any("folders 'a', 'b' are not read as classes: those of the table are" in note for note in loaded.notes)
+    assert said == ("b" not in classes)
+
+
+def test_an_empty_class_folder_of_train_is_refused_unless_rows_fill_it(sorted_photos):
+    (sorted_photos / "train" / "fox").mkdir()
+    with pytest.raises(InputError, match=r"no image in class folder 'fox' of .*train'"):
+        load_table(sorted_photos, "file_name,label", "u0.png,cat")
+    assert load_table(sorted_photos, "file_name,label", "u0.png,fox").class_names == ["cat", "dog", "fox"]
 
 
 def test_captions_beside_class_folders_are_no_labels(tmp_path):
@@ -282,6 +346,20 @@ def test_tables_as_programs_write_them(name, lines, encoding, photos):
 def test_numbers_are_classes_in_their_order_and_codes_stay_text(labels, classes, photos):
     rows = zip(("1.png", "some/2.png", "some/3.png"), labels, strict=True)
     assert load_table(photos, "file,label", *(f"{file},{label}" for file, label in rows)).class_names == classes
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("val", r"val' is empty: remove it \(validation is then carved from train\), or fill val/CLASS/"),
+        ("test", r"test' is empty: remove it \(the validation images are then scored as test\), or fill test/CLASS/"),
+    ],
+)
+def test_an_empty_folder_of_a_split_may_go(split, message, tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png")
+    (tmp_path / split).mkdir()
+    with pytest.raises(InputError, match=message):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_table_and_page_show_the_same_images(folder, photos, tmp_path, request):
     page = (tmp_path / "next.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert [row["file_name"] for row in rows] == [each["file"] for each in data["images"]]
-    assert len(rows) == 4 and all((photos / "unlabelled" / row["file_name"]).is_file() for row in rows)
+    assert len(rows) == 4 and all((photos / row["file_name"]).is_file() for row in rows)
     known = ["blue", "green", "red"] if folder == "classifier_folder" else []
     clusters = [each["cluster"] for each in data["images"]]
     assert clusters == ([None] * 4 if known else [int(row["cluster"]) for row in rows])
@@ -106,6 +106,23 @@ def test_a_stray_scan_of_16_bits_stops_no_folder(classifier_folder, photos, tmp_
     with open(tmp_path / "next.csv", newline="") as file:
         assert [row["file_name"] for row in csv.DictReader(file)] == ["0.png"]
     assert "cannot be read: 1 of the images" in capsys.readouterr().err
+
+
+def test_what_is_labelled_comes_on_top_of_the_labels_that_the_student_had(classifier_folder, photos, tmp_path):
+    """Files of the pool are called like those of classes; the table fits the folder with the classes, and the pool."""
+    options = ["--count", "3", "--output", str(tmp_path / "next.csv")]
+    main(["--model", str(classifier_folder), "--data_dir", str(photos / "unlabelled"), *options])
+    with open(tmp_path / "next.csv", newline="") as file:
+        files = [row["file_name"] for row in csv.DictReader(file)]
+    lines = [f"{file},{label}" for file, label in zip(files, ("red", "green", "new"), strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *lines]))
+    before = load_splits("imagefolder", data_dir=str(photos))
+    after = load_splits("imagefolder", data_dir=str(photos), labels=str(tmp_path / "labels.csv"))
+    changed = {"train": 3, "validation": 0, "test": 0, "unlabelled": -3}
+    assert {name: len(images) - len(before.splits[name]) for name, images in after.splits.items()} == changed
+    assert sorted([*before.class_names, "new"]) == after.class_names
+    pool = load_splits("imagefolder", data_dir=str(photos / "unlabelled"), labels=str(tmp_path / "labels.csv"))
+    assert len(pool.splits["train"]) == 3 and len(pool.splits["unlabelled"]) == 7
 
 
 def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path, capsys):

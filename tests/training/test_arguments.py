@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+from hf_vipriors.data.columns import label_array
 from hf_vipriors.errors import InputError
 from hf_vipriors.training import DataArguments, TeacherArguments
 from hf_vipriors.training.load_images import load_images
@@ -27,8 +29,15 @@ def test_a_folder_alone_is_a_folder_of_images():
 def test_labels_reach_the_reader_of_the_folder(photos, tmp_path):
     with pytest.raises(InputError, match="labels labels.csv needs data_dir"):
         DataArguments(labels="labels.csv")
-    rows = [f"{path.relative_to(photos)},{path.parent.name}" for path in sorted((photos / "train").rglob("*.png"))]
-    (tmp_path / "labels.csv").write_text("\n".join(["file_name,name", *rows[:-2]]))
+    (tmp_path / "labels.csv").write_text("file_name,name\nunlabelled/0.png,red\ntrain/blue/0.png,red\n")
     given = DataArguments(data_dir=str(photos), labels=str(tmp_path / "labels.csv"), label_column="name")
     splits = load_images(given).splits
-    assert len(splits["train"]) + len(splits["validation"]) == 34 and len(splits["unlabelled"]) == 12
+    assert len(splits["train"]) == 37 and len(splits["validation"]) == 12 and len(splits["unlabelled"]) == 9
+    assert np.bincount(label_array(splits["train"])).tolist() == [11, 12, 14]
+
+
+def test_what_was_read_is_said_before_it_is_refused_as_too_little(photos, tmp_path, caplog):
+    (tmp_path / "labels.csv").write_text("file_name,label\nunlabelled/0.png,red\n")
+    with caplog.at_level("INFO"), pytest.raises(InputError, match="images_per_class 99 is more"):
+        load_images(DataArguments(data_dir=str(photos), labels=str(tmp_path / "labels.csv"), images_per_class=99))
+    assert "labels of 1 rows" in caplog.text and "from their class folders: train 36" in caplog.text

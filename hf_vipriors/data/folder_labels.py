@@ -1,0 +1,95 @@
+"""Labels of class folders below those of a table: what ``train/CLASS/`` says of images that no row names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import InputError
+from .columns import some
+from .folder_layout import Layout, folder_layout
+from .image_files import FolderWalk
+from .label_table import Given, LabelledFiles, all_names, split_of_folders
+from .split_names import SPLITS
+
+
+def with_class_folders(found: LabelledFiles, root: Path) -> LabelledFiles:
+    """Add the images of class folders that no row labels; where one does, the row counts.
+
+    Folders need not be classes where there is a table: they may be days, cameras or parts of a download. They are
+    taken for classes where the rows of images in them say so: half or more of the classes that these rows give are
+    names of such folders. Where no row names an image in them, folders of splits (``train/CLASS/``) are classes,
+    and folders beside each other (``CLASS/``) are where all rows are of images in ``unlabelled/``, or one of the
+    table's classes is called like a folder.
+
+    Args:
+        found: what the tables say.
+        root: the folder of the images.
+
+    Raises:
+        InputError: a class folder in train without an image, of a class that no row gives either.
+    """
+    try:
+        layout = folder_layout(root)
+    except InputError as error:
+        why = error.on_command_line
+        return found._replace(notes=[*found.notes, f"no folder is read as a class beside the table: {why}"])
+    of_folders, walk = _labels_of_folders(layout, root)
+    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
+    if of_folders.keys() <= rows.keys():
+        return found
+    folders = {name for classes in layout.classes.values() for name, _ in classes.folders}
+    if not _are_classes(layout, root, of_folders, found, rows):
+        ours, theirs = some(sorted(folders), 5), some(sorted(set(rows.values())), 5)
+        note = f"folders {ours} are not read as classes: those of the table are {theirs}"
+        return found._replace(notes=[*found.notes, note])
+    train = {name for name, _ in layout.classes["train"].folders} if "train" in layout.classes else set()
+    if empty := sorted(train - {name for _, name in of_folders.values()} - set(rows.values())):
+        raise walk.no_image(f"class folder {some(empty)} of {str(layout.classes['train'].root)!r}")
+    return _merged(found, rows, of_folders)
+
+
+def _labels_of_folders(layout: Layout, root: Path) -> tuple[dict[str, tuple[str, str]], FolderWalk]:
+    """Path -> (split, class) of all images in class folders."""
+    walk = FolderWalk(root)
+    return {
+        path: (split, name)
+        for split, classes in layout.classes.items()
+        for name, folder in classes.folders
+        for path in walk.images(folder)
+    }, walk
+
+
+def _are_classes(
+    layout: Layout,
+    root: Path,
+    of_folders: Mapping[str, tuple[str, str]],
+    found: LabelledFiles,
+    rows: Mapping[str, str],
+) -> bool:
+    folders = {name for _, name in of_folders.values()}
+    inside = {name for path, name in rows.items() if path in of_folders}
+    if inside:
+        return 2 * len(inside & folders) >= len(inside)
+    of_splits = any(classes.root != root for classes in layout.classes.values()) or len(layout.classes) > 1
+    pool = all(split_of_folders(path, root) == "unlabelled" for path in found.rows)
+    return of_splits or pool or bool(folders & set(rows.values()))
+
+
+def _merged(found: LabelledFiles, rows: Mapping[str, str], of_folders: Mapping[str, tuple[str, str]]) -> LabelledFiles:
+    used = sorted({name for path, (_, name) in of_folders.items() if path not in rows})
+    names = all_names([used, found.names])
+    number = {name: code for code, name in enumerate(names)} | {None: -1}
+    given = {path: row._replace(code=number[rows.get(path)]) for path, row in found.rows.items()}
+    added: Counter[str] = Counter()
+    for path, (split, name) in of_folders.items():
+        if path not in rows:  # a row without a label may still give a split
+            row = given.get(path, Given(split, -1, "its folder"))
+            given[path] = row._replace(code=number[name])
+            added[row.split] += 1
+    counts = ", ".join(f"{split} {added[split]}" for split in SPLITS if split in added)
+    notes = [*found.notes, f"labels of {added.total()} images that no row labels from their class folders: {counts}"]
+    if others := sum(path in rows and rows[path] != name for path, (_, name) in of_folders.items()):
+        notes.append(f"rows that give an image another class than its folder: {others}; the rows count")
+    return LabelledFiles(given, names, notes)
