@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..data.columns import some
 from ..data.image_files import LEFT_OUT
+from ..data.label_sets import DOUBT
 from ..reports.report import rich_table
 from ..reports.report_text import duration
 from ..terminal import Console
@@ -142,7 +143,7 @@ def remarks(advice: Advice) -> list[str]:
 
 
 def _label_remarks(advice: Advice) -> list[str]:
-    lines = []
+    lines = [note.removeprefix(DOUBT) for note in advice.notes if note.startswith(DOUBT)]
     trained = {name: counts["train"] for name, counts in advice.per_class.items()}
     few = [name for name, count in trained.items() if count < TOO_FEW]
     if few:

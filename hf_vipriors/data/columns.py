@@ -62,8 +62,28 @@ def match_classes(known: Sequence[str], wanted: Sequence[str], problem: str, men
     if ours == theirs:
         return list(range(len(ours)))
     if odd := sorted(set(ours) ^ set(theirs)):
-        raise InputError(f"{problem} ({some(odd, 5)}): {mend}")
+        raise InputError(f"{problem} ({some(odd, 5)}){case_hint(odd)}: {mend}")
     return [ours.index(each) for each in theirs]
+
+
+def alike_but_for_case(names: Iterable[str]) -> list[str]:
+    """The names that are another one in other case, such names beside each other.
+
+    Example:
+        >>> alike_but_for_case(["cat", "dog", "Cat"])
+        ['Cat', 'cat']
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(name.casefold(), []).append(name)
+    return [name for group in groups.values() if len(group) > 1 for name in group]
+
+
+def case_hint(odd: Sequence[str], known: Sequence[str] = ()) -> str:
+    """The end of a message on ``odd`` classes; empty where none is another of them, or a known one, in other case."""
+    folded = {name.casefold() for name in odd}
+    alike = [name for name in alike_but_for_case([*odd, *known]) if name.casefold() in folded]
+    return f" ({some(alike)} differ only in case)" if alike else ""
 
 
 class NotLabels(InputError):
@@ -72,10 +92,17 @@ class NotLabels(InputError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of one split as read: ``codes`` (N,) int64 count in ``names``, -1 where the label is hidden."""
+    """Labels of one split as read.
+
+    Attributes:
+        names: of the classes.
+        codes: (N,) int64, they count in ``names``; -1 where the label is hidden.
+        declared: a ``ClassLabel`` gave the names; else they are those that occur.
+    """
 
     names: list[str]
     codes: np.ndarray
+    declared: bool = False
 
 
 def label_array(dataset: Dataset) -> np.ndarray:
@@ -218,7 +245,7 @@ def read_labels(dataset: Dataset, column: str) -> Labels:
         values, feature = _only_of_each(values, column), feature.feature
     if isinstance(feature, ClassLabel):
         names = _distinct([class_name(name) for name in feature.names], feature.names, column)
-        return Labels(names, _declared(pc.fill_null(values, -1).to_numpy(), feature, column))
+        return Labels(names, _declared(pc.fill_null(values, -1).to_numpy(), feature, column), declared=True)
     if pa.types.is_floating(values.type):  # as pandas keeps integers of which some are missing
         values = _whole(values, column)
     elif not pa.types.is_integer(values.type) and not pa.types.is_boolean(values.type):

@@ -8,7 +8,11 @@ import numpy as np
 from datasets import Dataset
 
 from ..errors import InputError
-from .columns import Labels, some
+from .columns import Labels, alike_but_for_case, case_hint, some
+
+DOUBT = "look at the classes: "  # how a note begins that --advise repeats
+# Beside labels that are hidden, which columns.py tells by other words.
+_MAY_BE_NONE = ("none", "na", "n/a", "null", "unknown", "?")
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,30 @@ class LabelledImages:
     labels: Labels
 
 
-def _compare(split: str, names: list[str], reference_split: str, reference: list[str]) -> None:
-    """Refuse two splits that do not declare the same classes, naming the odd ones."""
-    extra = {split: sorted(set(names) - set(reference)), reference_split: sorted(set(reference) - set(names))}
-    odd = [f"only {where} has {some(which)}" for where, which in extra.items() if which]
-    if odd:
-        raise InputError(f"{reference_split} and {split} have different classes: {'; '.join(odd)}: give both the same")
+def _compare(split: str, labels: Labels, reference_split: str, reference: list[str]) -> None:
+    """Refuse a split with classes that the reference does not have, or that declares fewer, naming the odd ones.
+
+    Names that are only those that occur lack the classes without an image in this split.
+    """
+    more, fewer = sorted(set(labels.names) - set(reference)), sorted(set(reference) - set(labels.names))
+    if more or (fewer and labels.declared):
+        odd = [
+            f"only {where} has {some(which)}" for where, which in ((split, more), (reference_split, fewer)) if which
+        ]
+        raise InputError(
+            f"{reference_split} and {split} have different classes: {'; '.join(odd)}{case_hint(more, reference)}: "
+            "give both the same"
+        )
+
+
+def _doubts(names: list[str], hidden: bool) -> list[str]:
+    """Classes that may be none of their own."""
+    notes = []
+    if alike := alike_but_for_case(names):
+        notes.append(f"{DOUBT}classes differ only in case: {some(alike)}; are they one?")
+    if hidden and (none := [name for name in names if name.casefold() in _MAY_BE_NONE]):
+        notes.append(f"{DOUBT}{some(none)} is read as a class; where it means that there is no label, leave it empty")
+    return notes
 
 
 def _set_hidden_apart(parts: dict[str, LabelledImages]) -> tuple[dict[str, LabelledImages], list[Dataset], list[str]]:
@@ -66,7 +88,7 @@ def unify_classes(
         ``(splits with a label column, images with hidden labels, class names, notes)``.
 
     Raises:
-        InputError: the splits declare different classes, or a class has images in another split but none in train.
+        InputError: the splits have different classes, or a class has images in another split but none in train.
     """
     parts, hidden, notes = _set_hidden_apart(parts)
     if not parts:
@@ -76,7 +98,7 @@ def unify_classes(
     number = {name: code for code, name in enumerate(names)}
     codes: dict[str, np.ndarray] = {}
     for split, part in parts.items():
-        _compare(split, part.labels.names, first, names)
+        _compare(split, part.labels, first, names)
         # The last entry is what code -1 picks: hidden stays hidden.
         renumber = np.array([*(number[name] for name in part.labels.names), -1], dtype=np.int64)
         codes[split] = renumber[part.labels.codes]
@@ -99,4 +121,5 @@ def unify_classes(
             notes.append(f"{split} has no image of class {some(missing)}: it says nothing of it")
     renumber = np.append(np.cumsum(kept) - 1, -1)
     splits = {split: _with_label(part.images, renumber[codes[split]]) for split, part in parts.items()}
-    return splits, hidden, [name for name, keep in zip(names, kept, strict=True) if keep], notes
+    names = [name for name, keep in zip(names, kept, strict=True) if keep]
+    return splits, hidden, names, [*notes, *_doubts(names, bool(hidden))]

@@ -14,6 +14,7 @@ from ..errors import InputError
 from .columns import (
     NotLabels,
     as_image_column,
+    case_hint,
     class_name,
     find_image_column,
     find_label_column,
@@ -242,6 +243,7 @@ def labels_for(
     if unknown := sorted(here - number.keys()):
         raise InputError(
             f"{title} has images of {some(unknown)}, which the model does not know: it has learnt {some(class_names)}"
+            + case_hint(unknown, class_names)
         )
     # The last entry is what code -1 picks: hidden stays hidden.
     codes = np.array([*(number.get(name, -1) for name in found.names), -1], dtype=np.int64)[found.codes]

@@ -21,7 +21,7 @@ from .arguments import RunArguments
 from .data_arguments import DataArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
-from .stores import Store, evaluation_store, full_scale, is_streamed, training_store
+from .stores import Store, check_classes_left, evaluation_store, full_scale, is_streamed, training_store
 from .teacher_checks import check_classifier, check_teacher_is_trained
 
 logger = logging.getLogger(__name__)
@@ -130,6 +130,8 @@ def set_up(
         )
     if stores is None:
         stores = decode_images(splits, networks[0].config, args, data)
+        if images is None:  # a sample may lack a class
+            check_classes_left(stores, splits)
     if given.load_best_model_at_end and given.metric_for_best_model == "knn_top1" and "bank" not in stores:
         raise InputError(
             "--load_best_model_at_end: kNN needs labelled images, and there are none: add --metric_for_best_model "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from datasets import Dataset
 
-from ..data import ImageStore, PairedStore, ResizeCrop, StreamedStore, build_store, train_geometry
+from ..data import ImageSplits, ImageStore, PairedStore, ResizeCrop, StreamedStore, build_store, train_geometry
+from ..data.columns import label_array, some
 from ..errors import InputError
 from ..hub.preprocessing import evaluation_geometry
 from ..models import VipriorsConfig
@@ -33,6 +34,27 @@ def ten_crop_store(dataset: Dataset, config: VipriorsConfig, data: DataArguments
     """Images larger than a crop by 1 / 0.875, for the ten crops to differ."""
     side = math.floor(config.image_size / TEN_CROP_PCT)
     return _store_of(dataset, ResizeCrop(side, side, config.interpolation), config, data, name)
+
+
+def check_classes_left(stores: Mapping[str, Store], splits: ImageSplits) -> None:
+    """Refuse to train where leaving out unreadable images has left a class of train without any.
+
+    Args:
+        stores: of a run; the labelled images are ``"bank"`` of a teacher, else ``"train"``.
+        splits: the images of the run.
+
+    Raises:
+        InputError: naming the classes.
+    """
+    if "train" not in splits.splits:
+        return
+    left = set(stores.get("bank", stores["train"]).labels.tolist())
+    gone = set(label_array(splits.splits["train"]).tolist()) - left
+    if gone:
+        names = some(splits.class_names[label] for label in sorted(gone))
+        raise InputError(
+            f"class {names} has no train image that can be read (--on_bad_image skip): mend one, or drop the class"
+        )
 
 
 def is_streamed(store: Store) -> bool:

@@ -49,6 +49,8 @@ def test_a_clean_folder(photos, tmp_path, capsys):
 
 
 def test_what_is_wrong_is_found_and_named(messy, tmp_path, capsys):
+    (messy / "train" / "Red").mkdir()
+    Image.effect_noise((20, 20), 64).save(messy / "train" / "Red" / "0.png")
     found = advice_on(messy, tmp_path, "--trial_steps", "0")
     pairs = {(d["first"], d["second"]): (d["exact"], d["near"]) for d in found["duplicates"]}
     assert pairs == {("train", "train"): (1, 0), ("train", "test"): (1, 0), ("unlabelled", "unlabelled"): (1, 0)}
@@ -57,11 +59,12 @@ def test_what_is_wrong_is_found_and_named(messy, tmp_path, capsys):
     assert {image["split"] for image in leak["images"]} == {"train", "test"}
     assert any("leak.png" in image["place"] for image in leak["images"])
     assert len(found["unreadable"]["train"]) == 1 and "green/2.png" in found["unreadable"]["train"][0]
-    assert found["counts"]["train"] == 36, "one more, one broken"
+    assert found["counts"]["train"] == 37, "two more, one broken"
     assert all("--on_bad_image skip" in step["command"] for step in found["steps"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "LABELS DISAGREE" in shown and "leak" in shown and "training images among the 13 of test: 1" in shown
-    assert "1 .cr2 (camera raw" in shown and "no validation image of 'blue'" in shown
+    assert "Mend or mind" in shown and "! classes differ only in case: 'Red', 'red'; are they one?" in shown
+    assert "1 .cr2 (camera raw" in shown and "no validation image of 'Red', 'blue'" in shown
     assert "test/red/leak.png" in shown and str(tmp_path) + "/messy/test" not in shown, "paths from the folder on"
 
 

@@ -83,6 +83,20 @@ def test_unreadable_image_is_named_or_skipped(refused, teacher_options, photos, 
     folder = tmp_path / "skipping"
     train_teacher.main([*options, "--on_bad_image", "skip", "--max_steps", "2", "--output_dir", str(folder)])
     assert (folder / "model.safetensors").is_file()
+    for path in sorted((tmp_path / "photos" / "train" / "red").iterdir()):
+        path.write_bytes(b"no image")
+    line = refused(train_teacher.main, [*options, "--on_bad_image", "skip"])
+    assert "class 'red' has no train image that can be read (--on_bad_image skip): mend one, or drop the class" in line
+
+
+def test_a_class_of_which_no_image_can_be_read_is_not_trained(refused, student_options, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "train" / "fox").mkdir()
+    (tmp_path / "photos" / "train" / "fox" / "0.png").write_bytes(b"no image")
+    options = ["--method", "supervised", "--data_dir", str(tmp_path / "photos"), "--on_bad_image", "skip"]
+    assert "class 'fox' has no train image that can be read" in refused(
+        train_student.main, [*student_options, *options]
+    )
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,37 @@ def test_different_classes_are_named(tmp_path):
         )
 
 
+@pytest.mark.parametrize(("kind", "train", "test"), [("string", "abca", "ab"), ("int64", [0, 1, 2, 0], [0, 1])])
+def test_a_split_may_lack_a_class_whose_name_was_only_observed(kind, train, test, tmp_path):
+    loaded = load_dict(tmp_path, {"train": table(list(train), kind=kind), "test": table(list(test), kind=kind)})
+    assert counts(loaded) == {"train": 4, "test": 2} and len(loaded.class_names) == 3
+    assert any(note.startswith("test has no image of class ") for note in loaded.notes)
+
+
+def test_a_split_that_declares_fewer_classes_is_refused(tmp_path):
+    with pytest.raises(InputError, match="different classes: only train has 'c': give both the same"):
+        load_dict(
+            tmp_path, {"train": table([0, 1, 2], names=["a", "b", "c"]), "test": table([0, 1], names=["a", "b"])}
+        )
+
+
+def test_classes_that_differ_only_in_case_are_said(tmp_path):
+    note = "look at the classes: classes differ only in case: 'Cat', 'cat'; are they one?"
+    assert note in load_dict(tmp_path, {"train": table(["cat", "dog", "Cat"], kind="string")}).notes
+    both = {"train": table(["Cat", "dog"], kind="string"), "test": table(["cat", "dog"], kind="string")}
+    with pytest.raises(InputError, match=r"only train has 'Cat' \('Cat', 'cat' differ only in case\): give both"):
+        load_dict(tmp_path, both)
+
+
+def test_a_class_that_may_mean_no_label_is_said_where_labels_are_hidden(tmp_path):
+    found = load_dict(tmp_path, {"train": table(["a", "NA", "b", "nan"], kind="string")})
+    assert "look at the classes: 'NA' is read as a class; where it means that there is no label, leave it empty" in (
+        found.notes
+    )
+    found = load_dict(tmp_path, {"train": table(["a", "NA", "b"], kind="string")})
+    assert not any("NA' is read" in note for note in found.notes)
+
+
 def test_a_class_without_train_images_is_named(tmp_path):
     names = ["a", "b", "c"]
     with pytest.raises(InputError, match="class 'c' has images in test but none in train"):
