@@ -30,6 +30,7 @@ from .training.run_folder import check_output_dir, claim_output_dir, holding_out
 from .training.setup import Setup, load_named_teacher, set_up
 from .training.stores import Store
 from .training.teacher_checks import check_teacher_given
+from .training.trained_images import write_trained_images
 from .training.trainer import MethodTrainer
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def train(
     if given.should_save:
         write_run(COMMANDS[METHODS[given.method].job], data, given, setup.resolved, sums)
         logger.info("fingerprint: %s", fingerprint_line(sums))
+        write_trained_images(Path(given.output_dir), splits, setup.args)
     trainer.train(resume_from_checkpoint=resume)
     result = score_and_save(trainer, resume, sums, {} if tuned is None else {"search": tuned.found})
     push_result(given)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from datasets import Dataset
@@ -16,6 +17,8 @@ from .image_records import Records, Unreadable, map_rows
 
 _DIGEST: Form[bytes] = Form("digest", 16, bytes, np.ndarray.tobytes)
 _SMALL = 256 * 256  # pixels; larger images are compared by their files, which is read 20 times as fast as decoded
+
+_known: WeakKeyDictionary[Dataset, dict[bytes, list[int]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -51,28 +54,35 @@ def copies_between(first: Mapping[str, Dataset], second: Mapping[str, Dataset], 
         >>> copies_between({"train": train}, {"test": splits["train"].select([3, 30])})[0].count
         1
     """
-    seen = {name: _digests(Records(dataset, name)) for name, dataset in first.items()}
+    seen = {name: digests(dataset, name) for name, dataset in first.items()}
     found = []
     for name, dataset in second.items():
-        records = Records(dataset, name)
-        rows = _digests(records)
+        rows = digests(dataset, name)
         for earlier, known in seen.items():
             shared = [(known[digest][0], row) for digest, own in rows.items() if digest in known for row in own]
             if shared:
                 shared.sort(key=lambda pair: pair[1])
-                places = Records(first[earlier], earlier)
-                pairs = [(places.place(a), records.place(b)) for a, b in shared[:named]]
+                places, others = Records(first[earlier], earlier), Records(dataset, name)
+                pairs = [(places.place(a), others.place(b)) for a, b in shared[:named]]
                 found.append(Copies(earlier, name, len(shared), pairs))
     return found
 
 
-def _digests(records: Records) -> dict[bytes, list[int]]:
-    """Digest -> the rows that have it, rising; unreadable images have none."""
-    rows: dict[bytes, list[int]] = {}
-    for row, digest in map_rows(records, range(len(records)), _digest, f"copies in {records.name}", _DIGEST):
-        if not isinstance(digest, Unreadable):
-            rows.setdefault(digest, []).append(row)
-    return rows
+def digests(dataset: Dataset, name: str) -> dict[bytes, list[int]]:
+    """Digest (16 bytes) of each image -> the rows that have it, rising; unreadable images have none.
+
+    Args:
+        dataset: with an undecoded ``image`` column; it is read once in a process.
+        name: what the progress bar calls it.
+    """
+    if dataset not in _known:
+        rows: dict[bytes, list[int]] = {}
+        records = Records(dataset, name)
+        for row, digest in map_rows(records, range(len(records)), _digest, f"copies in {name}", _DIGEST):
+            if not isinstance(digest, Unreadable):
+                rows.setdefault(digest, []).append(row)
+        _known[dataset] = rows
+    return _known[dataset]
 
 
 def _digest(record: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,8 @@
     python scripts/evaluate.py --model outputs/student --compare timm:vit_small_patch14_dinov2.lvd142m
 
 Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
-classifier: of it, kNN and the linear probe are measured.
+classifier: of it, kNN and the linear probe are measured. On the data of its training a model is scored with the
+--subset_seed, --validation_share and --images_per_class of its run, unless others are given.
 
 Before any training: do I have enough images? (``--advise --help`` lists its options)
 
@@ -20,10 +21,11 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from rich.table import Table
 
 from ..cli import process
@@ -49,10 +51,12 @@ from ..training import DataArguments
 from ..training.load_images import load_images
 from ..training.results import split_features
 from ..training.stores import evaluation_store, ten_crop_store
+from ..training.trained_images import Seen, seen_in_training
 from . import report as evaluation_report
 from . import shifted
 from .alternatives import alternatives
 from .report import Evaluated
+from .run_protocol import log_protocol, protocol_of
 
 logger = logging.getLogger(__name__)
 Model = VipriorsModel | VipriorsForImageClassification
@@ -127,10 +131,21 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
     everything = Evaluated(models, splits, args.split, results, predictions, orders)
+    everything.seen = models_that_saw(list(models), splits.splits[args.split], everything.split_title)
+    if second is not None:
+        models_that_saw(list(classifiers), second.images, second.title)
     if networks:
         options = {"batch_size": args.batch_size, "device": args.device}
         everything.compared = alternatives(networks, everything, data, **options)
     return everything
+
+
+def models_that_saw(models: list[str], images: Dataset, title: str) -> dict[str, Seen]:
+    """The models whose folders tell that they were trained on some of the images; each is warned of."""
+    found = {name: seen for name in models if (seen := seen_in_training(name, images, title)) is not None}
+    for name, seen in found.items():
+        logger.warning("%s: %s", title, seen.words(name))
+    return found
 
 
 def class_order(model: VipriorsForImageClassification, class_names: list[str], name: str) -> list[int]:
@@ -225,20 +240,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/evaluate.py`` and of ``-m hf_vipriors.scoring.evaluate``."""
 
     def job() -> None:
-        data, args = Parser([DataArguments, EvaluationArguments], __doc__).parse(argv)
+        parser = Parser([DataArguments, EvaluationArguments], __doc__)
+        given, args = parser.parse(argv)
+        of_run = protocol_of(args.model, given)
+        data, args = parser.parse(argv, of_run)
+        log_protocol(of_run, given, data, args.model)
         found = measure(data, args)
         results, robust = found.results, corrupted(found, data, args)
         if args.output is not None:
             figures = {m: {kind: s.to_dict() for kind, s in kinds.items()} for m, kinds in results.items()}
             Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-            content = {"split": args.split, "scores": figures} | ({"corrupted": robust} if robust else {})
+            content = {"split": found.split_title, "scores": figures} | ({"corrupted": robust} if robust else {})
+            content |= {"trained_on": {name: asdict(seen) for name, seen in found.seen.items()}} if found.seen else {}
             content |= {"compared": found.compared.to_dict()} if found.compared else {}
             write_json(Path(args.output), content)
-        show(results, args.split)
+        show(results, found.split_title)
         if found.compared is not None:
             Console().print(rich_table(found.compared.report))
         for name, figures in robust.items():
-            Console().print(shifted.corruption_table(figures, found.label(name), args.split))
+            Console().print(shifted.corruption_table(figures, found.label(name), found.split_title))
         if args.report is not None:
             words = shlex.join(sys.argv[1:] if argv is None else argv)
             more = {found.label(name): figures for name, figures in robust.items()}
@@ -249,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{command('evaluate')} {words}",
                 batch_size=args.batch_size,
                 device=args.device,
-                more=[shifted.corruption_section(more, args.split)] if more else None,
+                more=[shifted.corruption_section(more, found.split_title)] if more else None,
             )
             logger.info("page of images: %s", page)
 

@@ -36,6 +36,7 @@ from ..training.cards import parameters, warning_lines
 from ..training.fingerprint import fingerprint_line
 from ..training.run_files import log_history, versions
 from ..training.stores import evaluation_store
+from ..training.trained_images import Seen
 from .mistakes import worst_indices, worst_mistakes
 
 Model = VipriorsModel | VipriorsForImageClassification
@@ -53,6 +54,7 @@ class Evaluated:
         predictions: classifier, or ensemble -> probabilities in the order of the data set's classes, and labels.
         orders: classifier -> which of its outputs answers for each class of the data set.
         compared: the first classifier beside the networks of ``--compare``, with what follows; None: there are none.
+        seen: model -> how many of the scored images it was trained on; without those that were trained on none.
     """
 
     models: dict[str, Model]
@@ -62,6 +64,12 @@ class Evaluated:
     predictions: dict[str, Outputs] = field(default_factory=dict)
     orders: dict[str, list[int]] = field(default_factory=dict)
     compared: Comparison | None = None
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    @property
+    def split_title(self) -> str:
+        """What headings call the images: test is validation again where there are no test images."""
+        return "validation" if self.split == "test" and self.splits.test_is_validation else self.split
 
     @property
     def first(self) -> str:
@@ -199,8 +207,8 @@ def report_of(
     several = f"; images of one model alone: {measured.label(first)}" if len(measured.models) > 1 else ""
     score = next(iter(measured.results[first].values())) if first in measured.predictions else None
     return Report(
-        title=f"{', '.join(measured.label(name) for name in measured.models)} on {measured.split}",
-        subtitle=f"{count} {measured.split} images, {len(measured.splits.class_names)} classes{several}",
+        title=f"{', '.join(measured.label(name) for name in measured.models)} on {measured.split_title}",
+        subtitle=f"{count} {measured.split_title} images, {len(measured.splits.class_names)} classes{several}",
         rows=rows(measured),
         class_names=measured.splits.class_names,
         confusion=None if score is None else score.confusion,
@@ -236,14 +244,16 @@ def rows(measured: Evaluated) -> list[RunRow]:
 
 
 def verdict(measured: Evaluated) -> list[str]:
-    """The first classifier in one sentence."""
+    """The first classifier in one sentence, and which models knew the images."""
+    seen = [each.words(measured.label(name)) for name, each in measured.seen.items()]
     if measured.first not in measured.predictions:
-        return []
+        return seen
     score = next(iter(measured.results[measured.first].values()))
     share, worst = min((value, name) for name, value in score.per_class.items() if value is not None)
     return [
         f"{measured.label(measured.first)} is right on {percent(score.top1)} % of the images; on its worst class, "
         f"{worst}, {percent(share)} %. Its confidence is off by {percent(score.calibration_error)} points on average.",
+        *seen,
         *([] if measured.compared is None else measured.compared.report.verdict),
     ]
 

@@ -40,6 +40,7 @@ from .load_images import load_images
 from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, log_history, read_run
 from .stores import evaluation_store
+from .trained_images import seen_in_training
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 3
@@ -190,6 +191,8 @@ def onnx_figures(directory: Path) -> dict[str, dict[str, float]]:
     export_onnx(directory)
     quantize_onnx(directory)
     splits = load_images(data)
+    if (seen := seen_in_training(directory, splits.splits["test"], "test")) is not None:  # images may have come since
+        logger.warning("ONNX: %s", seen.words(str(directory)))
     store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
 
     def top1(classifier: OnnxClassifier) -> float:

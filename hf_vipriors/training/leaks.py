@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from ..data import ImageSplits
 from ..data.exact_copies import Copies, copies_between
-from ..methods import METHODS
 from .arguments import RunArguments
 from .guards import Guards
-
-MOST_IMAGES = 50_000
+from .trained_images import MOST_IMAGES, splits_trained_on
 
 
 def look_for_leaks(guards: Guards, splits: ImageSplits, args: RunArguments) -> None:
@@ -25,8 +23,7 @@ def look_for_leaks(guards: Guards, splits: ImageSplits, args: RunArguments) -> N
     measured = [name for name in ("validation", "test") if name in found]
     if splits.test_is_validation:
         measured = ["validation"]
-    with_unlabelled = METHODS[args.method].job != "student" or args.unlabelled_ratio
-    trained = [name for name in ("train", *(("unlabelled",) if with_unlabelled else ())) if name in found]
+    trained = splits_trained_on(splits, args)
     if not guards.args.should_log or sum(len(found[name]) for name in (*trained, *measured)) > MOST_IMAGES:
         return
     copies = copies_between({name: found[name] for name in trained}, {name: found[name] for name in measured})

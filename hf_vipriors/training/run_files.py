@@ -19,6 +19,7 @@ from .resolve import Resolved
 
 RUN_FILE, METRICS_FILE, SEARCH_FILE = "run.json", "metrics.json", "search.json"
 STATE_FILE = "trainer_state.json"
+TRAINED_FILE = "trained_images.safetensors"
 SEARCH_JOURNAL = "search/journal.log"  # of trials that are not all finished
 # What a run writes beside RUN_FILE; of a run that is replaced these are removed, and nothing else.
 RUN_FILES = (
@@ -31,6 +32,7 @@ RUN_FILES = (
     STATE_FILE,
     PREDICTIONS_FILE,
     SEARCH_FILE,
+    TRAINED_FILE,
 )
 # What runs of an earlier version filled by the data, or for methods that do not read it.
 FILLED_UNSEEN = ("learning_rate", "base_learning_rate", "mutual_weight", "peer_backbone_args")

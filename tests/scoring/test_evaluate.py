@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from earlier_runs import as_earlier
+from PIL import Image as PILImage
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.comparison import Footprint, FrozenNetwork
@@ -62,6 +63,51 @@ def test_a_run_of_an_earlier_version_is_scored_alike(students, photos, tmp_path)
     found = scores(photos, tmp_path, "--model", *names, "--report", str(tmp_path / "report"))
     assert found[names[0]] == found[names[1]]
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def carved(photos, tmp_path_factory):
+    """A folder without any split but train, and a student that was trained on all but a third of it, by seed 3."""
+    folder = tmp_path_factory.mktemp("carved")
+    shutil.copytree(photos / "train", folder / "all")
+    options = ["--data_dir", str(folder / "all"), "--subset_seed", "3", "--validation_share", "0.35"]
+    options += ["--method", "supervised", "--backbone", "test_resnet", "--image_size", "32", "--max_steps", "1"]
+    options += ["--per_device_train_batch_size", "6", "--save_strategy", "no", "--use_cpu", "--disable_tqdm", "true"]
+    train_student.main([*options, "--output_dir", str(folder / "student")])
+    return folder
+
+
+def test_a_model_is_scored_on_the_images_that_its_training_set_aside(carved, tmp_path, capsys):
+    model, output = str(carved / "student"), tmp_path / "scores.json"
+    evaluate.main(["--model", model, "--data_dir", str(carved / "all"), "--device", "cpu", "--output", str(output)])
+    shown, said = capsys.readouterr()
+    assert f"in the training of {model}: --subset_seed 3 --validation_share 0.35" in " ".join(said.split())
+    assert "was trained on" not in said and "Scores on validation" in shown
+    found = json.loads(output.read_text())
+    recorded = json.loads((carved / "student" / "metrics.json").read_text())["test"]
+    assert found["scores"][model]["top-1"]["top1"] == recorded["top1"] and recorded["count"] == 12
+    assert found["split"] == "validation" and "trained_on" not in found
+
+
+@pytest.mark.parametrize("more", [0, 10])
+def test_images_that_the_model_was_trained_on_are_said(more, carved, tmp_path, capsys):
+    """Carved anew by another seed, or the same seed on a folder that has grown since."""
+    model, output, folder = str(carved / "student"), tmp_path / "scores.json", tmp_path / "photos"
+    shutil.copytree(carved / "all", folder)
+    for number in range(more):
+        for name, colour in (("red", "#f00"), ("green", "#0f0"), ("blue", "#00f")):
+            PILImage.new("RGB", (20 + number, 20), colour).save(folder / name / f"{number}b.png")
+    options = ["--subset_seed", "3", "--validation_share", "0.35"] if more else []
+    options += ["--report", str(tmp_path / "report"), "--no_knn", "--no_linear"]
+    evaluate.main([
+        "--model", model, "--data_dir", str(folder), "--device", "cpu", *options, "--output", str(output),
+    ])  # fmt: skip
+    seen = json.loads(output.read_text())["trained_on"][model]
+    assert 0 < seen["count"] < seen["images"] and seen["unlabelled"] == 0
+    words = f"{seen['count']} of {seen['images']} scored images are among those that"
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"validation: {words} {model} was trained on: these scores flatter" in said
+    assert f"{words} student was trained on" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_ten_crop_on_validation(students, photos, tmp_path):

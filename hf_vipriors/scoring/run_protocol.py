@@ -1,0 +1,51 @@
+"""Score a model on the images that its training had set aside: what its run says of the choice of images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..training import DataArguments
+from ..training.run_files import RUN_FILE, read_run
+
+logger = logging.getLogger(__name__)
+# What decides which images are carved from train, and which are trained on.
+CHOICE = ("subset_seed", "validation_share", "images_per_class")
+
+
+def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
+    """The options of :data:`CHOICE` that the runs of the models had, where these agree and were on the same data.
+
+    Args:
+        models: names; those that are no folder of a run say nothing.
+        data: what they are scored on.
+
+    Example:
+        >>> protocol_of(["no/such/run"], DataArguments())
+        {}
+    """
+    runs = {name: read_run(Path(name)).data for name in models if (Path(name) / RUN_FILE).is_file()}
+    of_data = {name: run for name, run in runs.items() if _source(run) == _source(vars(data))}
+    found = [{option: run[option] for option in CHOICE if run.get(option) is not None} for run in of_data.values()]
+    if not found:
+        return {}
+    if any(each != found[0] for each in found):
+        logger.info("the models were trained on different choices of images: those of the command line count")
+        return {}
+    return found[0]
+
+
+def log_protocol(taken: Mapping[str, Any], given: DataArguments, used: DataArguments, models: Sequence[str]) -> None:
+    """Say what was taken from the runs and differs from what would count without them."""
+    changed = [f"--{name} {value}" for name, value in taken.items() if vars(used)[name] != vars(given)[name]]
+    if changed:
+        logger.info("as in the training of %s: %s", ", ".join(models), " ".join(changed))
+
+
+def _source(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where images are from; folders by where they lie."""
+    places = [(place, Path(place or "").expanduser()) for place in (data.get("dataset_name"), data.get("data_dir"))]
+    local = [path.resolve() if place and path.exists() else place for place, path in places]
+    return *local, data.get("dataset_config"), data.get("dataset_revision")
