@@ -175,6 +175,10 @@ class RunArguments(TrainingArguments):
             raise InputError(
                 "--neftune_noise_alpha is noise on the embeddings of words: images have none, leave it out"
             )
+        if self.batch_eval_metrics:
+            raise InputError("--batch_eval_metrics: compute_metrics gets all predictions at once; leave it out")
+        if _word(self.train_sampling_strategy) == "group_by_length":
+            raise InputError("--train_sampling_strategy group_by_length: images have no lengths; leave it out")
         for tracker in self.report_to:
             if tracker not in get_available_reporting_integrations():
                 raise InputError(f"--report_to {tracker!r}: no such tracker is installed (pip install it)")

@@ -123,6 +123,8 @@ def _check_read(args: RunArguments, data: DataArguments, given: dict[str, Images
         raise InputError(f"data: {', '.join(idle)} choose among images that are loaded by name; here they are given")
     if isinstance(args, StudentArguments) and (args.trials or args.settings_of):
         raise InputError("trials and settings_of are of the command; a trainer has hyperparameter_search()")
+    if args.push_to_hub:
+        logger.info("push_to_hub: nothing is sent by train() and save_model(), but by push_to_hub(), with the card")
     if args.load_best_model_at_end and "eval_dataset" not in given:
         raise InputError("load_best_model_at_end needs eval_dataset: the best on what?")
     if "unlabelled_dataset" in given and METHODS[args.method].job == "student":

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ..data import ImageSplits
 from ..data.exact_copies import digests
-from ..files import replacing
+from ..files import replacing, save_tensors
 from ..methods import METHODS
 from .arguments import RunArguments
 from .run_files import TRAINED_FILE
@@ -67,7 +67,7 @@ def write_trained_images(directory: Path, splits: ImageSplits, args: RunArgument
         kept[LABELLED if with_labels else UNLABELLED] |= set(map(_short, digests(splits.splits[name], name)))
     tensors = {kind: torch.tensor(sorted(found), dtype=torch.int64) for kind, found in kept.items()}
     with replacing(directory / TRAINED_FILE) as part:
-        save_file(tensors, part)
+        save_tensors(tensors, part)
 
 
 def seen_in_training(directory: str | Path, images: Dataset, name: str) -> Seen | None:

@@ -17,7 +17,7 @@ from hf_vipriors.cli import teacher as train_teacher
 from hf_vipriors.data import ImageStore, streamed_store
 from hf_vipriors.training import MethodTrainer
 
-KEPT = ("run.json", "trainer_state.json", ".lock")  # what was asked for and how it went
+KEPT = ("run.json", "trained_images.safetensors", "trainer_state.json", ".lock")  # what was asked for, and how it went
 
 
 @pytest.fixture
