@@ -27,6 +27,7 @@ from ..training.arguments import WITHOUT_TRACES
 from ..training.resolve import complete
 from ..training.resumable import Diverged
 from ..training.setup import Setup
+from ..training.signals import Interrupted, Stopped
 from ..training.stores import Store
 from ..training.student_arguments import StudentArguments
 from ..training.trainers import StudentTrainer
@@ -100,6 +101,8 @@ class SearchTrainer(StudentTrainer):
             return super().train(resume_from_checkpoint, **options)
         except Diverged as error:
             logger.info("the trial ends here: %s", one_line(error).partition(";")[0])
+        except Interrupted as stop:  # a KeyboardInterrupt would be a failed trial with a traceback to Optuna
+            raise Stopped(stop.number, stop.text, goes_on=stop.goes_on) from None
 
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
         try:

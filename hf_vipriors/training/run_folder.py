@@ -102,6 +102,8 @@ def holding_output_dir(run: Callable[P, R]) -> Callable[P, R]:
         before = locked_folders()
         try:
             return run(*args, **options)
+        except Stopped:  # it knows what was kept
+            raise
         except KeyboardInterrupt:
             claimed = locked_folders() - before
             if not claimed:

@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ from hf_vipriors.evaluation.classification import score
 from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.hub.native_export import load_native
 from hf_vipriors.training.checkpoints import checkpoint_state
+from hf_vipriors.training.signals import Interrupted
 
 
 def scores(folder):
@@ -142,6 +144,16 @@ def test_a_new_run_removes_the_old_answers_at_once(student_options, tmp_path, mo
     with pytest.raises(SystemExit, match="130"):
         main([*options, "--overwrite_output_dir"])
     assert read_predictions(folder) is None and not (folder / "metrics.json").exists()
+
+
+def test_ctrl_c_at_the_border_of_a_step_says_what_was_kept(student_options, tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise Interrupted(signal.SIGINT, "stopped by SIGINT at step 3: saved in checkpoint-3", goes_on=True)
+
+    monkeypatch.setattr("hf_vipriors.training.StudentTrainer.train", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        main([*student_options, "--method", "supervised", "--output_dir", str(tmp_path / "student")])
+    assert "stopped by SIGINT at step 3: saved in checkpoint-3; go on with:" in capsys.readouterr().err
 
 
 def test_corrupted_test_images_are_scored_where_it_was_asked_for(student_options, tmp_path):
