@@ -113,14 +113,16 @@ def newest_checkpoint(directory: str) -> str:
     Raises:
         InputError: there is none.
     """
-    for folder in checkpoints_in(directory):
+    found = checkpoints_in(directory)
+    for folder in found:
         wrong = damage(folder)
         if wrong is None:
             if not (folder / CHECKSUMS).is_file():
                 logger.info("%s has no checksums (of an earlier version): it is taken as it is", folder)
             return str(folder)
-        logger.warning("%s is not whole (%s): the one before it is used", folder, wrong)
-    raise InputError(f"nothing to resume: {directory} holds no whole checkpoint-N folder")
+        logger.warning("%s is not whole (%s): it is passed over", folder, wrong)
+    why = " (--save_only_model writes none)" if found else ""
+    raise InputError(f"nothing to resume: {directory} holds no whole checkpoint-N folder{why}")
 
 
 def check_is_checkpoint(directory: str) -> None:

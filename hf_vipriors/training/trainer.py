@@ -81,7 +81,8 @@ class MethodTrainer(
             ``compute_metrics`` and ``optimizers``.
         compute_metrics: gets ``EvalPrediction(predictions, label_ids)`` and adds to the figures of an evaluation:
             logits ``(N, K)`` of a student, features ``(N, D)`` of a teacher.
-        callbacks, optimizers, optimizer_cls_and_kwargs, processing_class: as in ``Trainer``.
+        callbacks, optimizers, optimizer_cls_and_kwargs: as in ``Trainer``; optimizers hold all that is trained.
+        processing_class: is kept, not saved: a student's folder has the image processor that goes with its network.
 
     Raises:
         InputError: on whatever cannot work, before anything is written.
