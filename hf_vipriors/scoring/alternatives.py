@@ -10,7 +10,8 @@ from ..hub.teachers import Teacher
 from ..training import DataArguments
 from ..training.cards import parameters
 from ..training.stores import full_scale
-from .report import Evaluated, rows
+from .evaluated import Evaluated
+from .report import rows
 
 
 def alternatives(

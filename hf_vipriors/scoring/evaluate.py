@@ -43,7 +43,7 @@ from ..files import check_new, write_json
 from ..hub.teachers import load_ours
 from ..invocation import command
 from ..machine import best_device, to_device
-from ..models import VipriorsForImageClassification, VipriorsModel
+from ..models import VipriorsForImageClassification
 from ..options import check_options, option
 from ..reports.report import rich_table
 from ..terminal import Console
@@ -55,11 +55,10 @@ from ..training.trained_images import Seen, seen_in_training
 from . import report as evaluation_report
 from . import shifted
 from .alternatives import alternatives
-from .report import Evaluated
+from .evaluated import Evaluated, Model
 from .run_protocol import log_protocol, protocol_of
 
 logger = logging.getLogger(__name__)
-Model = VipriorsModel | VipriorsForImageClassification
 
 
 @dataclass

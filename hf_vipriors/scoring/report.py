@@ -16,14 +16,10 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import Subset
 
-from ..comparison import Comparison
-from ..data import ImageSplits
 from ..errors import InputError
-from ..evaluation.classification import ClassificationScore
-from ..evaluation.features import Outputs, features
+from ..evaluation.features import features
 from ..files import check_can_write, read_json, write_file
 from ..hub.whole_folder import whole_folder
-from ..models import VipriorsForImageClassification, VipriorsModel
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves, reliability_diagram
 from ..reports.page import Section, drawing, table
@@ -36,50 +32,10 @@ from ..training.cards import parameters, warning_lines
 from ..training.fingerprint import fingerprint_line
 from ..training.run_files import log_history, versions
 from ..training.stores import evaluation_store
-from ..training.trained_images import Seen
+from .evaluated import Evaluated, Model
 from .mistakes import worst_indices, worst_mistakes
 
-Model = VipriorsModel | VipriorsForImageClassification
 PAGE, MAP_IMAGES = "report.html", 1000
-
-
-@dataclass
-class Evaluated:
-    """What one evaluation measured, and what images of it need.
-
-    Attributes:
-        models: by the name that the user gave.
-        splits: the data set; ``split`` is the one that was scored.
-        results: model, or ensemble -> measurement -> score.
-        predictions: classifier, or ensemble -> probabilities in the order of the data set's classes, and labels.
-        orders: classifier -> which of its outputs answers for each class of the data set.
-        compared: the first classifier beside the networks of ``--compare``, with what follows; None: there are none.
-        seen: model -> how many of the scored images it was trained on; without those that were trained on none.
-    """
-
-    models: dict[str, Model]
-    splits: ImageSplits
-    split: str
-    results: dict[str, dict[str, ClassificationScore]] = field(default_factory=dict)
-    predictions: dict[str, Outputs] = field(default_factory=dict)
-    orders: dict[str, list[int]] = field(default_factory=dict)
-    compared: Comparison | None = None
-    seen: dict[str, Seen] = field(default_factory=dict)
-
-    @property
-    def split_title(self) -> str:
-        """What headings call the images: test is validation again where there are no test images."""
-        return "validation" if self.split == "test" and self.splits.test_is_validation else self.split
-
-    @property
-    def first(self) -> str:
-        """The model whose images are shown: the first classifier, or the first model where there is none."""
-        return next(iter(self.predictions), next(iter(self.models)))
-
-    def label(self, name: str) -> str:
-        """The last part of a folder's name, unless two models share it."""
-        last = [Path(each).name for each in self.results]
-        return Path(name).name if last.count(Path(name).name) == 1 else name
 
 
 @dataclass

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -40,6 +39,7 @@ from .resumption import RECORD_FILE, check_resumption, training_record
 from .setup import Setup, seed_everything
 from .sharding import ShardedTrainer
 from .sharing import SharingTrainer
+from .stepping import SteppingTrainer
 from .stores import Store
 from .time_limit import TimedTrainer
 
@@ -52,8 +52,8 @@ SHARED_BESIDE = (
 
 
 class MethodTrainer(
-    TimedTrainer, EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer, OptimizerTrainer,
-    ShardedTrainer, LoadingTrainer,
+    SteppingTrainer, TimedTrainer, EvaluatingTrainer, SharingTrainer, RepeatableTrainer, ResumableTrainer,
+    OptimizerTrainer, ShardedTrainer, LoadingTrainer,
 ):  # fmt: skip
     """``transformers.Trainer`` for every method; see :class:`TeacherTrainer` and :class:`StudentTrainer`.
 
@@ -89,7 +89,6 @@ class MethodTrainer(
     """
 
     jobs: ClassVar[tuple[str, ...]] = ()  # of the methods that it trains
-    loss_is_scaled_for_ga = False  # the losses are means over the micro-batch
 
     def __init__(
         self,
@@ -128,8 +127,7 @@ class MethodTrainer(
             )  # fmt: skip
         self.setup, method = setup, setup.method
         self.views = setup.views
-        self.prepared, self._micro_step = False, 0
-        self._window = (time.perf_counter(), 0)
+        self.prepared = False
         super().__init__(
             # As the views are: convolutions then reorder no kernel in each pass.
             model=to_channels_last(method),
@@ -229,18 +227,6 @@ class MethodTrainer(
         )
         return MethodTrainer(setup=setup)  # a trainer's own class may be made otherwise, as that of a search is
 
-    # One step
-
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        inputs = super()._prepare_inputs(inputs)
-        generator = torch.Generator().manual_seed(self._view_seed())
-        self._micro_step += 1
-        images = inputs.pop("pixel_values")
-        used = self.model.rows_used(len(images), inputs.get("labelled"))
-        if used < len(images):
-            inputs |= {name: inputs[name][:used] for name in ("labels", "index")}
-        return {"views": self.views(images[:used], generator), **inputs}
-
     def _begin_training(self) -> None:
         if self.args.guards:
             with torch.random.fork_rng(devices=[]):  # what is looked at changes nothing that is drawn
@@ -252,48 +238,6 @@ class MethodTrainer(
         validation = None if self.eval_dataset is None else self.eval_dataset.labels
         self.guards.count_images(None, validation, self.class_names)
         look_for_leaks(self.guards, self.setup.splits, self.args)
-
-    def _begin_step(self) -> None:
-        self._micro_step = 0
-
-    def _view_seed(self) -> int:
-        """One number for (seed, step, micro-step, process): SplitMix64's constants keep neighbours apart."""
-        mixed = self.args.seed
-        for part in (self.state.global_step, self._micro_step, self.args.process_index):
-            mixed = (mixed * 0x9E3779B97F4A7C15 + part + 0xBF58476D1CE4E5B9) % 2**64
-            mixed ^= mixed >> 31
-        return mixed % 2**63
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        outputs = model(**inputs)
-        for name, part in outputs.parts.items():
-            self._parts[name].append(part.detach())
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def _get_grad_norm(self, model, grad_norm=None):
-        """None where this step is not logged: without clipping nobody else wants it, and it takes its time."""
-        unseen = self.args.logging_strategy == "steps" and (self.state.global_step + 1) % self.state.logging_steps
-        return None if grad_norm is None and unseen else super()._get_grad_norm(model, grad_norm)
-
-    # Logging
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if not math.isfinite(logs.get("loss", 0.0)) and not self.args.fp16:  # under fp16 the scaler skips such steps
-            wrong = sorted(name for name, values in self._parts.items() if not torch.stack(values).isfinite().all())
-            raise self.diverged(f"the loss is {logs['loss']}", f" (not finite: {', '.join(wrong) or 'none here'})")
-        if "loss" in logs and self._parts:
-            logs.update(self._window_parts())
-            now, (then, step) = time.perf_counter(), self._window
-            logs["images_per_second"] = (self.state.global_step - step) * self.args.global_batch / (now - then)
-            self._window = (now, self.state.global_step)
-        super().log(logs, start_time)
-
-    def _window_parts(self) -> dict[str, float]:
-        """Mean of each part since the last log, over all processes. Every process must call it."""
-        names = sorted(self._parts)
-        means = torch.stack([torch.stack(self._parts[name]).float().mean() for name in names])
-        self._parts.clear()
-        return dict(zip(names, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
 
     # Checkpoints
 

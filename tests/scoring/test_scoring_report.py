@@ -16,7 +16,8 @@ from hf_vipriors.evaluation.features import Outputs
 from hf_vipriors.models import VipriorsForImageClassification
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring import report as evaluation_report
-from hf_vipriors.scoring.report import Evaluated, find_mistakes, rows
+from hf_vipriors.scoring.evaluated import Evaluated
+from hf_vipriors.scoring.report import find_mistakes, rows
 
 
 def evaluated(photos, *options):
