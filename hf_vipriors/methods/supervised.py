@@ -92,8 +92,8 @@ class Supervised(Method):
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
         policies = {"cifar10": AUTOAUGMENT, "imagenet": AUTOAUGMENT, "randaugment": RANDAUGMENT}
-        used = {policies.get(args.auto_augment): True, MIXUP: args.mixup, CUTMIX: args.cutmix}
-        return (*super().papers_used(args), *(paper for paper, on in used.items() if paper is not None and on))
+        cited = (policies.get(args.auto_augment), MIXUP if args.mixup else None, CUTMIX if args.cutmix else None)
+        return (*super().papers_used(args), *filter(None, cited))
 
     @classmethod
     def asks_for_predictions(cls, args: Any) -> str | None:

@@ -98,11 +98,10 @@ class EvaluatingTrainer(Trainer):
         if not isinstance(images, datasets.Dataset):
             return images
         data, read = self.setup.data, self.setup.splits
-        columns = {"image_column": data.image_column, "label_column": data.label_column}
-        for kind, column in columns.items():  # as in the images that were trained on, where they have these
-            chosen = getattr(read, kind)
-            if column is None and chosen in images.features:
-                columns[kind] = chosen
+        # As in the images that were trained on, where these have such columns.
+        chosen = (read.image_column, read.label_column)
+        image, label = (column if column in images.features else None for column in chosen)
+        columns = {"image_column": data.image_column or image, "label_column": data.label_column or label}
         known = labels_for(images, self.class_names, name, **columns)
         return evaluation_store(known, self.setup.config, data, name)
 

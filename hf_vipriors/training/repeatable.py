@@ -50,7 +50,7 @@ class RepeatableTrainer(Trainer):
         return self._set_up_with(self.hp_space(trial))
 
     def _set_up_with(self, options: dict[str, Any]) -> Setup:
-        start, known = self._start, {field.name for field in dataclasses.fields(self._start.given)}
+        start, known = self._start, self._options()
         if unknown := [name for name in options if name not in known]:
             raise unknown_option(unknown[0], known)
         given = dataclasses.replace(start.given, **options)
@@ -58,9 +58,12 @@ class RepeatableTrainer(Trainer):
         with quiet(logging.WARNING):  # every trial would say the same
             return set_up(given, start.data, start.splits, teacher=teachers[0].model if teachers else None)
 
+    def _options(self) -> set[str]:
+        return {field.name for field in dataclasses.fields(self._start.given)}
+
     def _method_of_args(self) -> Method:
         """After a search: the method with what a person has set in ``trainer.args`` since."""
-        before, known = self._start_args, {field.name for field in dataclasses.fields(self._start.given)}
+        before, known = self._start_args, self._options()
         changed = {name: value for name, value in vars(self.args).items() if name in known and value != before[name]}
         method = self._take(self._set_up_with(changed))
         self.create_accelerator_and_postprocess()  # new arguments have reset its state
