@@ -1,4 +1,4 @@
-"""Some of many images, and some training images as evaluation sees them: does a student know them by heart?"""
+"""Some of many images, and some training images as evaluation sees them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ def sample(images: datasets.Dataset, count: int) -> datasets.Dataset:
 
 
 class TrainingSample(Dataset):
-    """Labelled images of a training store, evenly chosen, resized and cropped at the centre.
+    """Images of a training store, evenly chosen, resized and cropped at the centre.
 
     Args:
         store: squares as they are kept for training.
         size: side of an image of evaluation, pixels.
         crop_pct: share of the resized square that the crop keeps.
         count: how many images at most. Default 256.
+        labelled: of the labelled images (default), or of those without.
 
     Example:
         >>> store = ImageStore(torch.zeros(9, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, -1] * 3))
@@ -38,12 +39,22 @@ class TrainingSample(Dataset):
     """
 
     def __init__(
-        self, store: ImageStore | StreamedStore | PairedStore, size: int, crop_pct: float, count: int = 256
+        self,
+        store: ImageStore | StreamedStore | PairedStore,
+        size: int,
+        crop_pct: float,
+        count: int = 256,
+        *,
+        labelled: bool = True,
     ) -> None:
         self.store = store.store if isinstance(store, PairedStore) else store
         self.size, self.side = size, math.floor(size / crop_pct)
-        labelled = (self.store.labels >= 0).nonzero().squeeze(1)
-        self.rows = labelled[torch.linspace(0, len(labelled) - 1, min(count, len(labelled))).long()]
+        rows = ((self.store.labels >= 0) == labelled).nonzero().squeeze(1)
+        self.rows = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long()]
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return self.store.labels[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -159,6 +159,22 @@ class Method(nn.Module):
     def prepare(self, trainer: Any) -> None:
         """What must be trained before the method itself; by ``trainer.train_beside``."""
 
+    @classmethod
+    def pool_at_end(cls, args: Any) -> int:
+        """How many images without labels :meth:`finish` looks at, at most, for who plans how long a run takes."""
+        return 0
+
+    def finish(self, trainer: Any) -> dict[str, Any]:
+        """What a student fits once its training has ended, on every process.
+
+        Args:
+            trainer: of students; it gives features and takes a classifier.
+
+        Returns:
+            Entries for ``metrics.json``.
+        """
+        return {}
+
     def scale_epochs(self, share: float) -> None:
         """The run has this share of the epochs that the method was built for: what it counts in epochs follows."""
 

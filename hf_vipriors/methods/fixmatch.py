@@ -7,16 +7,18 @@ References:
     [3] SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning,
         https://arxiv.org/abs/2301.10921
     [4] Fast FixMatch: Faster Semi-Supervised Learning with Curriculum Batch Size, https://arxiv.org/abs/2309.03469
+    [5] Label Propagation for Deep Semi-supervised Learning, https://arxiv.org/abs/1904.04717
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -26,9 +28,12 @@ from ..options import Default, option
 from ..papers import RANDAUGMENT, VIPRIORS, Paper
 from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
+from .label_propagation import LABEL_PROPAGATION, linear_classifier, propagated_labels
 from .options import LabelOptions, PoolOptions, not_given
 from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
 from .supervised import Supervised, label_settings
+
+logger = logging.getLogger(__name__)
 
 FIXMATCH = Paper(
     "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
@@ -90,6 +95,11 @@ class ConsistencyOptions:
         low=0,
         high=0.999999,
     )
+    propagate_labels: bool = option(
+        True,
+        "fixmatch: at the end, fit the classifier to labels that travel to at most 50,000 images without one over the "
+        "graph of nearest features [1904.04717]; the trained one stays where validation shows it better.",
+    )
     curriculum: bool = option(
         False,
         "fixmatch: few of the images without labels at the start, all of them at the end [2309.03469]; three "
@@ -134,6 +144,11 @@ class FixMatch(Supervised):
     :math:`1 - (1 - t) / (1 - \alpha + \alpha (1 - t))`, alpha 0.7 [4] (the formula is from memory).
     The average then predicts for the labelled images in the same batch, as with a relative threshold.
 
+    With ``propagate_labels`` the training ends with a step that [0] has not: labels travel over the graph of nearest
+    features of the average [5], and its classifier is fitted anew on all images that got one, see
+    :mod:`hf_vipriors.methods.label_propagation`. There the labels together count what the images without do, as in the
+    loss. NOTE [5] does so every epoch, and trains the network on them.
+
     Args:
         student: the classifier.
         consistency_weight: lambda. Default 1 [0].
@@ -141,6 +156,7 @@ class FixMatch(Supervised):
         threshold: ``"fixed"`` (default [0]), ``"relative"`` [2] or ``"soft"`` [3].
         distribution_alignment: ``"none"`` (default [0]), ``"labelled"`` [2] or ``"uniform"`` [3].
         statistics_momentum: of the running means that the last two use. Default 0.999 [3].
+        propagate_labels: whether a trainer ends with label propagation. Default True.
         curriculum: fewer images without labels at the start. Default False [0].
         label_smoothing: default 0 [0]: smoothed targets keep the predictions below tau.
         ema_decay: of the average that predicts, and that is kept; it must be > 0.
@@ -150,6 +166,7 @@ class FixMatch(Supervised):
         ValueError: no moving average.
     """
 
+    propagated_at_most = 50_000  # images without labels: the graph's cost grows with their square
     ramp = 0.2
     curriculum_alpha = 0.7
 
@@ -198,8 +215,9 @@ class FixMatch(Supervised):
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
         kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
-        kinds |= {"curriculum"} if args.curriculum else set()
+        kinds |= {name for name in ("curriculum", "propagate_labels") if getattr(args, name)}
         more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT, "curriculum": FAST_FIXMATCH}
+        more |= {"propagate_labels": LABEL_PROPAGATION}
         found = (*super().papers_used(args), *(paper for kind, paper in more.items() if kind in kinds))
         return tuple(dict.fromkeys(found))
 
@@ -221,6 +239,7 @@ class FixMatch(Supervised):
         threshold: str = "fixed",
         distribution_alignment: str = "none",
         statistics_momentum: float = 0.999,
+        propagate_labels: bool = True,
         curriculum: bool = False,
         label_smoothing: float = 0.0,
         **options,
@@ -229,6 +248,7 @@ class FixMatch(Supervised):
         if self.ema is None:
             raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
         self.consistency_weight, self.curriculum = consistency_weight, curriculum
+        self.propagate_labels = propagate_labels
         self.pool_share = 1.0
         self.pseudo_labels = PseudoLabels(
             self.num_classes,
@@ -239,6 +259,32 @@ class FixMatch(Supervised):
         )
         # A tensor: a number that changes every step would be compiled anew every step.
         self.register_buffer("ramped", torch.zeros(()), persistent=False)
+
+    @classmethod
+    def pool_at_end(cls, args: Any) -> int:
+        return cls.propagated_at_most if args.propagate_labels else 0
+
+    def finish(self, trainer: Any) -> dict[str, Any]:
+        if not self.propagate_labels:
+            return {}
+        if trainer.is_fsdp_enabled or not isinstance(self.deployable().backbone.get_classifier(), nn.Linear):
+            why = "FSDP shards it" if trainer.is_fsdp_enabled else "it is no single linear layer"
+            logger.warning("--propagate_labels is left out: it would fit the classifier, and %s", why)
+            return {}
+        found = trainer.training_features(self.propagated_at_most)
+        labels = propagated_labels(found.values, found.labels)
+        known, reached = found.labels >= 0, labels >= 0
+        if not (images := int((reached & ~known).sum())):
+            return {}
+        # As in the loss, the labels together count what the images without do. Counted one by one, travelled labels
+        # were as good with 5 labels a class and cost 0.9 points with 25 and with 50 (Fashion-VIPriors).
+        weights = torch.where(known, images / int(known.sum()), 1.0)
+        classifier = linear_classifier(
+            found.values[reached], labels[reached], self.num_classes, weights=weights[reached]
+        )
+        entry = {"images": images} | trainer.replace_classifier(*classifier)
+        logger.info(_told(entry))
+        return {"propagation": entry}
 
     def begin_step(self, progress: Progress) -> None:
         self.ramped.fill_(min(1.0, progress.share / self.ramp))
@@ -272,3 +318,12 @@ class FixMatch(Supervised):
         loss = classification + self.consistency_weight * self.ramped * consistency
         parts = {"classification": classification, "consistency": consistency, "confident": weights.mean()}
         return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)
+
+
+def _told(entry: dict[str, Any]) -> str:
+    text = f"labels travelled to {entry['images']:,} images without one; "
+    text += "the classifier is fitted to these" if entry["kept"] else "the trained classifier stays"
+    if "validation_before" in entry:
+        before, after = entry["validation_before"], entry["validation_after"]
+        text += f": validation top-1 {100 * before:.1f} % as trained, {100 * after:.1f} % fitted to them"
+    return text

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import PredictionOutput, denumpify_detensorize
 
-from ..data import labels_for
+from ..data import TrainingSample, labels_for
 from ..errors import InputError
 from ..evaluation.features import Outputs
 from .given_images import Images, check_images
@@ -127,6 +127,12 @@ class EvaluatingTrainer(Trainer):
             prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())
             figures |= _numbers(self.compute_metrics(prediction))
         return outputs, figures
+
+    def training_samples(self, pool: int) -> tuple[TrainingSample, TrainingSample]:
+        """All labelled training images, and at most ``pool`` of those without labels, as evaluation sees them."""
+        store, config = self.train_dataset, self.setup.config
+        known = TrainingSample(store, config.image_size, config.crop_pct, len(store))
+        return known, TrainingSample(store, config.image_size, config.crop_pct, pool, labelled=False)
 
     def predictions(self, store: Store) -> Outputs:
         """Logits ``(N, K)`` of a student, features ``(N, D)`` of a teacher."""

@@ -19,6 +19,7 @@ from ..models import VipriorsForImageClassification, VipriorsModel
 from .data_arguments import DataArguments
 from .stores import Store, evaluation_store
 from .trainer import MethodTrainer
+from .trainers import StudentTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +48,14 @@ def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Ou
     return results, None
 
 
-def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs]:
+def _student_results(trainer: StudentTrainer) -> tuple[dict[str, Any], Outputs]:
     setup, args = trainer.setup, trainer.args
     student, store = trainer.evaluated()[""], setup.stores["test"]
     batch = args.per_device_eval_batch_size
     outputs = probabilities(student, store, batch_size=batch, device=args.device)
     whole, *rest = scores(outputs, setup.class_names, listed_duplicates(setup.splits.splits["test"], "test"))
     metrics: dict[str, Any] = {"test": whole.to_dict(), "test_is_validation": setup.splits.test_is_validation}
+    metrics |= trainer.at_end
     for found in rest:
         metrics[WITHOUT] = found.to_dict()
         logger.info(

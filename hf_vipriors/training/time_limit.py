@@ -218,8 +218,11 @@ class TimedTrainer(EvaluatingTrainer, OptimizerTrainer):
         stores, splits = self.setup.stores, self.setup.splits.splits
         labelled = sum(len(stores[name]) for name in ("bank", "validation") if name in stores)
         test = len(splits["test"]) if "test" in splits else 0
-        if METHODS[self.args.method].job == "student":
-            return labelled, test * (1 + (len(CORRUPTIONS) * len(SEVERITIES) if vars(self.args)["corruptions"] else 0))
+        method = METHODS[self.args.method]
+        if method.job == "student":
+            tests = 1 + (len(CORRUPTIONS) * len(SEVERITIES) if vars(self.args)["corruptions"] else 0)
+            pool = method.pool_at_end(self.args)
+            return labelled, test * tests + (sum(map(len, self.training_samples(pool))) if pool else 0)
         models = len(self.model.evaluated())
         # Twice: the linear probe is fitted for some costs beside.
         return models * labelled, 2 * models * (labelled + test) if "bank" in stores else 0

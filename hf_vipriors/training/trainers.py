@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed import broadcast
 from transformers import PreTrainedModel
 
 from ..data import TrainingSample
 from ..evaluation.classification import ClassificationScore, score
 from ..evaluation.features import Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
+from ..evaluation.statistics import mcnemar
 from ..methods import METHODS
 from .arguments import RunArguments
 from .stores import Store
@@ -92,10 +95,64 @@ class StudentTrainer(MethodTrainer):
     """
 
     jobs = ("student",)
+    at_end: dict[str, Any]  # what the method fitted after the last step
 
     @staticmethod
     def default_arguments() -> RunArguments:
         return StudentArguments(method="supervised")
+
+    def train(self, *args: Any, **options: Any):
+        found = super().train(*args, **options)
+        self.at_end = self.model.finish(self)
+        return found
+
+    def training_features(self, pool: int) -> Outputs:
+        """Features ``(N, D)`` of the deployable model for all labelled training images and ``pool`` without labels."""
+        model, options = self.evaluated()[""], self._pass_options()
+        parts = [features(model, sample, **options) for sample in self.training_samples(pool) if len(sample)]
+        return Outputs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "labels")))
+
+    def replace_classifier(self, weight: Tensor, bias: Tensor) -> dict[str, Any]:
+        """Give the deployable model another linear classifier, unless the one that it has is better on validation.
+
+        Better is what McNemar's test says, p < 0.05: a few images more or less are chance.
+
+        Args:
+            weight: ``(K, D)``, bias: ``(K,)``; those of the main process count.
+
+        Returns:
+            ``kept``: whether it has it now; and with labelled validation images ``validation_before`` and
+            ``validation_after``, top-1.
+        """
+        layer = self.model.deployable().backbone.get_classifier()
+        trained = [layer.weight.detach().clone(), layer.bias.detach().clone()]
+        before = self._right()
+        self._set_classifier(layer, weight, bias)
+        after = self._right()
+        if before is None or after is None:
+            return {"kept": True}
+        worse = after.sum() < before.sum() and mcnemar(before, after) < 0.05
+        if worse:
+            self._set_classifier(layer, *trained)
+        return {
+            "kept": not worse,
+            "validation_before": float(before.mean()),
+            "validation_after": float(after.mean()),
+        }
+
+    def _right(self) -> np.ndarray | None:
+        """Which labelled validation images the deployable model names rightly; None where there are none."""
+        if self.eval_dataset is None or not (self.eval_dataset.labels >= 0).any():
+            return None
+        found = self.predictions(self.eval_dataset).labelled
+        return (found.values.argmax(dim=1) == found.labels).numpy()
+
+    def _set_classifier(self, layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+        with torch.no_grad():
+            for parameter, value in ((layer.weight, weight), (layer.bias, bias)):
+                parameter.copy_(value)
+                if self.args.world_size > 1:
+                    broadcast(parameter, src=0)
 
     def run_data_checks(self) -> None:
         self.guards.count_images(self.train_dataset.labels, None, self.class_names)

@@ -215,7 +215,10 @@ def test_a_threshold_has_the_alignment_of_its_paper_which_the_card_cites(options
     assert {paper.url.rsplit("/", 1)[1] for paper in FixMatch.papers_used(args)} == {
         "2008.00261",
         "2001.07685",
+        "1904.04717",
     } | papers
+    args.propagate_labels = False
+    assert "1904.04717" not in {paper.url.rsplit("/", 1)[1] for paper in FixMatch.papers_used(args)}
     assert {"confidence", "statistics_momentum"} - set(FixMatch.options_read(args)) == idle
 
 

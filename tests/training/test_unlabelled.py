@@ -1,13 +1,18 @@
 """Students that learn from images without labels too: fixmatch, and distillation on them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from hf_vipriors.cli.student import main
+from hf_vipriors.data import ImageStore
 from hf_vipriors.methods import FixMatch
+from hf_vipriors.methods.label_propagation import linear_classifier
+from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
+from hf_vipriors.training import StudentArguments, StudentTrainer
 from hf_vipriors.training.checkpoints import checkpoint_state
 
 FIXMATCH = ["--method", "fixmatch", "--ema_decay", "0.9", "--unlabelled_ratio", "2", "--confidence", "0.2"]
@@ -37,6 +42,73 @@ def test_fixmatch_from_images_to_a_native_student(student_options, teacher_folde
     name = next(name for name in kept if name.endswith("conv1.0.weight"))
     plain = name.removeprefix("timm_model.")
     assert torch.equal(kept[name], state[f"ema.module.backbone.{plain}"])
+    assert "1904.04717" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_classifier_is_fitted_at_the_end_where_asked(student_options, tmp_path, asked):
+    """To labels that travelled over the features that the saved model gives; its backbone stays as it was trained."""
+    folder = tmp_path / "student"
+    quick = ["--max_steps", "4", "--eval_strategy", "no", "--propagate_labels", str(asked)]
+    main([*student_options, *FIXMATCH, *quick, "--output_dir", str(folder)])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    kept, trained = load_file(folder / "model.safetensors"), checkpoint_state(folder / "checkpoint-4")
+    changed = {
+        name for name, tensor in kept.items()
+        if not torch.equal(tensor, trained[f"ema.module.backbone.{name.removeprefix('timm_model.')}"])
+    }  # fmt: skip
+    if not asked:
+        assert not changed and "propagation" not in metrics
+        return
+    assert metrics["propagation"]["images"] == 10 and metrics["propagation"]["kept"]
+    assert {name.rsplit(".", 1)[1] for name in changed} == {"weight", "bias"} and len(changed) == 2
+    assert all(kept[name].ndim == tensors for name, tensors in zip(sorted(changed), (1, 2), strict=True))
+
+
+def images(count, side=32):
+    """Each class a gray of its own."""
+    labels = torch.arange(count) % 4
+    noise = torch.randint(0, 20, (count, 1, side, side), generator=torch.Generator().manual_seed(0))
+    return ImageStore((noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels)
+
+
+def trainer(tmp_path, **options):
+    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b", "c", "d"])
+    shared = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "max_steps": 1, "method": "supervised"}
+    args = StudentArguments(str(tmp_path / "student"), **shared)
+    return StudentTrainer(config, args, train_dataset=images(8), class_names=["a", "b", "c", "d"], **options)
+
+
+def test_a_classifier_stays_where_validation_shows_it_better(tmp_path):
+    student = trainer(tmp_path, eval_dataset=images(80))
+    layer = student.model.deployable().backbone.get_classifier()
+    found = student.training_features(0)
+    good, bad = (linear_classifier(found.values, found.labels.roll(shift), 4) for shift in (0, 1))
+    first = student.replace_classifier(*good)
+    assert first["kept"] and first["validation_after"] > 0.9 > first["validation_before"]
+    fitted = [layer.weight.clone(), layer.bias.clone()]
+    second = student.replace_classifier(*bad)
+    assert not second["kept"] and second["validation_after"] < 0.1 and second["validation_before"] > 0.9
+    assert torch.equal(layer.weight, fitted[0]) and torch.equal(layer.bias, fitted[1])
+
+
+def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
+    student = trainer(tmp_path)
+    found = student.training_features(0)
+    assert found.labels.tolist() == [0, 1, 2, 3] * 2 and len(found.values) == 8
+    weight, bias = linear_classifier(found.values, found.labels, 4)
+    assert student.replace_classifier(weight, bias) == {"kept": True}
+    assert torch.equal(student.model.deployable().backbone.get_classifier().weight, weight)
+
+
+@pytest.mark.parametrize(("sharded", "layer"), [(True, torch.nn.Linear(4, 2)), (False, torch.nn.Conv2d(4, 2, 1))])
+def test_propagation_is_left_out_where_no_linear_layer_is_whole(sharded, layer, monkeypatch, caplog):
+    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
+    student = VipriorsForImageClassification(config)
+    method = FixMatch(student, ema_decay=0.9)
+    monkeypatch.setattr(type(student.backbone), "get_classifier", lambda self: layer)
+    assert method.finish(SimpleNamespace(is_fsdp_enabled=sharded)) == {}
+    assert "--propagate_labels is left out" in caplog.text
 
 
 @pytest.mark.parametrize(
