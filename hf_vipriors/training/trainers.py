@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from .stores import Store
 from .student_arguments import StudentArguments
 from .teacher_arguments import TeacherArguments
 from .trainer import MethodTrainer
+
+logger = logging.getLogger(__name__)
+MANY = 10_000  # images whose pass is announced
 
 
 class TeacherTrainer(MethodTrainer):
@@ -108,8 +112,10 @@ class StudentTrainer(MethodTrainer):
 
     def training_features(self, pool: int) -> Outputs:
         """Features ``(N, D)`` of the deployable model for all labelled training images and ``pool`` without labels."""
-        model, options = self.evaluated()[""], self._pass_options()
-        parts = [features(model, sample, **options) for sample in self.training_samples(pool) if len(sample)]
+        model, options, samples = self.evaluated()[""], self._pass_options(), self.training_samples(pool)
+        if (images := sum(map(len, samples))) > MANY:
+            logger.info("reads the features of %s training images, which takes a while", f"{images:,}")
+        parts = [features(model, sample, **options) for sample in samples if len(sample)]
         return Outputs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "labels")))
 
     def replace_classifier(self, weight: Tensor, bias: Tensor) -> dict[str, Any]:

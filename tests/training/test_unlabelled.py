@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from hf_vipriors.cli.student import main
 from hf_vipriors.data import ImageStore
+from hf_vipriors.evaluation.features import Outputs
 from hf_vipriors.methods import FixMatch
-from hf_vipriors.methods.label_propagation import linear_classifier
+from hf_vipriors.methods.label_propagation import linear_classifier, propagated_labels
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
 from hf_vipriors.training import StudentArguments, StudentTrainer
 from hf_vipriors.training.checkpoints import checkpoint_state
@@ -99,6 +100,24 @@ def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
     weight, bias = linear_classifier(found.values, found.labels, 4)
     assert student.replace_classifier(weight, bias) == {"kept": True}
     assert torch.equal(student.model.deployable().backbone.get_classifier().weight, weight)
+
+
+def test_the_labels_together_count_what_the_images_without_do():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(42, 8, generator=generator) + torch.arange(2).repeat(21)[:, None]
+    known = torch.full((42,), -1)
+    known[:2] = torch.arange(2)
+    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
+    method, taken = FixMatch(VipriorsForImageClassification(config), ema_decay=0.9), []
+    trainer = SimpleNamespace(
+        is_fsdp_enabled=False,
+        training_features=lambda pool: Outputs(values, known),
+        replace_classifier=lambda *classifier: taken.extend(classifier) or {"kept": True},
+    )
+    assert method.finish(trainer) == {"propagation": {"images": 40, "kept": True}}
+    weights = torch.tensor([20.0] * 2 + [1.0] * 40)
+    expected = linear_classifier(values, propagated_labels(values, known), 2, weights=weights)
+    torch.testing.assert_close(tuple(taken), expected)
 
 
 @pytest.mark.parametrize(("sharded", "layer"), [(True, torch.nn.Linear(4, 2)), (False, torch.nn.Conv2d(4, 2, 1))])
