@@ -28,7 +28,7 @@ from ..options import Default, option
 from ..papers import RANDAUGMENT, VIPRIORS, Paper
 from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
-from .label_propagation import LABEL_PROPAGATION, linear_classifier, propagated_labels
+from .label_propagation import LABEL_PROPAGATION, linear_classifier, propagated_labels, scale_to_confidence
 from .options import LabelOptions, PoolOptions, not_given
 from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
 from .supervised import Supervised, label_settings
@@ -264,10 +264,12 @@ class FixMatch(Supervised):
     def pool_at_end(cls, args: Any) -> int:
         return cls.propagated_at_most if args.propagate_labels else 0
 
+    @torch.no_grad()
     def finish(self, trainer: Any) -> dict[str, Any]:
         if not self.propagate_labels:
             return {}
-        if trainer.is_fsdp_enabled or not isinstance(self.deployable().backbone.get_classifier(), nn.Linear):
+        layer = self.deployable().backbone.get_classifier()
+        if trainer.is_fsdp_enabled or not isinstance(layer, nn.Linear):
             why = "FSDP shards it" if trainer.is_fsdp_enabled else "it is no single linear layer"
             logger.warning("--propagate_labels is left out: it would fit the classifier, and %s", why)
             return {}
@@ -279,10 +281,14 @@ class FixMatch(Supervised):
         # As in the loss, the labels together count what the images without do. Counted one by one, travelled labels
         # were as good with 5 labels a class and cost 0.9 points with 25 and with 50 (Fashion-VIPriors).
         weights = torch.where(known, images / int(known.sum()), 1.0)
-        classifier = linear_classifier(
+        weight, bias = linear_classifier(
             found.values[reached], labels[reached], self.num_classes, weights=weights[reached]
         )
-        entry = {"images": images} | trainer.replace_classifier(*classifier)
+        # As sure of the images without labels as the trained classifier is: ECE 6.1 in place of 14.2, as trained 9.6.
+        pool = found.values[~known]
+        trained = F.linear(pool, layer.weight.cpu().float(), layer.bias.cpu().float())
+        factor = scale_to_confidence(F.linear(pool, weight, bias), float(trained.softmax(dim=1).amax(dim=1).mean()))
+        entry = {"images": images} | trainer.replace_classifier(factor * weight, factor * bias)
         logger.info(_told(entry))
         return {"propagation": entry}
 

@@ -102,12 +102,13 @@ def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
     assert torch.equal(student.model.deployable().backbone.get_classifier().weight, weight)
 
 
-def test_the_labels_together_count_what_the_images_without_do():
+def test_the_labels_together_count_what_the_images_without_do_and_confidence_stays():
+    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(42, 8, generator=generator) + torch.arange(2).repeat(21)[:, None]
+    width = VipriorsForImageClassification(config).backbone.num_features
+    values = torch.randn(42, width, generator=generator) + torch.arange(2).repeat(21)[:, None]
     known = torch.full((42,), -1)
     known[:2] = torch.arange(2)
-    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
     method, taken = FixMatch(VipriorsForImageClassification(config), ema_decay=0.9), []
     trainer = SimpleNamespace(
         is_fsdp_enabled=False,
@@ -116,8 +117,16 @@ def test_the_labels_together_count_what_the_images_without_do():
     )
     assert method.finish(trainer) == {"propagation": {"images": 40, "kept": True}}
     weights = torch.tensor([20.0] * 2 + [1.0] * 40)
-    expected = linear_classifier(values, propagated_labels(values, known), 2, weights=weights)
-    torch.testing.assert_close(tuple(taken), expected)
+    weight, bias = linear_classifier(values, propagated_labels(values, known), 2, weights=weights)
+    factor = taken[1] / bias
+    torch.testing.assert_close(taken, [factor[0] * weight, factor[0] * bias])
+    layer = method.deployable().backbone.get_classifier()
+    with torch.no_grad():
+        sure, trained = (
+            (values[2:] @ each[0].T + each[1]).softmax(1).amax(1).mean()
+            for each in (taken, (layer.weight, layer.bias))
+        )
+    torch.testing.assert_close(sure, trained)
 
 
 @pytest.mark.parametrize(("sharded", "layer"), [(True, torch.nn.Linear(4, 2)), (False, torch.nn.Conv2d(4, 2, 1))])
