@@ -31,22 +31,24 @@ from transformers.utils import logging as transformers_logging
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..data import FASHION_VIPRIORS
+from ..data import FASHION_VIPRIORS, ImageSplits
 from ..data.columns import label_array
 from ..errors import InputError
 from ..files import write_json
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.teachers import load_teacher
 from ..invocation import command
+from ..logs import quiet
 from ..options import SEED, check_options, option
 from ..reports.report import Report, rich_table, verdict_lines, write_report
+from ..reports.report_text import duration
 from ..run import RunResult, train
 from ..shipped import recipes
 from ..terminal import Console
-from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
+from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments, guard_output_dir
 from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
-from ..training.results import feature_scores
+from ..training.results import feature_scores, summary
 from ..training.run_files import RUN_FILE, versions
 from .quickstart_report import Seed, build_report
 
@@ -111,7 +113,10 @@ class Quickstart:
                 raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
         guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
         data = {seed: self._settings(StudentArguments, "baseline", seed)[0] for seed in args.seeds}
-        self.splits = {seed: load_images(each) for seed, each in data.items()}
+        self.splits: dict[int, ImageSplits] = {}
+        for seed, each in data.items():
+            with quiet(logging.WARNING if self.splits else logging.INFO):
+                self.splits[seed] = load_images(each)
         self.data = data[args.seeds[0]]
         self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
         each_seed = 3 + self.ships_teacher + (not args.few)  # baseline, fine-tuning, FixMatch and perhaps two more
@@ -139,7 +144,7 @@ class Quickstart:
 
     def run_seed(self, seed: int, teacher: RunResult | None) -> Seed:
         """Every run on the labels of one seed; ``teacher``: phase 1 of an earlier seed, it needs no labels."""
-        self._title(seed, "labels alone: from scratch, with the strongest recipe that we know")
+        self._title(seed, "labels alone: from scratch, our strongest recipe")
         baseline = self._student(seed, "baseline", method="supervised")
         if teacher is None:
             self._title(seed, "phase 1: a teacher learns without labels")
@@ -147,12 +152,12 @@ class Quickstart:
             images = sum(len(self.splits[seed].splits.get(name, ())) for name in ("train", "unlabelled"))
             if settings.per_device_train_batch_size > images // 2:
                 settings.per_device_train_batch_size = 0  # what goes with so few
-            teacher = train(data, settings, self.splits[seed])
+            teacher = self._train(data, settings, seed)
         own = str(teacher.directory)
         self._title(seed, "phase 1 + fine-tuning: started from that teacher")
         finetuned = self._student(seed, "finetuned", method="supervised", teacher=own)
         source = FASHION_TEACHER if self.ships_teacher else own
-        long = "long phase 1 (ships with the package)" if self.ships_teacher else "phase 1"
+        long = "long phase 1 (it ships)" if self.ships_teacher else "phase 1"
         linear = self._linear(seed, source)
         long_finetuned = None
         if self.ships_teacher:
@@ -162,7 +167,7 @@ class Quickstart:
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
             self._title(seed, f"{long} + phase 2: held near the teacher's features")
             distilled = self._student(seed, "distilled", method="overhaul", teacher=source)
-        self._title(seed, f"{long} + FixMatch: labels, and one prediction for two views of images without")
+        self._title(seed, f"{long} + FixMatch, with the images without labels")
         student = self._student(seed, "student", method="fixmatch", unlabelled_ratio=2, teacher=source)
         return Seed(
             seed=seed,
@@ -178,16 +183,24 @@ class Quickstart:
 
     def _student(self, seed: int, name: str, **options: Any) -> RunResult:
         data, settings = self._settings(StudentArguments, name, seed, **options)
-        return train(data, settings, self.splits[seed])
+        return self._train(data, settings, seed)
+
+    def _train(self, data: DataArguments, settings: RunArguments, seed: int) -> RunResult:
+        # What each says of its images and settings the first one says for all; warnings are said by each.
+        with quiet(logging.WARNING if self.begun > 1 else logging.INFO):
+            result = train(data, settings, self.splits[seed])
+        self.console.print(f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}")
+        return result
 
     def _linear(self, seed: int, source: str) -> dict[str, Any]:
         """The linear probe of the teacher that students start from, on the labels of this seed."""
         data, settings = self._settings(TeacherArguments, "teacher", seed)
         teacher = load_teacher(source).to(settings.device)
-        scores = feature_scores(
-            teacher, self.splits[seed], data, neighbours=settings.knn_neighbours,
-            batch_size=settings.per_device_eval_batch_size, device=settings.device,
-        )  # fmt: skip
+        with quiet(logging.WARNING):
+            scores = feature_scores(
+                teacher, self.splits[seed], data, neighbours=settings.knn_neighbours,
+                batch_size=settings.per_device_eval_batch_size, device=settings.device,
+            )  # fmt: skip
         return scores["linear"]
 
     @staticmethod
@@ -219,7 +232,8 @@ class Quickstart:
         for seed in self.args.seeds:
             seeds.append(self.run_seed(seed, seeds[0].teacher if seeds else None))
         first = self.splits[self.args.seeds[0]]
-        report = build_report(seeds, first, self.data, self.command(), seconds=time.perf_counter() - start)
+        with quiet(logging.WARNING):
+            report = build_report(seeds, first, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, self.folder)
         for one in seeds:
             self._complete_card(one, report)

@@ -149,7 +149,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     if seeds[0].distilled is not None:
         shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
                          [s.distilled for s in seeds], before))  # fmt: skip
-    shown.append(row(f"{long} + FixMatch", "the student: and with the images without labels, labels propagated",
+    shown.append(row(f"{long} + FixMatch", "the student: with the images without labels, then label propagation",
                      [s.student for s in seeds], before))  # fmt: skip
     return shown
 
