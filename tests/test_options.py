@@ -81,6 +81,7 @@ def test_every_number_is_within_bounds_or_refused(kind, name, many):
         ({"num_train_epochs": float("nan")}, "num_train_epochs is nan: it must be at least 0"),
         ({"max_grad_norm": -1}, "max_grad_norm is -1: it must be at least 0"),
         ({"max_steps": 0}, "max_steps 0 trains nothing"),
+        ({"max_steps": -1, "num_train_epochs": 0}, "num_train_epochs 0 trains nothing"),
         ({"jitter": [0.4, 0.4, float("inf"), 0.1]}, "jitter is inf"),
         ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor can only be set when"),
     ],

@@ -143,6 +143,8 @@ class RunArguments(TrainingArguments):
         check_options(self, INHERITED)
         if self.max_steps == 0:
             raise InputError("--max_steps 0 trains nothing: give at least 1, or -1 to count --num_train_epochs")
+        if self.num_train_epochs == 0 and self.max_steps < 0:
+            raise InputError("--num_train_epochs 0 trains nothing: give more than 0, or --max_steps")
         for name, kind in ENUMS.items():
             check_choice(_word(getattr(self, name)), [member.value for member in kind], name)
         copies_are_automatic = self.accelerator_config is None

@@ -15,7 +15,7 @@ from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..backbones import to_channels_last
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from ..evaluation.features import NotFinite
 from ..files import write_json
 from ..methods import METHODS, Method
@@ -89,6 +89,7 @@ class MethodTrainer(
     """
 
     jobs: ClassVar[tuple[str, ...]] = ()  # of the methods that it trains
+    figure_names: ClassVar[tuple[str, ...]] = ()  # what an evaluation measures
 
     def __init__(
         self,
@@ -125,6 +126,8 @@ class MethodTrainer(
                 model, self.checked_arguments(args), data or DataArguments(), teacher=teacher, views=views, bank=bank,
                 train=train_dataset, validation=eval_dataset, unlabelled=unlabelled_dataset, class_names=class_names,
             )  # fmt: skip
+        if compute_metrics is None:
+            self.check_best_metric(setup.args.metric_for_best_model)
         self.setup, method = setup, setup.method
         self.views = setup.views
         self.prepared = False
@@ -171,6 +174,16 @@ class MethodTrainer(
                 f"{type(self).__name__} takes the arguments of a method among {wanted}, not {type(args).__name__}"
             )
         return args
+
+    def check_best_metric(self, name: str | None) -> None:
+        """Refuse a metric to choose a checkpoint by that no evaluation measures: it would be missed after the first.
+
+        Raises:
+            InputError: naming those that there are.
+        """
+        known = self.figure_names
+        if name is not None and known:
+            check_choice(name.removeprefix("eval_"), known, "metric_for_best_model")
 
     @staticmethod
     def default_arguments() -> RunArguments:

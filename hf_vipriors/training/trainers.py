@@ -54,6 +54,8 @@ class TeacherTrainer(MethodTrainer):
     """
 
     jobs = ("teacher", "pretrain")
+    # With the prefix of DoGo's second network also its own.
+    figure_names = tuple(p + f for p in ("", "peer_") for f in ("knn_top1", "feature_std", "effective_rank"))
     needs_labels = False
 
     @staticmethod
@@ -99,6 +101,7 @@ class StudentTrainer(MethodTrainer):
     """
 
     jobs = ("student",)
+    figure_names = ("loss", "top1", "top5")
     at_end: dict[str, Any]  # what the method fitted after the last step
 
     @staticmethod

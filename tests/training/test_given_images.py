@@ -130,6 +130,10 @@ def test_copies_are_said_in_python_too(tmp_path):
             "load_best_model_at_end needs eval_dataset",
             {"given": {"load_best_model_at_end": True, "save_strategy": "steps"}},
         ),
+        (
+            "'f1' for metric_for_best_model: choose from 'loss', 'top1', 'top5'",
+            {"given": {"metric_for_best_model": "eval_f1"}, "eval_dataset": photos()},
+        ),
         ("settings_of are of the command", {"given": {"settings_of": "elsewhere"}}),
         ("'fixmatch' learns from images without labels too: give unlabelled_dataset", {"method": "fixmatch"}),
         ("model '.' is a folder: give load_teacher", {"model": "."}),
