@@ -12,13 +12,12 @@ References:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -28,12 +27,10 @@ from ..options import Default, option
 from ..papers import RANDAUGMENT, VIPRIORS, Paper
 from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
-from .label_propagation import LABEL_PROPAGATION, linear_classifier, propagated_labels, scale_to_confidence
+from .label_propagation import LABEL_PROPAGATION, fit_to_propagated_labels
 from .options import LabelOptions, PoolOptions, not_given
 from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
 from .supervised import Supervised, label_settings
-
-logger = logging.getLogger(__name__)
 
 FIXMATCH = Paper(
     "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
@@ -266,33 +263,11 @@ class FixMatch(Supervised):
     def pool_at_end(cls, args: Any) -> int:
         return cls.propagated_at_most if args.propagate_labels else 0
 
-    @torch.no_grad()
     def finish(self, trainer: Any) -> dict[str, Any]:
         if not self.propagate_labels:
             return {}
         layer = self.deployable().backbone.get_classifier()
-        if trainer.is_fsdp_enabled or not isinstance(layer, nn.Linear):
-            why = "FSDP shards it" if trainer.is_fsdp_enabled else "it is no single linear layer"
-            logger.warning("--propagate_labels is left out: it would fit the classifier, and %s", why)
-            return {}
-        found = trainer.training_features(self.propagated_at_most)
-        labels = propagated_labels(found.values, found.labels)
-        known, reached = found.labels >= 0, labels >= 0
-        if not (images := int((reached & ~known).sum())):
-            return {}
-        # As in the loss, the labels together count what the images without do. Counted one by one, travelled labels
-        # were as good with 5 labels a class and cost 0.9 points with 25 and with 50 (Fashion-VIPriors).
-        weights = torch.where(known, images / int(known.sum()), 1.0)
-        weight, bias = linear_classifier(
-            found.values[reached], labels[reached], self.num_classes, weights=weights[reached]
-        )
-        # As sure of the images without labels as the trained classifier is: ECE 6.1 in place of 14.2, as trained 9.6.
-        pool = found.values[~known]
-        trained = F.linear(pool, layer.weight.cpu().float(), layer.bias.cpu().float())
-        factor = scale_to_confidence(F.linear(pool, weight, bias), float(trained.softmax(dim=1).amax(dim=1).mean()))
-        entry = {"images": images} | trainer.replace_classifier(factor * weight, factor * bias)
-        logger.info(_told(entry))
-        return {"propagation": entry}
+        return fit_to_propagated_labels(layer, trainer, self.num_classes, self.propagated_at_most)
 
     def begin_step(self, progress: Progress) -> None:
         self.ramped.fill_(min(1.0, progress.share / self.ramp))
@@ -326,12 +301,3 @@ class FixMatch(Supervised):
         loss = classification + self.consistency_weight * self.ramped * consistency
         parts = {"classification": classification, "consistency": consistency, "confident": weights.mean()}
         return MethodOutput(loss=loss, parts={k: v.detach() for k, v in parts.items()}, logits=labelled)
-
-
-def _told(entry: dict[str, Any]) -> str:
-    text = f"labels travelled to {entry['images']:,} images without one; "
-    text += "the classifier is fitted to these" if entry["kept"] else "the trained classifier stays"
-    if "validation_before" in entry:
-        before, after = entry["validation_before"], entry["validation_after"]
-        text += f": validation top-1 {100 * before:.1f} % as trained, {100 * after:.1f} % fitted to them"
-    return text
