@@ -164,6 +164,17 @@ class Method(nn.Module):
         """How many images without labels :meth:`finish` looks at, at most, for who plans how long a run takes."""
         return 0
 
+    @classmethod
+    def seconds_at_end(cls, images: int, width: int, classes: int) -> float:
+        """What :meth:`finish` takes beside their passes, on this machine.
+
+        Args:
+            images: how many it looks at.
+            width: of their features.
+            classes: K.
+        """
+        return 0.0
+
     def finish(self, trainer: Any) -> dict[str, Any]:
         """What a student fits once its training has ended, on every process.
 

@@ -104,6 +104,10 @@ class SearchTrainer(StudentTrainer):
         except Interrupted as stop:  # a KeyboardInterrupt would be a failed trial with a traceback to Optuna
             raise Stopped(stop.number, stop.text, goes_on=stop.goes_on) from None
 
+    def finish(self) -> dict[str, Any]:
+        """Nothing: a trial is worth what its last evaluation found."""
+        return {}
+
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
         try:
             return super().measure(store)

@@ -112,11 +112,7 @@ class EvaluatingTrainer(Trainer):
 
         Every process must call it, and gets all.
         """
-        if self.args.world_size > 1:
-            # Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's.
-            for model in self.model.evaluated().values():
-                for buffer in model.buffers():
-                    broadcast(buffer, src=0)
+        self.share_buffers()
         outputs = self.predictions(store)
         labelled = outputs.labelled
         known = len(labelled.labels) > 0
@@ -127,6 +123,13 @@ class EvaluatingTrainer(Trainer):
             prediction = EvalPrediction(predictions=labelled.values.numpy(), label_ids=labelled.labels.numpy())
             figures |= _numbers(self.compute_metrics(prediction))
         return outputs, figures
+
+    def share_buffers(self) -> None:
+        """Each process has batch-norm statistics of its own; what is measured, and saved, are the main process's."""
+        if self.args.world_size > 1:
+            for model in self.model.evaluated().values():
+                for buffer in model.buffers():
+                    broadcast(buffer, src=0)
 
     def training_samples(self, pool: int) -> tuple[TrainingSample, TrainingSample]:
         """All labelled training images, and at most ``pool`` of those without labels, as evaluation sees them."""

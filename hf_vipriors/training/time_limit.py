@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from ..backbones import feature_dim
 from ..errors import InputError
 from ..logs import quiet
 from ..methods import METHODS, Method, method_options
@@ -149,6 +150,7 @@ class TimedTrainer(EvaluatingTrainer, OptimizerTrainer):
         self.deadline = began + limit - spare
         image = self.of_main_process(self._seconds_per_image())
         evaluation, self.tail = (image * count for count in self._images_measured())
+        self.tail += self.of_main_process(self._seconds_at_end())
         if checkpoint is not None:
             self._take_length(checkpoint)
             return
@@ -218,14 +220,23 @@ class TimedTrainer(EvaluatingTrainer, OptimizerTrainer):
         stores, splits = self.setup.stores, self.setup.splits.splits
         labelled = sum(len(stores[name]) for name in ("bank", "validation") if name in stores)
         test = len(splits["test"]) if "test" in splits else 0
-        method = METHODS[self.args.method]
-        if method.job == "student":
+        if METHODS[self.args.method].job == "student":
             tests = 1 + (len(CORRUPTIONS) * len(SEVERITIES) if vars(self.args)["corruptions"] else 0)
-            pool = method.pool_at_end(self.args)
-            return labelled, test * tests + (sum(map(len, self.training_samples(pool))) if pool else 0)
+            at_end = self._images_at_end()
+            return labelled, test * tests + at_end + (2 * labelled if at_end else 0)
         models = len(self.model.evaluated())
         # Twice: the linear probe is fitted for some costs beside.
         return models * labelled, 2 * models * (labelled + test) if "bank" in stores else 0
+
+    def _images_at_end(self) -> int:
+        pool = METHODS[self.args.method].pool_at_end(self.args)
+        return sum(map(len, self.training_samples(pool))) if pool else 0
+
+    def _seconds_at_end(self) -> float:
+        if not (images := self._images_at_end()):
+            return 0.0
+        width = feature_dim(self.setup.method.deployable().backbone)
+        return METHODS[self.args.method].seconds_at_end(images, width, len(self.setup.class_names))
 
     def _seconds_per_step(self, budget: float) -> float:
         """Of a copy of the method, so that nothing of the trial stays."""

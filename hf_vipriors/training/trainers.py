@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..data import TrainingSample
 from ..evaluation.classification import ClassificationScore, score
-from ..evaluation.features import Outputs, features, logits, probabilities
+from ..evaluation.features import NotFinite, Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
 from ..evaluation.statistics import mcnemar
 from ..methods import METHODS
@@ -110,8 +110,30 @@ class StudentTrainer(MethodTrainer):
 
     def train(self, *args: Any, **options: Any):
         found = super().train(*args, **options)
-        self.at_end = self.model.finish(self)
+        self.at_end = self.finish()
         return found
+
+    def finish(self) -> dict[str, Any]:
+        """What the method fits after the last step; entries for ``metrics.json``."""
+        self.share_buffers()
+        try:
+            return self.model.finish(self)
+        except NotFinite:  # weights may be finite where what they give is not
+            raise self.diverged("the network gives numbers that are not finite") from None
+
+    def linear_classifier(self) -> nn.Linear | None:
+        """The layer of the deployable model whose answers for its features are the logits; None where there is none.
+
+        Some networks have two, or answer from more than their features; one that FSDP shards cannot be set.
+        """
+        layer, model = self.model.deployable().backbone.get_classifier(), self.evaluated()[""]
+        if self.is_fsdp_enabled or not isinstance(layer, nn.Linear):
+            return None
+        config = self.setup.config
+        sample = TrainingSample(self.train_dataset, config.image_size, config.crop_pct, 16)
+        given, wanted = (each(model, sample, **self._pass_options()).values for each in (features, logits))
+        found = nn.functional.linear(given, *(each.detach().cpu().float() for each in (layer.weight, layer.bias)))
+        return layer if torch.allclose(found, wanted, rtol=0.01, atol=0.01 * float(wanted.abs().max())) else None
 
     def training_features(self, pool: int) -> Outputs:
         """Features ``(N, D)`` of the deployable model for all labelled training images and ``pool`` without labels."""
@@ -121,19 +143,19 @@ class StudentTrainer(MethodTrainer):
         parts = [features(model, sample, **options) for sample in samples if len(sample)]
         return Outputs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "labels")))
 
-    def replace_classifier(self, weight: Tensor, bias: Tensor) -> dict[str, Any]:
+    def replace_classifier(self, layer: nn.Linear, weight: Tensor, bias: Tensor) -> dict[str, Any]:
         """Give the deployable model another linear classifier, unless the one that it has is better on validation.
 
         Better is what McNemar's test says, p < 0.05: a few images more or less are chance.
 
         Args:
+            layer: that of :meth:`linear_classifier`.
             weight: ``(K, D)``, bias: ``(K,)``; those of the main process count.
 
         Returns:
             ``kept``: whether it has it now; and with labelled validation images ``validation_before`` and
             ``validation_after``, top-1.
         """
-        layer = self.model.deployable().backbone.get_classifier()
         trained = [layer.weight.detach().clone(), layer.bias.detach().clone()]
         before = self._right()
         self._set_classifier(layer, weight, bias)

@@ -9,10 +9,15 @@ from safetensors.torch import load_file
 
 from hf_vipriors.cli.student import main
 from hf_vipriors.data import ImageStore
-from hf_vipriors.evaluation.features import Outputs
+from hf_vipriors.errors import InputError
+from hf_vipriors.evaluation.features import NotFinite, Outputs
 from hf_vipriors.methods import FixMatch
-from hf_vipriors.methods.label_propagation import linear_classifier, propagated_labels
-from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification
+from hf_vipriors.methods.label_propagation import (
+    fit_to_propagated_labels,
+    linear_classifier,
+    propagated_labels,
+)
+from hf_vipriors.models import VipriorsConfig
 from hf_vipriors.training import StudentArguments, StudentTrainer
 from hf_vipriors.training.checkpoints import checkpoint_state
 
@@ -82,13 +87,12 @@ def trainer(tmp_path, **options):
 
 def test_a_classifier_stays_where_validation_shows_it_better(tmp_path):
     student = trainer(tmp_path, eval_dataset=images(80))
-    layer = student.model.deployable().backbone.get_classifier()
-    found = student.training_features(0)
+    layer, found = student.linear_classifier(), student.training_features(0)
     good, bad = (linear_classifier(found.values, found.labels.roll(shift), 4) for shift in (0, 1))
-    first = student.replace_classifier(*good)
+    first = student.replace_classifier(layer, *good)
     assert first["kept"] and first["validation_after"] > 0.9 > first["validation_before"]
     fitted = [layer.weight.clone(), layer.bias.clone()]
-    second = student.replace_classifier(*bad)
+    second = student.replace_classifier(layer, *bad)
     assert not second["kept"] and second["validation_after"] < 0.1 and second["validation_before"] > 0.9
     assert torch.equal(layer.weight, fitted[0]) and torch.equal(layer.bias, fitted[1])
 
@@ -98,45 +102,82 @@ def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
     found = student.training_features(0)
     assert found.labels.tolist() == [0, 1, 2, 3] * 2 and len(found.values) == 8
     weight, bias = linear_classifier(found.values, found.labels, 4)
-    assert student.replace_classifier(weight, bias) == {"kept": True}
+    layer = student.linear_classifier()
+    assert student.replace_classifier(layer, weight, bias) == {"kept": True}
     assert torch.equal(student.model.deployable().backbone.get_classifier().weight, weight)
 
 
-def test_the_labels_together_count_what_the_images_without_do_and_confidence_stays():
-    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
+@pytest.mark.parametrize(("sureness", "classes"), [(0.1, None), (100.0, None), (0.1, torch.tensor([0.4, 1.6]))])
+def test_the_labels_together_count_what_the_images_without_do_and_none_is_surer(sureness, classes):
     generator = torch.Generator().manual_seed(0)
-    width = VipriorsForImageClassification(config).backbone.num_features
-    values = torch.randn(42, width, generator=generator) + torch.arange(2).repeat(21)[:, None]
+    values = torch.randn(42, 8, generator=generator) + torch.arange(2).repeat(21)[:, None]
     known = torch.full((42,), -1)
     known[:2] = torch.arange(2)
-    method, taken = FixMatch(VipriorsForImageClassification(config), ema_decay=0.9), []
-    trainer = SimpleNamespace(
-        is_fsdp_enabled=False,
-        training_features=lambda pool: Outputs(values, known),
-        replace_classifier=lambda *classifier: taken.extend(classifier) or {"kept": True},
-    )
-    assert method.finish(trainer) == {"propagation": {"images": 40, "kept": True}}
-    weights = torch.tensor([20.0] * 2 + [1.0] * 40)
-    weight, bias = linear_classifier(values, propagated_labels(values, known), 2, weights=weights)
-    factor = taken[1] / bias
-    torch.testing.assert_close(taken, [factor[0] * weight, factor[0] * bias])
-    layer = method.deployable().backbone.get_classifier()
+    layer, taken = torch.nn.Linear(8, 2), []
     with torch.no_grad():
-        sure, trained = (
-            (values[2:] @ each[0].T + each[1]).softmax(1).amax(1).mean()
-            for each in (taken, (layer.weight, layer.bias))
-        )
-    torch.testing.assert_close(sure, trained)
+        layer.weight.copy_(sureness * torch.randn(2, 8, generator=generator))
+    trainer = SimpleNamespace(
+        linear_classifier=lambda: layer,
+        training_features=lambda most: Outputs(values, known),
+        replace_classifier=lambda layer, *classifier: taken.extend(classifier) or {"kept": True},
+    )
+    assert fit_to_propagated_labels(trainer, 2, 40, classes) == {"propagation": {"images": 40, "kept": True}}
+    labels, weights = propagated_labels(values, known), torch.tensor([20.0] * 2 + [1.0] * 40)
+    weight, bias = linear_classifier(values, labels, 2, weights=weights * (1 if classes is None else classes[labels]))
+    factor = float(taken[1][0] / bias[0])
+    torch.testing.assert_close(taken, [factor * weight, factor * bias])
+    sure, trained = (
+        (values[2:] @ each[0].T + each[1]).softmax(1).amax(1).mean().item()
+        for each in (taken, (layer.weight, layer.bias))
+    )
+    if sureness < 1:
+        assert sure == pytest.approx(trained, abs=1e-4) and factor < 1
+    else:
+        assert factor == pytest.approx(1) and sure < trained, "no logit is ever blown up"
 
 
-@pytest.mark.parametrize(("sharded", "layer"), [(True, torch.nn.Linear(4, 2)), (False, torch.nn.Conv2d(4, 2, 1))])
-def test_propagation_is_left_out_where_no_linear_layer_is_whole(sharded, layer, monkeypatch, caplog):
-    config = VipriorsConfig.for_backbone("test_resnet", image_size=32, class_names=["a", "b"])
-    student = VipriorsForImageClassification(config)
-    method = FixMatch(student, ema_decay=0.9)
-    monkeypatch.setattr(type(student.backbone), "get_classifier", lambda self: layer)
-    assert method.finish(SimpleNamespace(is_fsdp_enabled=sharded)) == {}
+@pytest.mark.parametrize("kind", ["sharded", "convolution", "two heads"])
+def test_only_a_linear_layer_that_gives_the_logits_is_fitted(tmp_path, monkeypatch, caplog, kind):
+    student = trainer(tmp_path)
+    backbone = student.model.deployable().backbone
+    if kind == "sharded":
+        student.is_fsdp_enabled = True
+        monkeypatch.setattr(type(student), "evaluated", lambda self: self.model.evaluated())
+    elif kind == "convolution":
+        monkeypatch.setattr(type(backbone), "get_classifier", lambda self: torch.nn.Conv2d(4, 2, 1))
+    else:  # VOLO adds what a second one says of other features
+        forward = type(backbone).forward
+        monkeypatch.setattr(type(backbone), "forward", lambda self, images: forward(self, images) + images.mean())
+    assert student.linear_classifier() is None
+    assert fit_to_propagated_labels(student, 4, 10) == {}
     assert "--propagate_labels is left out" in caplog.text
+
+
+def test_what_is_fitted_at_the_end_sees_the_model_that_is_saved(tmp_path, monkeypatch):
+    """Each process has statistics of its own until they are shared; and what is not finite is a training diverged."""
+    student, called = trainer(tmp_path), []
+    monkeypatch.setattr(student, "share_buffers", lambda: called.append("shared"))
+    monkeypatch.setattr(student.model, "finish", lambda trainer: called.append("fitted") or {"propagation": {}})
+    assert student.finish() == {"propagation": {}} and called == ["shared", "fitted"]
+
+    def broken(trainer):
+        raise NotFinite("resnet18 gives numbers that are not finite")
+
+    monkeypatch.setattr(student.model, "finish", broken)
+    with pytest.raises(InputError, match="has diverged; lower learning_rate"):
+        student.finish()
+
+
+def test_no_label_travels_where_none_can(caplog):
+    """Features of which no two look alike: nothing is fitted, and a line says so."""
+    values = torch.cat([torch.eye(3), -torch.eye(3)])[[0, 3]]
+    trainer = SimpleNamespace(
+        linear_classifier=lambda: torch.nn.Linear(3, 2),
+        training_features=lambda most: Outputs(values, torch.tensor([0, -1])),
+    )
+    with caplog.at_level("INFO"):
+        assert fit_to_propagated_labels(trainer, 2, 10) == {}
+    assert "no label travelled" in caplog.text
 
 
 @pytest.mark.parametrize(
