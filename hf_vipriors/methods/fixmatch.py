@@ -145,8 +145,8 @@ class FixMatch(Supervised):
     features of the average [5], and its classifier is fitted anew on all images that got one, see
     :mod:`hf_vipriors.methods.label_propagation`. There the labels together count what the images without do, as in the
     loss; checkpoints have the classifier as it was trained. On Fashion-VIPriors it adds 3.7 points at 5 labels a class
-    (+2.0 to +5.5, ten choices of them), 1.1 at 10 (-2.2 to +4.4, three) and nothing at 25 (+0.3) and 50 (-0.1). NOTE [5] does so every epoch, and
-    trains the network on them.
+    (+2.0 to +5.5, ten choices of them), 1.1 at 10 (-2.2 to +4.4, three) and nothing at 25 (+0.3) and 50 (-0.1). NOTE
+    [5] does so every epoch, and trains the network on them.
 
     Args:
         student: the classifier.
