@@ -33,6 +33,21 @@ def run(*command, code=0):
     return done
 
 
+def test_every_script_runs_its_own_job():
+    """One that was emptied would end well, and do nothing."""
+    call = re.compile(r'^if __name__ == "__main__":\n    run_script\("([a-z]+)"\)\Z', re.MULTILINE)
+    jobs = {path.stem: call.search(path.read_text().rstrip()) for path in (ROOT / "scripts").glob("*.py")}
+    assert {name: found and found[1] for name, found in jobs.items()} == {
+        **{name: name for name in ("benchmark", "evaluate", "quickstart", "reproduce")},
+        **{
+            "train_teacher": "teacher",
+            "train_student": "student",
+            "pretrain_student": "pretrain",
+            "push_to_hub": "push",
+        },
+    }
+
+
 @pytest.mark.slow
 def test_teacher_on_two_processes(teacher_options, tmp_path, capsys):
     options = [*teacher_options, "--method", "moco", "--per_device_train_batch_size", "4", "--disable_tqdm", "false"]
