@@ -167,7 +167,7 @@ class Quickstart:
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
             self._title(seed, f"{long} + phase 2: held near the teacher's features")
             distilled = self._student(seed, "distilled", method="overhaul", teacher=source)
-        self._title(seed, f"{long} + FixMatch, with the images without labels")
+        self._title(seed, f"{long} + FixMatch, on all images")
         student = self._student(seed, "student", method="fixmatch", unlabelled_ratio=2, teacher=source)
         return Seed(
             seed=seed,
