@@ -48,7 +48,7 @@ def fit_to_propagated_labels(
         The entry ``propagation`` of ``metrics.json``: how many ``images`` without a label got one, and what the
         trainer says of the new classifier. Nothing where none got one, or where there is no whole linear layer.
     """
-    layer = trainer.linear_classifier()
+    layer = trainer.classifier_layer()
     if layer is None:
         logger.warning("--propagate_labels is left out: the classifier is no single linear layer, or FSDP shards it")
         return {}

@@ -121,13 +121,13 @@ class StudentTrainer(MethodTrainer):
         except NotFinite:  # weights may be finite where what they give is not
             raise self.diverged("the network gives numbers that are not finite") from None
 
-    def linear_classifier(self) -> nn.Linear | None:
+    def classifier_layer(self) -> nn.Linear | None:
         """The layer of the deployable model whose answers for its features are the logits; None where there is none.
 
         Some networks have two, or answer from more than their features; one that FSDP shards cannot be set.
         """
         layer, model = self.model.deployable().backbone.get_classifier(), self.evaluated()[""]
-        if self.is_fsdp_enabled or not isinstance(layer, nn.Linear):
+        if self.is_fsdp_enabled or not isinstance(layer, nn.Linear) or layer.bias is None:
             return None
         config = self.setup.config
         sample = TrainingSample(self.train_dataset, config.image_size, config.crop_pct, 16)
@@ -149,7 +149,7 @@ class StudentTrainer(MethodTrainer):
         Better is what McNemar's test says, p < 0.05: a few images more or less are chance.
 
         Args:
-            layer: that of :meth:`linear_classifier`.
+            layer: that of :meth:`classifier_layer`.
             weight: ``(K, D)``, bias: ``(K,)``; those of the main process count.
 
         Returns:

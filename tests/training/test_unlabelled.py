@@ -87,7 +87,7 @@ def trainer(tmp_path, **options):
 
 def test_a_classifier_stays_where_validation_shows_it_better(tmp_path):
     student = trainer(tmp_path, eval_dataset=images(80))
-    layer, found = student.linear_classifier(), student.training_features(0)
+    layer, found = student.classifier_layer(), student.training_features(0)
     good, bad = (linear_classifier(found.values, found.labels.roll(shift), 4) for shift in (0, 1))
     first = student.replace_classifier(layer, *good)
     assert first["kept"] and first["validation_after"] > 0.9 > first["validation_before"]
@@ -102,7 +102,7 @@ def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
     found = student.training_features(0)
     assert found.labels.tolist() == [0, 1, 2, 3] * 2 and len(found.values) == 8
     weight, bias = linear_classifier(found.values, found.labels, 4)
-    layer = student.linear_classifier()
+    layer = student.classifier_layer()
     assert student.replace_classifier(layer, weight, bias) == {"kept": True}
     assert torch.equal(student.model.deployable().backbone.get_classifier().weight, weight)
 
@@ -117,7 +117,7 @@ def test_the_labels_together_count_what_the_images_without_do_and_none_is_surer(
     with torch.no_grad():
         layer.weight.copy_(sureness * torch.randn(2, 8, generator=generator))
     trainer = SimpleNamespace(
-        linear_classifier=lambda: layer,
+        classifier_layer=lambda: layer,
         training_features=lambda most: Outputs(values, known),
         replace_classifier=lambda layer, *classifier: taken.extend(classifier) or {"kept": True},
     )
@@ -136,19 +136,20 @@ def test_the_labels_together_count_what_the_images_without_do_and_none_is_surer(
         assert factor == pytest.approx(1) and sure < trained, "no logit is ever blown up"
 
 
-@pytest.mark.parametrize("kind", ["sharded", "convolution", "two heads"])
+@pytest.mark.parametrize("kind", ["sharded", "convolution", "no bias", "two heads"])
 def test_only_a_linear_layer_that_gives_the_logits_is_fitted(tmp_path, monkeypatch, caplog, kind):
     student = trainer(tmp_path)
     backbone = student.model.deployable().backbone
     if kind == "sharded":
         student.is_fsdp_enabled = True
         monkeypatch.setattr(type(student), "evaluated", lambda self: self.model.evaluated())
-    elif kind == "convolution":
-        monkeypatch.setattr(type(backbone), "get_classifier", lambda self: torch.nn.Conv2d(4, 2, 1))
+    elif kind in ("convolution", "no bias"):
+        layer = torch.nn.Conv2d(4, 2, 1) if kind == "convolution" else torch.nn.Linear(4, 2, bias=False)
+        monkeypatch.setattr(type(backbone), "get_classifier", lambda self: layer)
     else:  # VOLO adds what a second one says of other features
         forward = type(backbone).forward
         monkeypatch.setattr(type(backbone), "forward", lambda self, images: forward(self, images) + images.mean())
-    assert student.linear_classifier() is None
+    assert student.classifier_layer() is None
     assert fit_to_propagated_labels(student, 4, 10) == {}
     assert "--propagate_labels is left out" in caplog.text
 
@@ -172,7 +173,7 @@ def test_no_label_travels_where_none_can(caplog):
     """Features of which no two look alike: nothing is fitted, and a line says so."""
     values = torch.cat([torch.eye(3), -torch.eye(3)])[[0, 3]]
     trainer = SimpleNamespace(
-        linear_classifier=lambda: torch.nn.Linear(3, 2),
+        classifier_layer=lambda: torch.nn.Linear(3, 2),
         training_features=lambda most: Outputs(values, torch.tensor([0, -1])),
     )
     with caplog.at_level("INFO"):
