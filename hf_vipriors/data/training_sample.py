@@ -52,10 +52,6 @@ class TrainingSample(Dataset):
         rows = ((self.store.labels >= 0) == labelled).nonzero().squeeze(1)
         self.rows = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long()]
 
-    @property
-    def labels(self) -> torch.Tensor:
-        return self.store.labels[self.rows]
-
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -131,11 +131,14 @@ class EvaluatingTrainer(Trainer):
                 for buffer in model.buffers():
                     broadcast(buffer, src=0)
 
+    def training_sample(self, count: int, *, labelled: bool = True) -> TrainingSample:
+        """At most ``count`` training images, with a label or without, as evaluation sees them."""
+        config = self.setup.config
+        return TrainingSample(self.train_dataset, config.image_size, config.crop_pct, count, labelled=labelled)
+
     def training_samples(self, pool: int) -> tuple[TrainingSample, TrainingSample]:
-        """All labelled training images, and at most ``pool`` of those without labels, as evaluation sees them."""
-        store, config = self.train_dataset, self.setup.config
-        known = TrainingSample(store, config.image_size, config.crop_pct, len(store))
-        return known, TrainingSample(store, config.image_size, config.crop_pct, pool, labelled=False)
+        """All labelled training images, and at most ``pool`` of those without labels."""
+        return self.training_sample(len(self.train_dataset)), self.training_sample(pool, labelled=False)
 
     def predictions(self, store: Store) -> Outputs:
         """Logits ``(N, K)`` of a student, features ``(N, D)`` of a teacher."""

@@ -19,7 +19,6 @@ from ..models import VipriorsForImageClassification, VipriorsModel
 from .data_arguments import DataArguments
 from .stores import Store, evaluation_store
 from .trainer import MethodTrainer
-from .trainers import StudentTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Ou
     return results, None
 
 
-def _student_results(trainer: StudentTrainer) -> tuple[dict[str, Any], Outputs]:
+def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs]:
     setup, args = trainer.setup, trainer.args
     student, store = trainer.evaluated()[""], setup.stores["test"]
     batch = args.per_device_eval_batch_size

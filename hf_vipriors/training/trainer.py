@@ -89,6 +89,7 @@ class MethodTrainer(
     """
 
     jobs: ClassVar[tuple[str, ...]] = ()  # of the methods that it trains
+    at_end: dict[str, Any]  # what :meth:`finish` gave
     figure_names: ClassVar[tuple[str, ...]] = ()  # what an evaluation measures
 
     def __init__(
@@ -201,14 +202,19 @@ class MethodTrainer(
         try:
             with freed_memory_kept(self.args.device):
                 found = super().train(resume_from_checkpoint, **options)
-        except NotFinite:  # met by an evaluation, before any log or checkpoint looked
+            self.check_trained()
+            self.at_end = self.finish()
+        except NotFinite:  # met by an evaluation before any log or checkpoint looked, or behind finite weights
             raise self.diverged("the network gives numbers that are not finite") from None
         finally:
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, ProgressBar):
                     callback.close()
-        self.check_trained()
         return found
+
+    def finish(self) -> dict[str, Any]:
+        """What a student's method fits after the last step; entries for ``metrics.json``."""
+        return {}
 
     def check_trained(self) -> None:
         """What has diverged since the last log is not saved as a finished model. Every process must call it.

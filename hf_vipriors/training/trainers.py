@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.distributed import broadcast
 from transformers import PreTrainedModel
 
-from ..data import TrainingSample
 from ..evaluation.classification import ClassificationScore, score
-from ..evaluation.features import NotFinite, Outputs, features, logits, probabilities
+from ..evaluation.features import Outputs, features, logits, probabilities
 from ..evaluation.frozen import effective_rank, feature_spread, knn_score
 from ..evaluation.statistics import mcnemar
 from ..methods import METHODS
@@ -102,35 +101,24 @@ class StudentTrainer(MethodTrainer):
 
     jobs = ("student",)
     figure_names = ("loss", "top1", "top5")
-    at_end: dict[str, Any]  # what the method fitted after the last step
 
     @staticmethod
     def default_arguments() -> RunArguments:
         return StudentArguments(method="supervised")
 
-    def train(self, *args: Any, **options: Any):
-        found = super().train(*args, **options)
-        self.at_end = self.finish()
-        return found
-
     def finish(self) -> dict[str, Any]:
-        """What the method fits after the last step; entries for ``metrics.json``."""
         self.share_buffers()
-        try:
-            return self.model.finish(self)
-        except NotFinite:  # weights may be finite where what they give is not
-            raise self.diverged("the network gives numbers that are not finite") from None
+        return self.model.finish(self)
 
     def classifier_layer(self) -> nn.Linear | None:
         """The layer of the deployable model whose answers for its features are the logits; None where there is none.
 
         Some networks have two, or answer from more than their features; one that FSDP shards cannot be set.
         """
-        layer, model = self.model.deployable().backbone.get_classifier(), self.evaluated()[""]
+        layer = self.model.deployable().backbone.get_classifier()
         if self.is_fsdp_enabled or not isinstance(layer, nn.Linear) or layer.bias is None:
             return None
-        config = self.setup.config
-        sample = TrainingSample(self.train_dataset, config.image_size, config.crop_pct, 16)
+        model, sample = self.evaluated()[""], self.training_sample(16)
         given, wanted = (each(model, sample, **self._pass_options()).values for each in (features, logits))
         found = nn.functional.linear(given, *(each.detach().cpu().float() for each in (layer.weight, layer.bias)))
         return layer if torch.allclose(found, wanted, rtol=0.01, atol=0.01 * float(wanted.abs().max())) else None
@@ -210,10 +198,8 @@ class StudentTrainer(MethodTrainer):
         if result.top5 is not None:
             figures["top5"] = result.top5
         if self.is_in_train and self.args.guards and self.guards.has_fallen(result.top1):
-            config = self.setup.config
             with torch.random.fork_rng(devices=[]):
-                sample = TrainingSample(self.train_dataset, config.image_size, config.crop_pct)
-                figures["train_top1"] = self._top1(self.evaluated()[""], sample)
+                figures["train_top1"] = self._top1(self.evaluated()[""], self.training_sample(256))
         return figures
 
     def validation_results(self) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def test_what_is_fitted_at_the_end_sees_the_model_that_is_saved(tmp_path, monkey
 
     monkeypatch.setattr(student.model, "finish", broken)
     with pytest.raises(InputError, match="has diverged; lower learning_rate"):
-        student.finish()
+        student.train()
 
 
 def test_no_label_travels_where_none_can(caplog):
