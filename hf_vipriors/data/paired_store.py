@@ -18,10 +18,11 @@ class PairedStore(Dataset):
 
     Args:
         store: labelled and unlabelled images, the latter with label -1.
-        companions: unlabelled images beside each labelled one, at least 1.
+        companions: unlabelled images beside each labelled one. 0: they wait until the training has ended; an item is
+            then a plain number.
 
     Raises:
-        ValueError: no labelled or no unlabelled image, or no companions.
+        ValueError: no labelled or no unlabelled image, or fewer companions than none.
 
     Example:
         >>> store = ImageStore(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, -1, -1, -1, -1]))
@@ -31,8 +32,8 @@ class PairedStore(Dataset):
     """
 
     def __init__(self, store: ImageStore | StreamedStore, companions: int) -> None:
-        if companions < 1:
-            raise ValueError(f"companions must be at least 1, got {companions}")
+        if companions < 0:
+            raise ValueError(f"companions must be at least 0, got {companions}")
         self.store, self.companions = store, companions
         self.labelled = (store.labels >= 0).nonzero().squeeze(1)
         self.unlabelled = (store.labels < 0).nonzero().squeeze(1)
@@ -51,10 +52,11 @@ class PairedStore(Dataset):
         """Of the store of all its images."""
         return self.store.checksum()
 
-    def __getitems__(self, pairs: Sequence[tuple[int, ...]]) -> Batch:
+    def __getitems__(self, pairs: Sequence[tuple[int, ...]] | Sequence[int]) -> Batch:
         """Labelled images first, then all their companions: B (1 + companions) rows."""
         rows = torch.tensor(pairs, dtype=torch.int64)
-        return self.store.__getitems__(rows.T.flatten().tolist())
+        rows = rows.T.flatten() if self.companions else self.labelled[rows]
+        return self.store.__getitems__(rows.tolist())
 
 
 class PairedSampler(Sampler):

@@ -160,6 +160,11 @@ class Method(nn.Module):
         """What must be trained before the method itself; by ``trainer.train_beside``."""
 
     @classmethod
+    def reads_unlabelled(cls, args: Any) -> bool:
+        """Whether a run sees images without labels, while it trains or at its end; ``args`` are complete."""
+        return True
+
+    @classmethod
     def pool_at_end(cls, args: Any) -> int:
         """How many images without labels :meth:`finish` looks at, at most, for who plans how long a run takes."""
         return 0

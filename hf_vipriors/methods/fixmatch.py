@@ -27,7 +27,6 @@ from ..options import Default, option
 from ..papers import RANDAUGMENT, VIPRIORS, Paper
 from ..views import STRONG_AUGMENTATIONS, ConsistencyViews
 from .base import Material, MethodOutput, Progress, labelled_first
-from .label_propagation import LABEL_PROPAGATION, fit_to_propagated_labels, seconds_to_propagate
 from .options import LabelOptions, PoolOptions, not_given
 from .pseudo_labels import ALIGNMENTS, THRESHOLDS, PseudoLabels
 from .supervised import Supervised, label_settings
@@ -92,11 +91,6 @@ class ConsistencyOptions:
         low=0,
         high=0.999999,
     )
-    propagate_labels: bool = option(
-        True,
-        "fixmatch: at the end, fit the classifier to labels that travel to at most 50,000 images without one over the "
-        "graph of nearest features [1904.04717]; the trained one stays where validation shows it better.",
-    )
     curriculum: bool = option(
         False,
         "fixmatch: few of the images without labels at the start, all of them at the end [2309.03469]; three "
@@ -155,9 +149,9 @@ class FixMatch(Supervised):
         threshold: ``"fixed"`` (default [0]), ``"relative"`` [2] or ``"soft"`` [3].
         distribution_alignment: ``"none"`` (default [0]), ``"labelled"`` [2] or ``"uniform"`` [3].
         statistics_momentum: of the running means that the last two use. Default 0.999 [3].
-        propagate_labels: whether a trainer ends with label propagation. Default True.
         curriculum: fewer images without labels at the start. Default False [0].
         label_smoothing: default 0 [0]: smoothed targets keep the predictions below tau.
+        propagate_labels: as in :class:`Supervised`. Default True.
         ema_decay: of the average that predicts, and that is kept; it must be > 0.
         options: as in :class:`Supervised`; mixup and cutmix act on the labelled images alone.
 
@@ -165,7 +159,6 @@ class FixMatch(Supervised):
         ValueError: no moving average.
     """
 
-    propagated_at_most = 50_000  # images without labels: the graph's cost grows with their square
     ramp = 0.2
     curriculum_alpha = 0.7
 
@@ -179,7 +172,7 @@ class FixMatch(Supervised):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        ours = {"label_smoothing": 0.0, "unlabelled_ratio": 3, "ema_decay": 0.995}
+        ours = {"label_smoothing": 0.0, "unlabelled_ratio": 3, "ema_decay": 0.995, "propagate_labels": True}
         alignment = not_given(args, f"--threshold {args.threshold}", distribution_alignment=THRESHOLDS[args.threshold])
         return super().defaults(args) | not_given(args, cls.name, **ours) | alignment
 
@@ -214,9 +207,8 @@ class FixMatch(Supervised):
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
         kinds = {THRESHOLDS[args.threshold], args.distribution_alignment, args.strong_augmentation}
-        kinds |= {name for name in ("curriculum", "propagate_labels") if getattr(args, name)}
+        kinds |= {"curriculum"} if args.curriculum else set()
         more = {"labelled": ADAMATCH, "uniform": SOFTMATCH, "randaugment": RANDAUGMENT, "curriculum": FAST_FIXMATCH}
-        more |= {"propagate_labels": LABEL_PROPAGATION}
         found = (*super().papers_used(args), *(paper for kind, paper in more.items() if kind in kinds))
         return tuple(dict.fromkeys(found))
 
@@ -238,16 +230,15 @@ class FixMatch(Supervised):
         threshold: str = "fixed",
         distribution_alignment: str = "none",
         statistics_momentum: float = 0.999,
-        propagate_labels: bool = True,
         curriculum: bool = False,
         label_smoothing: float = 0.0,
+        propagate_labels: bool = True,
         **options,
     ):
-        super().__init__(student, label_smoothing=label_smoothing, **options)
+        super().__init__(student, label_smoothing=label_smoothing, propagate_labels=propagate_labels, **options)
         if self.ema is None:
             raise ValueError("FixMatch predicts with the moving average of the weights: ema_decay must be > 0")
         self.consistency_weight, self.curriculum = consistency_weight, curriculum
-        self.propagate_labels = propagate_labels
         self.pool_share = 1.0
         self.pseudo_labels = PseudoLabels(
             self.num_classes,
@@ -258,19 +249,6 @@ class FixMatch(Supervised):
         )
         # A tensor: a number that changes every step would be compiled anew every step.
         self.register_buffer("ramped", torch.zeros(()), persistent=False)
-
-    @classmethod
-    def pool_at_end(cls, args: Any) -> int:
-        return cls.propagated_at_most if args.propagate_labels else 0
-
-    @classmethod
-    def seconds_at_end(cls, images: int, width: int, classes: int) -> float:
-        return seconds_to_propagate(images, width, classes)
-
-    def finish(self, trainer: Any) -> dict[str, Any]:
-        if not self.propagate_labels:
-            return {}
-        return fit_to_propagated_labels(trainer, self.num_classes, self.propagated_at_most, self.class_weights)
 
     def begin_step(self, progress: Progress) -> None:
         self.ramped.fill_(min(1.0, progress.share / self.ramp))

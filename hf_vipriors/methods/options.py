@@ -205,6 +205,11 @@ class LabelOptions(ClassifierOptions):
     )
     mixup: float = option(0.0, "Alpha of mixup, 0: none.", low=0)
     cutmix: float = option(0.0, "Alpha of CutMix, 0: none.", low=0)
+    propagate_labels: bool | None = option(
+        None,
+        "At the end, fit the classifier to labels that travel to at most 50,000 images without one over the graph of "
+        "nearest features [1904.04717]; the trained one stays where validation shows it better. None: with fixmatch.",
+    )
     class_weights: str = option(
         "none", "'balanced' weighs classes by the inverse of their size; 'none'.", choices=("none", "balanced")
     )

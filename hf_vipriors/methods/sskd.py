@@ -104,7 +104,8 @@ class Sskd(Supervised):
         teacher: a classifier of the same classes, frozen here.
         teacher_head: its self-supervision head of stage 1, frozen here.
         weights, temperatures, keep: see :func:`hf_vipriors.losses.sskd.sskd`.
-        ema_decay, layer_decay: as in :class:`Supervised`. The loss on labels is the plain cross-entropy [0].
+        ema_decay, layer_decay, propagate_labels: as in :class:`Supervised`. The loss on labels is the plain
+            cross-entropy [0].
 
     Raises:
         ValueError: a teacher without a classifier for these classes.
@@ -151,6 +152,7 @@ class Sskd(Supervised):
             keep=(args.keep_transfer, args.keep_similarity),
             ema_decay=args.ema_decay,
             layer_decay=args.layer_decay,
+            propagate_labels=args.propagate_labels,
         )
 
     @classmethod

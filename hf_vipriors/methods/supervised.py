@@ -3,6 +3,7 @@
 References:
     [0] mixup: Beyond Empirical Risk Minimization, https://arxiv.org/abs/1710.09412
     [1] CutMix: Regularization Strategy to Train Strong Classifiers, https://arxiv.org/abs/1905.04899
+    [2] Label Propagation for Deep Semi-supervised Learning, https://arxiv.org/abs/1904.04717
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..options import Default
 from ..papers import AUTOAUGMENT, CUTMIX, MIXUP, RANDAUGMENT, Paper
 from ..views import VIEW_INTERPOLATION, ClassificationViews
 from .base import Material, Method, MethodOutput, Progress, labelled_first
+from .label_propagation import LABEL_PROPAGATION, fit_to_propagated_labels, seconds_to_propagate
 from .options import STUDENT_CROP_SCALE, LabelOptions, check_crop_scale, not_given
 
 
@@ -47,7 +49,10 @@ class Supervised(Method):
             first steps, so that short runs do not keep their random start); 0 for none.
         class_weights: ``(K,)`` weight of each class in the cross-entropy, or None.
         layer_decay: factor on the learning rate for each layer below the head, as timm counts layers. Default 1.
+        propagate_labels: whether a trainer ends with label propagation over images without labels [2]. Default False.
     """
+
+    propagated_at_most = 50_000  # images without labels: the graph's cost grows with their square
 
     name, job, teacher_kind = "supervised", "student", "start"
     summary = "cross-entropy alone"
@@ -58,7 +63,7 @@ class Supervised(Method):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        values = {"label_smoothing": 0.1, "ema_decay": 0.0, "unlabelled_ratio": 0}
+        values = {"label_smoothing": 0.1, "ema_decay": 0.0, "unlabelled_ratio": 0, "propagate_labels": False}
         return not_given(args, cls.name, **values, classification_weight=1.0, kd_weight=0.0)
 
     @classmethod
@@ -77,7 +82,7 @@ class Supervised(Method):
         if args.unlabelled_ratio and not cls.takes_unlabelled:
             raise InputError(
                 f"--unlabelled_ratio: --method {cls.name} has no use for images without labels; leave it out, or use "
-                "--method fixmatch, or one that distils them such as kd"
+                "--method fixmatch, one that distils them such as kd, or --propagate_labels true"
             )
         if args.more_teachers and not args.kd_weight:
             raise InputError("--more_teachers share their predictions: use --method kd, or --kd_weight")
@@ -86,13 +91,15 @@ class Supervised(Method):
     def options_read(cls, args: Any) -> tuple[str, ...]:
         idle = () if args.kd_weight else ("kd_weight", "kd_temperature")
         idle += () if args.unlabelled_ratio else ("unlabelled_ratio",)
+        idle += () if cls.reads_unlabelled(args) else ("propagate_labels",)
         idle += ("crop_scale",) if args.random_shift else ("random_shift",)
         return tuple(name for name in super().options_read(args) if name not in idle)
 
     @classmethod
     def papers_used(cls, args: Any) -> tuple[Paper, ...]:
         policies = {"cifar10": AUTOAUGMENT, "imagenet": AUTOAUGMENT, "randaugment": RANDAUGMENT}
-        cited = (policies.get(args.auto_augment), MIXUP if args.mixup else None, CUTMIX if args.cutmix else None)
+        cited = [policies.get(args.auto_augment), MIXUP if args.mixup else None, CUTMIX if args.cutmix else None]
+        cited.append(LABEL_PROPAGATION if args.propagate_labels else None)
         return (*super().papers_used(args), *filter(None, cited))
 
     @classmethod
@@ -129,6 +136,7 @@ class Supervised(Method):
         ema_decay: float = 0.0,
         class_weights: Tensor | None = None,
         layer_decay: float = 1.0,
+        propagate_labels: bool = False,
     ):
         super().__init__()
         self.student = student
@@ -142,7 +150,24 @@ class Supervised(Method):
         if self.ema is not None:
             self.ema.requires_grad_(False)
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.layer_decay = layer_decay
+        self.layer_decay, self.propagate_labels = layer_decay, propagate_labels
+
+    @classmethod
+    def reads_unlabelled(cls, args: Any) -> bool:
+        return bool(args.unlabelled_ratio or args.propagate_labels)
+
+    @classmethod
+    def pool_at_end(cls, args: Any) -> int:
+        return cls.propagated_at_most if args.propagate_labels else 0
+
+    @classmethod
+    def seconds_at_end(cls, images: int, width: int, classes: int) -> float:
+        return seconds_to_propagate(images, width, classes)
+
+    def finish(self, trainer: Any) -> dict[str, Any]:
+        if not self.propagate_labels:
+            return {}
+        return fit_to_propagated_labels(trainer, self.num_classes, self.propagated_at_most, self.class_weights)
 
     def learning_rate_factors(self) -> dict[str, float]:
         if self.layer_decay == 1:
@@ -230,7 +255,7 @@ def classifier_config(
 
 def label_settings(student: VipriorsForImageClassification, args: Any, material: Material) -> dict[str, Any]:
     """The keyword arguments of :class:`Supervised`."""
-    names = ("label_smoothing", "mixup", "cutmix", "ema_decay", "layer_decay")
+    names = ("label_smoothing", "mixup", "cutmix", "ema_decay", "layer_decay", "propagate_labels")
     settings = {name: getattr(args, name) for name in names}
     if args.class_weights == "balanced":
         settings["class_weights"] = balanced_weights(material.labels, student.config.num_labels)

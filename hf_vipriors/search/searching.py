@@ -127,7 +127,7 @@ def search_trainer(space: SearchSpace, args: StudentArguments, first: Setup, tea
 def same_images(one: RunArguments, other: RunArguments) -> bool:
     """Whether two runs can use the same decoded images."""
     first, second = (vars(complete(each).args) for each in (one, other))
-    return all(first[name] == second[name] for name in ("image_size", "unlabelled_ratio"))
+    return all(first[name] == second[name] for name in ("image_size", "unlabelled_ratio", "propagate_labels"))
 
 
 def words(settings: dict[str, Any]) -> str:

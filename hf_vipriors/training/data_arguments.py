@@ -56,8 +56,9 @@ class DataArguments:
     )
     unlabelled: str = option(
         "split",
-        "Images without labels, for phase 1 and --unlabelled_ratio: 'split' (the data set's own unlabelled split), "
-        "'rest' (that and the training images not chosen), 'none' (strict protocol: labelled images only).",
+        "Images without labels, for phase 1, --unlabelled_ratio and --propagate_labels: 'split' (the data set's own "
+        "unlabelled split), 'rest' (that and the training images not chosen), 'none' (strict protocol: labelled "
+        "images only).",
     )
     on_bad_image: str = option("error", "An unreadable image is an 'error', or 'skip': counted and left out.")
     full_scale: float | None = option(

@@ -128,10 +128,10 @@ def _check_read(args: RunArguments, data: DataArguments, given: dict[str, Images
     if args.load_best_model_at_end and "eval_dataset" not in given:
         raise InputError("load_best_model_at_end needs eval_dataset: the best on what?")
     if "unlabelled_dataset" in given and METHODS[args.method].job == "student":
-        if not complete(args).args.unlabelled_ratio:
+        if not METHODS[args.method].reads_unlabelled(complete(args).args):
             raise InputError(
                 f"method {args.method!r} as it is set here would not read unlabelled_dataset: leave it out, use "
-                "method 'fixmatch', or set unlabelled_ratio with one that distils predictions"
+                "method 'fixmatch', or set propagate_labels, or unlabelled_ratio with one that distils predictions"
             )
 
 
@@ -180,7 +180,8 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
     raw = {SPLIT_OF[name]: images for name, images in given.items()}
     found = splits_of(raw, "train_dataset", **columns)
     student = METHODS[args.method].job == "student"
-    if student and complete(args).args.unlabelled_ratio and "unlabelled" not in found.splits:
+    reads = METHODS[args.method].reads_unlabelled(complete(args).args)
+    if student and reads and "unlabelled" not in found.splits:
         raise InputError(f"method {args.method!r} learns from images without labels too: give unlabelled_dataset")
     if "validation" not in raw or "validation" in found.splits:
         return found

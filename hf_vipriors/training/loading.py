@@ -30,7 +30,7 @@ class LoadingTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         store = self.train_dataset if train_dataset is None else train_dataset
-        if isinstance(store, PairedStore):
+        if isinstance(store, PairedStore) and store.companions:
             return PairedSampler(store, self.args.seed if self.args.data_seed is None else self.args.data_seed)
         return super()._get_train_sampler(train_dataset)
 

@@ -284,17 +284,18 @@ def decode_images(
 
 
 def _labelled_store(splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments) -> Store:
-    """Labelled images, and where they are asked for those without labels beside them."""
+    """Labelled images, and where they are asked for those without labels beside them, or for the end."""
     pools = [splits.splits["train"]]
-    if args.unlabelled_ratio:
+    reads = METHODS[args.method].reads_unlabelled(args)
+    if reads:
         if "unlabelled" not in splits.splits:
             raise InputError(
                 "no images without labels: --unlabelled split (the data set's own) or rest (those not chosen), or "
-                "--unlabelled_ratio 0"
+                "--unlabelled_ratio 0 and --propagate_labels false"
             )
         pools.append(splits.splits["unlabelled"])
     store = training_store(pools, config, data)
-    return PairedStore(store, args.unlabelled_ratio) if args.unlabelled_ratio else store
+    return PairedStore(store, args.unlabelled_ratio) if reads else store
 
 
 def log_resolved(resolved: Resolved) -> None:

@@ -46,7 +46,7 @@ class Seen:
 
 def splits_trained_on(splits: ImageSplits, args: RunArguments) -> list[str]:
     """Names of the splits whose images a run is trained on, with their labels or without."""
-    with_unlabelled = METHODS[args.method].job != "student" or args.unlabelled_ratio
+    with_unlabelled = METHODS[args.method].reads_unlabelled(args)
     return [name for name in ("train", *(("unlabelled",) if with_unlabelled else ())) if name in splits.splits]
 
 

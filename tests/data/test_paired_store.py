@@ -25,6 +25,12 @@ def test_a_batch_holds_the_labelled_images_first_then_all_companions():
     assert batch["pixel_values"][:, 0, 0, 0].tolist() == batch["index"].tolist()
 
 
+def test_without_companions_items_are_numbers_of_labelled_images():
+    mixed = ImageStore(store().images[:4], torch.tensor([-1, 2, -1, 0]))
+    batch = PairedStore(mixed, companions=0).__getitems__([1, 0])
+    assert batch["index"].tolist() == [3, 1] and batch["labels"].tolist() == [0, 2]
+
+
 def test_labels_and_length_are_those_of_the_labelled_images():
     paired = PairedStore(store(), companions=3)
     assert len(paired) == 6 and paired.labels.tolist() == [0, 1, 2, 0, 1, 2]
@@ -79,7 +85,7 @@ def test_processes_share_an_epoch_and_follow_its_number(labelled):
     assert epochs[0] != epochs[1]
 
 
-@pytest.mark.parametrize(("labelled", "unlabelled", "companions"), [(6, 10, 0), (0, 10, 1), (6, 0, 1)])
+@pytest.mark.parametrize(("labelled", "unlabelled", "companions"), [(6, 10, -1), (0, 10, 1), (6, 0, 1)])
 def test_what_cannot_be_paired_is_refused(labelled, unlabelled, companions):
     with pytest.raises(ValueError):
         PairedStore(store(labelled, unlabelled), companions)

@@ -136,6 +136,7 @@ def test_copies_are_said_in_python_too(tmp_path):
         ),
         ("settings_of are of the command", {"given": {"settings_of": "elsewhere"}}),
         ("'fixmatch' learns from images without labels too: give unlabelled_dataset", {"method": "fixmatch"}),
+        ("'supervised' learns from images without labels too", {"given": {"propagate_labels": True}}),
         ("model '.' is a folder: give load_teacher", {"model": "."}),
         ("two teachers", {"method": "kd", "teacher": network(), "given": {"teacher": "other"}}),
         ("image_mean differ from what timm has", {"model": network(image_mean=[0.5] * 3).config}),

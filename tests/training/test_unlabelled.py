@@ -71,6 +71,23 @@ def test_the_classifier_is_fitted_at_the_end_where_asked(student_options, tmp_pa
     assert all(kept[name].ndim == tensors for name, tensors in zip(sorted(changed), (1, 2), strict=True))
 
 
+@pytest.mark.parametrize("method", ["supervised", "kd"])
+def test_students_of_labels_alone_end_with_it_where_asked(student_options, teacher, tmp_path, card_settings, method):
+    """The training is that without it, step for step: images without labels wait for its end."""
+    steps = ["--method", method, "--max_steps", "4", "--eval_strategy", "no"]
+    steps += ["--teacher", teacher] if method == "kd" else []
+    for asked in ("true", "false"):
+        main([*student_options, *steps, "--propagate_labels", asked, "--output_dir", str(tmp_path / asked)])
+    ended, plain = (checkpoint_state(tmp_path / asked / "checkpoint-4") for asked in ("true", "false"))
+    assert all(torch.equal(ended[name], plain[name]) for name in plain)
+    for asked, pool in (("true", 10), ("false", 0)):
+        folder = tmp_path / asked
+        entry = json.loads((folder / "metrics.json").read_text()).get("propagation", {"images": 0})
+        assert entry["images"] == pool == len(load_file(folder / "trained_images.safetensors")["unlabelled"])
+        assert card_settings(folder).get("propagate_labels") == ("True" if pool else None)
+        assert ("1904.04717" in (folder / "README.md").read_text()) == bool(pool)
+
+
 def images(count, side=32):
     """Each class a gray of its own."""
     labels = torch.arange(count) % 4
@@ -238,6 +255,7 @@ def test_several_teachers(student_options, teacher, tmp_path):
     [
         ([*FIXMATCH, "--unlabelled", "none"], "no images without labels"),
         (["--method", "fixmatch", "--ema_decay", "0"], "--ema_decay"),
+        (["--method", "supervised", "--propagate_labels", "true", "--unlabelled", "none"], "no images without labels"),
         ([*FIXMATCH, "--unlabelled_ratio", "0"], "--unlabelled_ratio 1 or more"),
         (["--method", "supervised", "--unlabelled_ratio", "1"], "no use for images without labels"),
         (["--method", "supervised", "--more_teachers", "a"], "--method kd"),
