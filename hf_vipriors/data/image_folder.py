@@ -15,7 +15,7 @@ from .columns import some
 from .folder_labels import with_class_folders
 from .folder_layout import ClassFolders, folder_layout
 from .image_files import LEFT_OUT, FolderWalk
-from .label_table import metadata_tables, read_tables, split_of_folders
+from .label_table import LabelledFiles, metadata_tables, read_tables, split_of_folders
 from .split_names import LABELLED_SPLITS, canonical_split
 from .table_files import Table, read_table
 
@@ -72,6 +72,16 @@ def every_image(root: Path) -> Dataset:
     for note in walk.notes():
         logger.info(note)
     return images
+
+
+def labelled_by(labels: str | Path, images: Dataset, root: Path) -> LabelledFiles:
+    """What a table says of the images that :func:`every_image` found, and of others, named from ``root``.
+
+    Raises:
+        InputError: a table that cannot be read, or does not fit the files.
+    """
+    paths = [image["path"] for image in images["image"]]
+    return read_tables([read_table(_table_path(labels, root), root)], root, paths)
 
 
 def _labelled(classes: ClassFolders, known: Sequence[str], walk: FolderWalk) -> Dataset:

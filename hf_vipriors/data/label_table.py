@@ -155,7 +155,7 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
         for at, (value, code) in enumerate(zip(values, labels.codes.tolist(), strict=True)):
             place = f"{table} data row {at + 1}"
             path = _one_file(files.find(value, table.base) if value else [], value, place, root)
-            split = _split_of_path(path, root) if by_folder else _split_of_value(splits[at], place)
+            split = split_of_path(path, root) if by_folder else _split_of_value(splits[at], place)
             given = Given(split, number[labels.names[code] if code >= 0 else None], place)
             before = rows.setdefault(path, given)
             if before[:2] != given[:2]:
@@ -227,7 +227,8 @@ def split_of_folders(path: str, root: Path) -> str | None:
     return next(filter(None, map(canonical_split, folders)), None) if ".." not in folders else None
 
 
-def _split_of_path(path: str, root: Path) -> str:
+def split_of_path(path: str, root: Path) -> str:
+    """The split of an image that a row labels without naming one: train, or what the folders of its path say."""
     # A row gives an image of the unlabelled folder its label: it is one to train on.
     split = split_of_folders(path, root)
     return "train" if split in (None, "unlabelled") else str(split)

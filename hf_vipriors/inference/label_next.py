@@ -9,6 +9,7 @@ for the first, and Enter gives it to the next. next.html shows the choice, expor
 browser: nothing is sent anywhere.
 Train on them with --data_dir photos --labels labels.csv: its rows come on top of the class folders in photos, and
 images that neither labels are unlabelled. Files in a folder that is called unlabelled are named from the folder above.
+With --labels labels.csv the next choice is among the other images, and what its page exports holds the old rows too.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from datasets import Dataset
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import decode
-from ..data.image_folder import every_image
+from ..data.image_folder import every_image, labelled_by
 from ..data.image_records import Records, Unreadable
+from ..data.label_table import LabelledFiles, split_of_path
 from ..data.split_names import canonical_split
 from ..errors import InputError
 from ..files import write_file
@@ -59,6 +61,11 @@ class LabelNextArguments:
 
     model: str | None = option(None, "Student or teacher: a folder, or a name on the Hub.")
     data_dir: str | None = option(None, "Folder of images without labels, in any layout.")
+    labels: str | None = option(
+        None,
+        "Table of earlier labels, as --labels of a training: its images are not chosen again, and the labels.csv that "
+        "the page exports holds its rows too.",
+    )
     count: int = option(50, "How many images to choose.", low=1)
     clusters: int | None = option(
         None,
@@ -134,6 +141,10 @@ def label_next(args: LabelNextArguments) -> int:
     images = every_image(root)
     if canonical_split(root.name) == "unlabelled":  # the table is for the folder with the labelled images
         root = root.parent
+    earlier = LabelledFiles({}, [], [])
+    if args.labels is not None:
+        earlier = labelled_by(args.labels, images, root)
+        images = _others(images, earlier, args)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
         logger.warning("cannot be read: %d of the images; `hf-vipriors predict` lists them", looks.unreadable)
@@ -148,15 +159,41 @@ def label_next(args: LabelNextArguments) -> int:
     rows = [_row(images, looks, int(at), names, root) | clusters.get(int(at), {}) for at in chosen]
     kinds = {"file_name": pa.string(), "suggested": pa.string(), "confidence": pa.float64(), "margin": pa.float64()}
     kinds |= {"cluster": pa.int64()} if clusters else {}
-    known = [*names, *(each for each in args.classes if each not in names)]
-    page = labelling_page(known, images, looks, chosen, rows, model.config.full_scale, sizes=sizes)
+    known = list(dict.fromkeys([*names, *earlier.names, *args.classes]))
+    scale, before = model.config.full_scale, _exported(earlier, root)
+    page = labelling_page(known, images, looks, chosen, rows, scale, sizes=sizes, before=before)
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
 
 
+def _others(images: Dataset, earlier: LabelledFiles, args: LabelNextArguments) -> Dataset:
+    """The images that no row labels."""
+    done = {path for path, given in earlier.rows.items() if given.code >= 0}
+    left = [at for at, image in enumerate(images["image"]) if image["path"] not in done]
+    if not left:
+        raise InputError(f"--labels {args.labels} labels every image in {args.data_dir}: there is none left to choose")
+    logger.info("%d of the images have a label already, %d are to choose from", len(images) - len(left), len(left))
+    return images.select(left)
+
+
+def _exported(earlier: LabelledFiles, root: Path) -> list[dict[str, Any]]:
+    """The rows that the page exports beside those of its own images; with splits where folders do not tell them."""
+    rows = {path: given for path, given in earlier.rows.items() if given.code >= 0}
+    told = all(given.split == split_of_path(path, root) for path, given in rows.items())
+    return [
+        {"file": _name(path, root), "label": earlier.names[given.code], "split": None if told else given.split}
+        for path, given in rows.items()
+    ]
+
+
+def _name(path: str, root: Path) -> str:
+    """How tables name a file."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
 def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -> dict[str, Any]:
-    path = Path(os.path.relpath(images[looks.rows[at]]["image"]["path"], root)).as_posix()
+    path = _name(images[looks.rows[at]]["image"]["path"], root)
     if looks.probabilities is None:
         return {"file_name": path}
     values, numbers = looks.probabilities[at].topk(min(2, len(names)))
@@ -172,11 +209,12 @@ def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -
 
 def labelling_page(
     names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]],
-    full_scale: float | None = None, *, sizes: Sequence[int] = (),
+    full_scale: float | None = None, *, sizes: Sequence[int] = (), before: Sequence[dict[str, Any]] = (),
 ) -> str:  # fmt: skip
     """The images with keys for their classes; what is labelled is exported as CSV (file_name, label).
 
-    ``sizes`` are those of the clusters that ``rows`` name, where they do.
+    ``sizes`` are those of the clusters that ``rows`` name, where they do; ``before`` are labels of other images, which
+    are exported too.
     """
     shown: list[dict[str, Any]] = []
     for at, row in zip(chosen, rows, strict=True):
@@ -184,7 +222,7 @@ def labelling_page(
         given = {"suggested": row.get("suggested"), "cluster": row.get("cluster")}
         shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), **given})
     subtitle = _CLUSTERED if sizes else "The least certain first, no two of a kind."
-    data = {"classes": list(names), "images": shown, "sizes": list(sizes)}
+    data = {"classes": list(names), "images": shown, "sizes": list(sizes), "before": list(before)}
     return render("label.html.j2", title="Which images to label next", subtitle=subtitle, data=data)
 
 

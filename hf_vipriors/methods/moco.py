@@ -84,7 +84,7 @@ class MoCo(LabelFreeMethod):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        return not_given(args, "moco [2008.00261]", margin=0.4, projector_batch_norm=False)
+        return not_given(args, "moco [2008.00261]", temperature=0.2, margin=0.4, projector_batch_norm=False)
 
     @classmethod
     def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:

@@ -98,7 +98,11 @@ class FeatureOptions(NetworkOptions):
 class ContrastiveOptions:
     """Of the contrastive losses."""
 
-    temperature: float = option(0.2, "T of the contrastive loss [2008.00261].", bounds=TEMPERATURE)
+    temperature: float | None = option(
+        None,
+        "T of the contrastive loss; None: 0.2 with moco [2008.00261], 0.5 with simclr [2002.05709].",
+        bounds=TEMPERATURE,
+    )
     margin: float | None = option(
         None, "Margin on the positive; None: 0.4 for moco [2008.00261], 0 for simclr.", low=0, high=1.99
     )
@@ -191,6 +195,11 @@ class ClassifierOptions(NetworkOptions):
         high=1,
         on_card=False,
     )
+    propagate_labels: bool | None = option(
+        None,
+        "At the end, fit the classifier to labels that travel to at most 50,000 images without one over the graph of "
+        "nearest features [1904.04717]; the trained one stays where validation shows it better. None: with fixmatch.",
+    )
 
 
 @dataclass
@@ -205,11 +214,6 @@ class LabelOptions(ClassifierOptions):
     )
     mixup: float = option(0.0, "Alpha of mixup, 0: none.", low=0)
     cutmix: float = option(0.0, "Alpha of CutMix, 0: none.", low=0)
-    propagate_labels: bool | None = option(
-        None,
-        "At the end, fit the classifier to labels that travel to at most 50,000 images without one over the graph of "
-        "nearest features [1904.04717]; the trained one stays where validation shows it better. None: with fixmatch.",
-    )
     class_weights: str = option(
         "none", "'balanced' weighs classes by the inverse of their size; 'none'.", choices=("none", "balanced")
     )

@@ -40,7 +40,12 @@ SEED = Paper(
 class SimilarityOptions:
     """Of the two similarity distributions."""
 
-    temperature: float = option(0.2, "T of the student's similarities [2101.04731].", bounds=TEMPERATURE)
+    temperature: float | None = option(
+        None,
+        "T of the student's similarities, and of dogo's contrastive losses; None: 0.2 [2101.04731], 0.5 with simclr's "
+        "[2104.09866].",
+        bounds=TEMPERATURE,
+    )
     teacher_temperature: float = option(
         0.01, "seed: T of the teacher's similarities [2101.04731].", bounds=TEMPERATURE
     )
@@ -87,7 +92,8 @@ class Seed(LabelFreeMethod):
 
     @classmethod
     def defaults(cls, args: Any) -> dict[str, Default]:
-        return not_given(args, "seed has no margin", margin=0.0)
+        published = not_given(args, "seed [2101.04731]", temperature=0.2)
+        return published | not_given(args, "seed has no margin", margin=0.0)
 
     @classmethod
     def data_defaults(cls, args: Any, images: int) -> dict[str, Default]:

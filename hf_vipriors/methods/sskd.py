@@ -175,8 +175,10 @@ class Sskd(Supervised):
         keep: tuple[float, float] = (1.0, 0.75),
         ema_decay: float = 0.0,
         layer_decay: float = 1.0,
+        propagate_labels: bool = False,
     ):
-        super().__init__(student, label_smoothing=0.0, ema_decay=ema_decay, layer_decay=layer_decay)
+        options = {"ema_decay": ema_decay, "layer_decay": layer_decay, "propagate_labels": propagate_labels}
+        super().__init__(student, label_smoothing=0.0, **options)
         self.teacher = FrozenTeacher(teacher, student.config.image_mean, student.config.image_std)
         if self.teacher.num_classes != self.num_classes:
             raise ValueError(f"the teacher answers for {self.teacher.num_classes} classes, not {self.num_classes}")

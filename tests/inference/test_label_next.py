@@ -125,6 +125,34 @@ def test_what_is_labelled_comes_on_top_of_the_labels_that_the_student_had(classi
     assert len(pool.splits["train"]) == 3 and len(pool.splits["unlabelled"]) == 7
 
 
+@pytest.mark.parametrize("told", ["folders", "a column"])
+def test_the_next_choice_leaves_out_what_earlier_labels_name(classifier_folder, photos, tmp_path, capsys, told):
+    """And its page knows their classes and exports their rows with the new ones: one table grows."""
+    table, output = tmp_path / "labels.csv", tmp_path / "next.csv"
+    split = {"folders": ("", "", ""), "a column": (",split", ",test", ",")}[told]
+    table.write_text(
+        f"file_name,label{split[0]}\nunlabelled/3.png,violet{split[1]}\nunlabelled/5.png,red{split[2]}\n"
+        f"unlabelled/6.png,{split[2]}\n"
+    )
+    options = ["--model", str(classifier_folder), "--output", str(output)]
+    main([*options, "--data_dir", str(photos / "unlabelled"), "--labels", str(table)])
+    with open(output, newline="") as file:
+        chosen = {row["file_name"] for row in csv.DictReader(file)}
+    assert chosen == {f"unlabelled/{number}.png" for number in {*range(10)} - {3, 5}}
+    page = (tmp_path / "next.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["classes"] == ["blue", "green", "red", "violet"]
+    assert data["before"] == [
+        {"file": "unlabelled/3.png", "label": "violet", "split": "test" if split[0] else None},
+        {"file": "unlabelled/5.png", "label": "red", "split": "train" if split[0] else None},
+    ]
+    table.write_text("file_name,label\n" + "".join(f"unlabelled/{number}.png,red\n" for number in range(10)))
+    with pytest.raises(SystemExit) as stop:
+        main([*options[:2], "--output", str(tmp_path / "more.csv"), "--data_dir", str(photos / "unlabelled"),
+              "--labels", str(table)])  # fmt: skip
+    assert stop.value.code == 2 and "there is none left to choose" in capsys.readouterr().err
+
+
 def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path, capsys):
     (tmp_path / "next.html").write_text("mine")
     with pytest.raises(SystemExit) as stop:
@@ -180,20 +208,23 @@ def driven(page: str, script: str, tmp_path) -> dict:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path):
+@pytest.mark.parametrize("splits", [False, True])
+def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path, splits):
     pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
     files = ["a.jpg", 'sub/"b", c.jpg', "c.jpg", "d.jpg", "e.jpg"]
     images = [{"file": file, "src": pixel, "suggested": HOSTILE[1] if file else None} for file in files]
-    data = {"classes": HOSTILE, "images": images, "sizes": []}
+    before = [{"file": "z.jpg", "label": "dog, big", "split": split} for split in ([None], ["test"])[splits]]
+    data = {"classes": HOSTILE, "images": images, "sizes": [], "before": before}
     result = driven(render("label.html.j2", title="t", subtitle="s", data=data), DRIVE, tmp_path)
     assert result["keys"] == ["1", "2", "3", "4"]
     rows = list(csv.reader(io.StringIO(result["csv"], newline="")))
     # The fifth image got the second class, and stays the current one; the third one's label was taken away again.
+    told = [["split"], ["test"], ["train"]] if splits else [[]] * 3
     assert rows == [
-        ["file_name", "label"], ["a.jpg", "cat"], ['sub/"b", c.jpg', HOSTILE[1]], ["d.jpg", "a new class"],
-        ["e.jpg", HOSTILE[1]],
+        ["file_name", "label", *told[0]], ["z.jpg", "dog, big", *told[1]], ["a.jpg", "cat", *told[2]],
+        ['sub/"b", c.jpg', HOSTILE[1], *told[2]], ["d.jpg", "a new class", *told[2]], ["e.jpg", HOSTILE[1], *told[2]],
     ]  # fmt: skip
-    assert result["count"] == "4 of 5 labelled" and result["here"] == 2 and result["kept"] == 1
+    assert result["count"] == "4 of 5 labelled, 1 before" and result["here"] == 2 and result["kept"] == 1
     assert result["captions"][2] == HOSTILE[1] + "?"
 
 

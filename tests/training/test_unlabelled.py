@@ -1,6 +1,7 @@
 """Students that learn from images without labels too: fixmatch, and distillation on them."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -71,11 +72,13 @@ def test_the_classifier_is_fitted_at_the_end_where_asked(student_options, tmp_pa
     assert all(kept[name].ndim == tensors for name, tensors in zip(sorted(changed), (1, 2), strict=True))
 
 
-@pytest.mark.parametrize("method", ["supervised", "kd"])
+@pytest.mark.parametrize("method", ["supervised", "kd", "sskd"])
 def test_students_of_labels_alone_end_with_it_where_asked(student_options, teacher, tmp_path, card_settings, method):
     """The training is that without it, step for step: images without labels wait for its end."""
     steps = ["--method", method, "--max_steps", "4", "--eval_strategy", "no"]
-    steps += ["--teacher", teacher] if method == "kd" else []
+    shutil.copytree(teacher, tmp_path / "teacher")  # sskd leaves a head there
+    steps += [] if method == "supervised" else ["--teacher", str(tmp_path / "teacher")]
+    steps += ["--head_epochs", "1"] if method == "sskd" else []
     for asked in ("true", "false"):
         main([*student_options, *steps, "--propagate_labels", asked, "--output_dir", str(tmp_path / asked)])
     ended, plain = (checkpoint_state(tmp_path / asked / "checkpoint-4") for asked in ("true", "false"))
