@@ -10,9 +10,9 @@ _NO_INFLUENCE = {
     "ddp_timeout", "eval_strategy", "eval_steps", "store", "time_limit",
 }  # fmt: skip
 _PREFIXES = ("hub_", "logging_", "log_", "save_", "trackio_")
-# How long a run is, what it is measured by, and which machine computes it, in which precision.
+# How long a run is, what follows its last step, what it is measured by, which machine computes it, in which precision.
 _MAY_CHANGE = {
-    "num_train_epochs", "max_steps",
+    "num_train_epochs", "max_steps", "propagate_labels",
     "per_device_eval_batch_size", "knn_neighbours", "corruptions", "load_best_model_at_end", "metric_for_best_model",
     "greater_is_better", "prediction_loss_only", "include_for_metrics", "batch_eval_metrics",
     "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32", "full_determinism", "accelerator_config",

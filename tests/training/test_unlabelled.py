@@ -221,6 +221,20 @@ def test_a_resumed_run_goes_on_with_the_same_images_and_averages(student_options
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_what_ends_a_run_may_be_another_once_it_is_resumed(student_options, tmp_path, capsys):
+    options = [*student_options, *FIXMATCH, "--save_steps", "4", "--eval_strategy", "no", "--max_steps", "8"]
+    main([*options, "--propagate_labels", "false", "--output_dir", str(tmp_path / "whole")])
+    resumed = [
+        "--resume_from_checkpoint",
+        str(tmp_path / "whole" / "checkpoint-8"),
+        "--output_dir",
+        str(tmp_path / "on"),
+    ]
+    main([*options, *resumed])
+    assert "with --propagate_labels false -> true" in " ".join(capsys.readouterr().err.split())
+    assert json.loads((tmp_path / "on" / "metrics.json").read_text())["propagation"]["images"] == 10
+
+
 def test_a_curriculum_makes_no_views_of_the_images_that_a_step_leaves_out(student_options, tmp_path, monkeypatch):
     seen, forward = [], FixMatch.forward
 
