@@ -9,8 +9,8 @@
 recipe we know at this length; a self-supervised teacher (phase 1), fine-tuned; then the same from the teacher that
 ships with the package (a long phase 1): a linear probe, fine-tuning, FixMatch, which sees the images without labels
 again, and with 50 labels a class phase 2, held near the teacher's features; a table, a page with images, and a student
-folder that `pipeline()` loads. With few labels it matters which they are: each seed chooses others, and intervals are
-over these choices.
+folder that `pipeline()` loads. With few labels those trainings end with label propagation; and it matters which they
+are: each seed chooses others, and intervals are over these choices.
 """
 
 from __future__ import annotations
@@ -155,14 +155,16 @@ class Quickstart:
             teacher = self._train(data, settings, seed)
         own = str(teacher.directory)
         self._title(seed, "phase 1 + fine-tuning: started from that teacher")
-        finetuned = self._student(seed, "finetuned", method="supervised", teacher=own)
+        # With more labels those that travel to the images without add nothing.
+        finetune = {"method": "supervised", "propagate_labels": self.args.few}
+        finetuned = self._student(seed, "finetuned", **finetune, teacher=own)
         source = FASHION_TEACHER if self.ships_teacher else own
         long = "long phase 1 (it ships)" if self.ships_teacher else "phase 1"
         linear = self._linear(seed, source)
         long_finetuned = None
         if self.ships_teacher:
             self._title(seed, f"{long} + fine-tuning")
-            long_finetuned = self._student(seed, "long_finetuned", method="supervised", teacher=source)
+            long_finetuned = self._student(seed, "long_finetuned", **finetune, teacher=source)
         distilled = None
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
             self._title(seed, f"{long} + phase 2: held near the teacher's features")

@@ -133,9 +133,10 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
             **more,
         )
 
+    ended = "; then label propagation" if "propagation" in seeds[0].finetuned.metrics else ""
     shown = [
         row("labels alone", "from scratch, the strongest recipe", [s.baseline for s in seeds], 0.0, baseline=True),
-        row("phase 1 + fine-tuning", "the same recipe, from the teacher trained here",
+        row("phase 1 + fine-tuning", "the same recipe, from the teacher trained here" + ended,
             [s.finetuned for s in seeds], phase_1),
     ]  # fmt: skip
     top1, top5 = ([seed.linear[key] for seed in seeds] for key in ("top1", "top5"))
@@ -145,7 +146,8 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
         test_images=test_images, seconds=[before] * len(seeds), params=params,
     ))  # fmt: skip
     if ships:
-        shown.append(row(f"{long} + fine-tuning", "from that teacher", [s.long_finetuned for s in seeds], before))
+        found = [s.long_finetuned for s in seeds]
+        shown.append(row(f"{long} + fine-tuning", "from that teacher" + ended, found, before))
     if seeds[0].distilled is not None:
         shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
                          [s.distilled for s in seeds], before))  # fmt: skip
