@@ -193,14 +193,14 @@ def _name(path: str, root: Path) -> str:
 
 
 def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -> dict[str, Any]:
-    path = _name(images[looks.rows[at]]["image"]["path"], root)
+    path = images[looks.rows[at]]["image"]["path"]
+    row = {"file_name": _name(path, root), "split": split_of_path(path, root)}  # the page's, not the table's
     if looks.probabilities is None:
-        return {"file_name": path}
+        return row
     values, numbers = looks.probabilities[at].topk(min(2, len(names)))
     margin = float(values[0] - values[1]) if len(values) > 1 else 1.0
     confidence = round(float(values[0]), 6)
-    return {
-        "file_name": path,
+    return row | {
         "suggested": names[int(numbers[0])],
         "confidence": confidence,
         "margin": round(margin, 6),
@@ -219,7 +219,7 @@ def labelling_page(
     shown: list[dict[str, Any]] = []
     for at, row in zip(chosen, rows, strict=True):
         pixels = np.asarray(decode(images[looks.rows[int(at)]]["image"], full_scale))
-        given = {"suggested": row.get("suggested"), "cluster": row.get("cluster")}
+        given = {name: row.get(name) for name in ("split", "suggested", "cluster")}
         shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), **given})
     subtitle = _CLUSTERED if sizes else "The least certain first, no two of a kind."
     data = {"classes": list(names), "images": shown, "sizes": list(sizes), "before": list(before)}

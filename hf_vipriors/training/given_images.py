@@ -180,8 +180,8 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
     raw = {SPLIT_OF[name]: images for name, images in given.items()}
     found = splits_of(raw, "train_dataset", **columns)
     student = METHODS[args.method].job == "student"
-    reads = METHODS[args.method].reads_unlabelled(complete(args).args)
-    if student and reads and "unlabelled" not in found.splits:
+    reads = student and METHODS[args.method].reads_unlabelled(complete(args).args)
+    if reads and "unlabelled" not in found.splits:
         raise InputError(f"method {args.method!r} learns from images without labels too: give unlabelled_dataset")
     if "validation" not in raw or "validation" in found.splits:
         return found

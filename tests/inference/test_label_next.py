@@ -146,6 +146,11 @@ def test_the_next_choice_leaves_out_what_earlier_labels_name(classifier_folder, 
         {"file": "unlabelled/3.png", "label": "violet", "split": "test" if split[0] else None},
         {"file": "unlabelled/5.png", "label": "red", "split": "train" if split[0] else None},
     ]
+    main([*options[:2], "--output", str(tmp_path / "all.csv"), "--data_dir", str(photos), "--count", "99"])
+    page = (tmp_path / "all.html").read_text(encoding="utf-8")
+    images = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["images"]
+    folders = {each["file"].split("/")[0]: each["split"] for each in images}
+    assert folders == {"train": "train", "validation": "validation", "test": "test", "unlabelled": "train"}
     table.write_text("file_name,label\n" + "".join(f"unlabelled/{number}.png,red\n" for number in range(10)))
     with pytest.raises(SystemExit) as stop:
         main([*options[:2], "--output", str(tmp_path / "more.csv"), "--data_dir", str(photos / "unlabelled"),
@@ -212,7 +217,7 @@ def driven(page: str, script: str, tmp_path) -> dict:
 def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path, splits):
     pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
     files = ["a.jpg", 'sub/"b", c.jpg', "c.jpg", "d.jpg", "e.jpg"]
-    images = [{"file": file, "src": pixel, "suggested": HOSTILE[1] if file else None} for file in files]
+    images = [{"file": file, "src": pixel, "suggested": HOSTILE[1], "split": "train"} for file in files]
     before = [{"file": "z.jpg", "label": "dog, big", "split": split} for split in ([None], ["test"])[splits]]
     data = {"classes": HOSTILE, "images": images, "sizes": [], "before": before}
     result = driven(render("label.html.j2", title="t", subtitle="s", data=data), DRIVE, tmp_path)
