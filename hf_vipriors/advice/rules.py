@@ -125,7 +125,7 @@ def method_for(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
             "from all of them, and FixMatch once more beside the labels. On CIFAR-10 phase 1 was worth six points to "
             "FixMatch at 5 labels a class and one at 50, where it may be left out if time is short. Another shortcut: "
             "--method supervised --propagate_labels true from phase 1 had three quarters of FixMatch's gain in a "
-            "quarter of its time, at 5 a class. The supervised run is what they must beat on validation."
+            "third of its time, at 5 a class. The supervised run is what they must beat on validation."
         )
         return "phase 1 + FixMatch", reason, ("supervised", "phase 1", "FixMatch")
     if facts.mean >= PLENTY:

@@ -75,13 +75,14 @@ def every_image(root: Path) -> Dataset:
 
 
 def labelled_by(labels: str | Path, images: Dataset, root: Path) -> LabelledFiles:
-    """What a table says of the images that :func:`every_image` found, and of others, named from ``root``.
+    """The images that a table labels, of those that :func:`every_image` found and of others, named from ``root``.
 
     Raises:
         InputError: a table that cannot be read, or does not fit the files.
     """
     paths = [image["path"] for image in images["image"]]
-    return read_tables([read_table(_table_path(labels, root), root)], root, paths)
+    found = read_tables([read_table(_table_path(labels, root), root)], root, paths)
+    return found._replace(rows={path: given for path, given in found.rows.items() if given.code >= 0})
 
 
 def _labelled(classes: ClassFolders, known: Sequence[str], walk: FolderWalk) -> Dataset:

@@ -169,8 +169,7 @@ def label_next(args: LabelNextArguments) -> int:
 
 def _others(images: Dataset, earlier: LabelledFiles, args: LabelNextArguments) -> Dataset:
     """The images that no row labels."""
-    done = {path for path, given in earlier.rows.items() if given.code >= 0}
-    left = [at for at, image in enumerate(images["image"]) if image["path"] not in done]
+    left = [at for at, image in enumerate(images["image"]) if image["path"] not in earlier.rows]
     if not left:
         raise InputError(f"--labels {args.labels} labels every image in {args.data_dir}: there is none left to choose")
     logger.info("%d of the images have a label already, %d are to choose from", len(images) - len(left), len(left))
@@ -179,11 +178,10 @@ def _others(images: Dataset, earlier: LabelledFiles, args: LabelNextArguments) -
 
 def _exported(earlier: LabelledFiles, root: Path) -> list[dict[str, Any]]:
     """The rows that the page exports beside those of its own images; with splits where folders do not tell them."""
-    rows = {path: given for path, given in earlier.rows.items() if given.code >= 0}
-    told = all(given.split == split_of_path(path, root) for path, given in rows.items())
+    told = all(given.split == split_of_path(path, root) for path, given in earlier.rows.items())
     return [
         {"file": _name(path, root), "label": earlier.names[given.code], "split": None if told else given.split}
-        for path, given in rows.items()
+        for path, given in earlier.rows.items()
     ]
 
 
