@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
@@ -39,6 +40,8 @@ def explain_error(error: BaseException, outputs: Iterable[Path] = ()) -> str | N
             f"{silent if 'timed out' in text else killed}: take fewer --dataloader_num_workers (0: none); "
             "--resume_from_checkpoint true goes on from the last checkpoint"
         )
+    if isinstance(error, BrokenProcessPool):
+        return "the process of a training was killed, mostly because the memory was full: take --at_once 1"
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{error.strerror}; allow more open files (ulimit -n), or take fewer --dataloader_num_workers"
     return explain_disk_error(error, outputs)

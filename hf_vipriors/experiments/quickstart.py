@@ -20,6 +20,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..cli import process
 from ..cli.parser import Parser
-from ..data import FASHION_VIPRIORS, ImageSplits
+from ..data import FASHION_VIPRIORS
 from ..data.columns import label_array
 from ..errors import InputError
 from ..files import write_json
@@ -45,12 +46,13 @@ from ..reports.report_text import duration
 from ..run import RunResult, train
 from ..shipped import recipes
 from ..terminal import Console
-from ..training import DataArguments, RunArguments, StudentArguments, TeacherArguments, guard_output_dir
+from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
 from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
 from ..training.results import feature_scores, summary
 from ..training.run_files import RUN_FILE, versions
 from .quickstart_report import Seed, build_report
+from .side_by_side import SideBySide, processes_for
 
 logger = logging.getLogger(__name__)
 TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
@@ -85,6 +87,9 @@ class QuickstartArguments:
     length: float | None = option(
         None, "Multiply the length of all trainings by this; not given: 1, or 3 with --full.", low=0, open_low=True
     )
+    at_once: int | None = option(
+        None, "Trainings at the same time; not given: one a core, four at most, and one on an accelerator.", low=1
+    )
     recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
@@ -100,30 +105,22 @@ class QuickstartArguments:
         return self.images_per_class < FEW
 
 
-class Quickstart:
-    """The runs of one invocation, one folder each: of one seed all on the same labels, phase 1 once for all seeds."""
+class Runs:
+    """The runs of one quickstart, one folder each: of one seed all on the same labels, phase 1 once for all seeds.
 
-    def __init__(self, args: QuickstartArguments, console: Console):
-        self.args, self.console = args, console
-        self.folder = Path(args.output_dir)
+    It travels to other processes: arguments alone.
+    """
+
+    def __init__(self, args: QuickstartArguments):
+        self.args, self.folder = args, Path(args.output_dir)
         folder = Path(args.recipes) if args.recipes else recipes()
         self.student_recipe = folder / (FEW_RECIPE if args.few else STUDENT_RECIPE)
         self.teacher_recipe = folder / TEACHER_RECIPE
         for path in (self.teacher_recipe, self.student_recipe):
             if not path.is_file():
                 raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
-        guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
-        data = {seed: self._settings(StudentArguments, "baseline", seed)[0] for seed in args.seeds}
-        self.splits: dict[int, ImageSplits] = {}
-        for seed, each in data.items():
-            with quiet(logging.WARNING if self.splits else logging.INFO):
-                self.splits[seed] = load_images(each)
-        self.data = data[args.seeds[0]]
-        self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
-        each_seed = 3 + self.ships_teacher + (not args.few)  # baseline, fine-tuning, FixMatch and perhaps two more
-        self.begun, self.trainings = 0, 1 + each_seed * len(args.seeds)
 
-    def _settings(self, kind: type, name: str, seed: int, **options: Any):
+    def settings(self, kind: type, name: str, seed: int, **options: Any):
         """Recipe, then what distinguishes this run; the lengths are scaled, never that of one student alone."""
         args, teaches = self.args, kind is TeacherArguments
         parser = Parser([DataArguments, kind], "")
@@ -143,70 +140,101 @@ class Quickstart:
         """The first seed's runs lie on top, where one looks for them."""
         return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
 
-    def run_seed(self, seed: int, teacher: RunResult | None) -> Seed:
-        """Every run on the labels of one seed; ``teacher``: phase 1 of an earlier seed, it needs no labels."""
-        self._title(seed, "labels alone: from scratch, our strongest recipe")
-        baseline = self._student(seed, "baseline", method="supervised")
-        if teacher is None:
-            self._title(seed, "phase 1: a teacher learns without labels")
-            data, settings = self._settings(TeacherArguments, "teacher", seed)
-            images = sum(len(self.splits[seed].splits.get(name, ())) for name in ("train", "unlabelled"))
+    def train(self, kind: type, name: str, seed: int, level: int, options: dict[str, Any]) -> RunResult:
+        """One training, with the lines of its log from ``level`` on."""
+        transformers_logging.disable_progress_bar()
+        data, settings = self.settings(kind, name, seed, **options)
+        with quiet(logging.WARNING):
+            splits = load_images(data)
+        if kind is TeacherArguments:
+            images = sum(len(splits.splits.get(each, ())) for each in ("train", "unlabelled"))
             if settings.per_device_train_batch_size > images // 2:
                 settings.per_device_train_batch_size = 0  # what goes with so few
-            teacher = self._train(data, settings, seed)
-        own = str(teacher.directory)
-        self._title(seed, "phase 1 + fine-tuning: started from that teacher")
-        # With more labels those that travel to the images without add nothing.
-        finetune = {"method": "supervised", "propagate_labels": self.args.few}
-        finetuned = self._student(seed, "finetuned", **finetune, teacher=own)
-        source = FASHION_TEACHER if self.ships_teacher else own
-        long = "long phase 1 (it ships)" if self.ships_teacher else "phase 1"
-        linear = self._linear(seed, source)
-        long_finetuned = None
-        if self.ships_teacher:
-            self._title(seed, f"{long} + fine-tuning")
-            long_finetuned = self._student(seed, "long_finetuned", **finetune, teacher=source)
-        distilled = None
-        if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
-            self._title(seed, f"{long} + phase 2: held near the teacher's features")
-            distilled = self._student(seed, "distilled", method="overhaul", teacher=source)
-        self._title(seed, f"{long} + FixMatch, on all images")
-        # Fewer images a step are as good where propagation follows: 74.7 against 74.3, two choices of the labels.
-        ratio = 1 if self.args.few else 2
-        student = self._student(seed, "student", method="fixmatch", unlabelled_ratio=ratio, teacher=source)
-        return Seed(
-            seed=seed,
-            baseline=baseline,
-            teacher=teacher,
-            finetuned=finetuned,
-            linear=linear,
-            long_finetuned=long_finetuned,
-            distilled=distilled,
-            student=student,
-            labels=torch.from_numpy(label_array(self.splits[seed].splits["test"])),
-        )
+        with quiet(level):
+            return train(data, settings, splits)
 
-    def _student(self, seed: int, name: str, **options: Any) -> RunResult:
-        data, settings = self._settings(StudentArguments, name, seed, **options)
-        return self._train(data, settings, seed)
-
-    def _train(self, data: DataArguments, settings: RunArguments, seed: int) -> RunResult:
-        # What each says of its images and settings the first one says for all; warnings are said by each.
-        with quiet(logging.WARNING if self.begun > 1 else logging.INFO):
-            result = train(data, settings, self.splits[seed])
-        self.console.print(f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}")
-        return result
-
-    def _linear(self, seed: int, source: str) -> dict[str, Any]:
-        """The linear probe of the teacher that students start from, on the labels of this seed."""
-        data, settings = self._settings(TeacherArguments, "teacher", seed)
+    def linear(self, seed: int, source: str) -> dict[str, Any]:
+        """Scores of the linear probe of the teacher that students start from, on the labels of this seed."""
+        transformers_logging.disable_progress_bar()
+        data, settings = self.settings(TeacherArguments, "teacher", seed)
         teacher = load_teacher(source).to(settings.device)
         with quiet(logging.WARNING):
             scores = feature_scores(
-                teacher, self.splits[seed], data, neighbours=settings.knn_neighbours,
+                teacher, load_images(data), data, neighbours=settings.knn_neighbours,
                 batch_size=settings.per_device_eval_batch_size, device=settings.device,
             )  # fmt: skip
         return scores["linear"]
+
+
+class Quickstart:
+    """All runs of one invocation, and what comes of them."""
+
+    def __init__(self, args: QuickstartArguments, console: Console):
+        self.args, self.console = args, console
+        self.runs = Runs(args)
+        guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
+        self.data, settings = self.runs.settings(StudentArguments, "baseline", args.seeds[0])
+        self.first = load_images(self.data)
+        self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
+        each_seed = 4 + self.ships_teacher + (not args.few)  # with fine-tuning from two teachers, and phase 2
+        total = 1 + each_seed * len(args.seeds)
+        self.work = SideBySide(total, args.at_once or processes_for(total, settings.device), console)
+
+    def _train(self, kind: type, name: str, seed: int, title: str, **options: Any) -> Future[RunResult]:
+        # What each says of its images and settings the first one says for all; warnings are said by each.
+        level = logging.WARNING if self.work.begun else logging.INFO
+        which = f"seed {seed}, {title}" if len(self.args.seeds) > 1 and kind is not TeacherArguments else title
+        return self.work.submit(
+            which, self.runs.train, kind, name, seed, level, options,
+            told=lambda result: f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}", kind=name,
+        )  # fmt: skip
+
+    def train_all(self) -> list[Seed]:
+        """Phase 1 and labels alone first; then what starts from a teacher."""
+        teacher = self._train(TeacherArguments, "teacher", self.args.seeds[0], "phase 1: learns without labels")
+        baselines = [
+            self._train(StudentArguments, "baseline", seed, "labels alone: from scratch", method="supervised")
+            for seed in self.args.seeds
+        ]
+        phase_1 = teacher.result()
+        waiting = [self._from_teachers(seed, str(phase_1.directory)) for seed in self.args.seeds]
+        found = [{name: future.result() for name, future in each.items()} for each in waiting]
+        none = {"long_finetuned": None, "distilled": None}
+        return [
+            Seed(seed=seed, baseline=baseline.result(), teacher=phase_1, labels=self._labels(seed), **none | each)
+            for seed, baseline, each in zip(self.args.seeds, baselines, found, strict=True)
+        ]
+
+    def _from_teachers(self, seed: int, own: str) -> dict[str, Future]:
+        """The runs of one seed that start from this quickstart's phase 1, or from the one that ships."""
+        source = FASHION_TEACHER if self.ships_teacher else own
+        long = "long phase 1 (it ships)" if self.ships_teacher else "phase 1"
+
+        def student(name: str, title: str, **options: Any) -> Future[RunResult]:
+            return self._train(StudentArguments, name, seed, title, **options)
+
+        # With more labels those that travel to the images without add nothing.
+        finetune = {"method": "supervised", "propagate_labels": self.args.few}
+        found: dict[str, Future] = {
+            "finetuned": student("finetuned", "phase 1 + fine-tuning", **finetune, teacher=own)
+        }
+        found["linear"] = self.work.submit(
+            f"seed {seed}, {long} + linear probe", self.runs.linear, seed, source,
+            told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %", kind="linear",
+        )  # fmt: skip
+        if self.ships_teacher:
+            found["long_finetuned"] = student("long_finetuned", f"{long} + fine-tuning", **finetune, teacher=source)
+        if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
+            found["distilled"] = student("distilled", f"{long} + phase 2", method="overhaul", teacher=source)
+        # Fewer images a step are as good where propagation follows: 74.7 against 74.3, two choices of the labels.
+        fixmatch = {"method": "fixmatch", "unlabelled_ratio": 1 if self.args.few else 2}
+        return found | {"student": student("student", f"{long} + FixMatch", **fixmatch, teacher=source)}
+
+    def _labels(self, seed: int) -> torch.Tensor:
+        """Of the test images: the same in every seed, unless they are a part of a folder that has none."""
+        data, _ = self.runs.settings(StudentArguments, "baseline", seed)
+        with quiet(logging.WARNING):
+            return torch.from_numpy(label_array(load_images(data).splits["test"]))
 
     @staticmethod
     def _complete_card(seed: Seed, report: Report) -> None:
@@ -218,28 +246,19 @@ class Quickstart:
         facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
         write_card(facts, seed.student.directory)
 
-    def _title(self, seed: int, text: str) -> None:
-        """Before each training: how many there are, and which this is."""
-        self.begun += 1
-        which = f", seed {seed}" if len(self.args.seeds) > 1 else ""
-        title = Text.assemble((f"{self.begun} of {self.trainings}{which}", "bold"), f"  {text}")
-        self.console.rule(title, align="left")
-
     def run(self) -> None:
-        start = time.perf_counter()
+        start, folder = time.perf_counter(), self.runs.folder
         if self.args.overwrite_output_dir:
-            (self.folder / RUN_FILE).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+            (folder / RUN_FILE).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         names = ("images_per_class", "dataset", "seeds", "length")
         settings = {"command": "quickstart"} | {name: getattr(self.args, name) for name in names}
-        write_json(self.folder / RUN_FILE, settings | {"versions": versions()})
-        seeds: list[Seed] = []
-        for seed in self.args.seeds:
-            seeds.append(self.run_seed(seed, seeds[0].teacher if seeds else None))
-        first = self.splits[self.args.seeds[0]]
+        write_json(folder / RUN_FILE, settings | {"versions": versions()})
+        with self.work:
+            seeds = self.train_all()
         with quiet(logging.WARNING):
-            report = build_report(seeds, first, self.data, self.command(), seconds=time.perf_counter() - start)
-        paths = write_report(report, self.folder)
+            report = build_report(seeds, self.first, self.data, self.command(), seconds=time.perf_counter() - start)
+        paths = write_report(report, folder)
         for one in seeds:
             self._complete_card(one, report)
         self.console.rule(Text("result", style="bold"), align="left")
@@ -255,7 +274,7 @@ class Quickstart:
         return f"{command('quickstart')} {images}{dataset} --seeds {seeds} --length {args.length:g}"
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
-        student = self.folder_of("student", self.args.seeds[0])
+        student = self.runs.folder_of("student", self.args.seeds[0])
         repository = "fashion" if self.ships_teacher else "photos"
         self.console.print(
             f"\n{seconds / 60:.1f} minutes. Curves, feature map, neighbours and mistakes: {paths['html']}"
@@ -274,11 +293,12 @@ def single_device() -> bool:
     Returns:
         False in the processes that have nothing to do.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if int(os.environ.get("RANK", "0")) != 0:
-            return False
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            os.environ.pop(name, None)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and int(os.environ.get("RANK", "0")) != 0:
+        return False
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    if several:
         logger.info("the quickstart runs on one device; the other processes rest")
     if "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = "0"

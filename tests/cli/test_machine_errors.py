@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from hf_vipriors.cli.machine_errors import explain_error
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
         (MemoryError(), "per_device_train_batch_size"),
+        (BrokenProcessPool("A process was terminated abruptly"), "--at_once 1"),
         (torch.OutOfMemoryError("CUDA out of memory."), "accelerator's memory is full"),
     ],
 )

@@ -45,7 +45,7 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    assert "9 of 9, seed 4" in shown and "10 of" not in shown
+    assert "11 of 11" in shown and "12 of" not in shown and "seed 4, long phase 1 (it ships) + FixMatch" in shown
     for words in ("labels alone", "long phase 1 + fine-tuning", "FixMatch", "pipeline("):
         assert words in shown
     report = json.loads((folder / "report.json").read_text())
@@ -105,7 +105,8 @@ def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_p
             *["--recipes", str(recipes), "--output_dir", str(folder)],
         ]
     )
-    assert "7 of 7, seed 1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "9 of 9" in shown and "seed 1, phase 1 + FixMatch" in shown
     report = json.loads((folder / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == [
         *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + FixMatch"),
