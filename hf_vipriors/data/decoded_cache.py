@@ -147,7 +147,7 @@ class Kept(Generic[T]):
             except (OSError, ValueError, EOFError):
                 _forget(index, "cut off")
             else:
-                self._where.update((key.tobytes(), (shard, at)) for at, key in enumerate(shard.entries["key"]))
+                self._where.update((key, (shard, at)) for at, key in enumerate(shard.entries["key"].tolist()))
 
     def find(self, record: Mapping[str, Any] | None) -> tuple[bytes | None, T | None]:
         """(the image's key, what is kept of it), each of them or None."""
