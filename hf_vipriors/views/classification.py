@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
+from .autoaugment import AutoAugment
 from .randaugment import RANDAUGMENT, randaugmented
 from .rendering import Draws, render
-from .sampling import Normalise, draw_crops, draw_shifts, to_device
+from .sampling import Normalise, draw_crops, draw_shifts
 
 AUTO_AUGMENT_POLICIES = ("cifar10", "imagenet", RANDAUGMENT)
 
@@ -59,15 +59,13 @@ class ClassificationViews(nn.Module):
         self.size, self.crop_scale, self.shift, self.flip = size, tuple(crop_scale), shift, flip
         self.randaugment = auto_augment == RANDAUGMENT
         learnt = auto_augment is not None and not self.randaugment
-        # In a tuple, out of reach of .to(): on a GPU kornia's generators would draw other numbers than on a CPU, and
-        # wait for each.
-        self._policies = tuple(AutoAugment(policy=auto_augment).children()) if learnt else ()
+        self.learnt = AutoAugment(auto_augment) if learnt else None
         self.normalise = Normalise(mean, std)
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         draws = self.draws(len(images), generator, self.flip)
-        if not self._policies and not self.randaugment:
+        if self.learnt is None and not self.randaugment:
             return [render(images, draws, self.size, self.normalise)]
         return [self.normalise(self.augmented(self.rendered(images, draws, generator), generator))]
 
@@ -84,20 +82,5 @@ class ClassificationViews(nn.Module):
         return render(images, draws, self.size)
 
     def augmented(self, view: Tensor, generator: torch.Generator) -> Tensor:
-        """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1].
-
-        Each image gets a sub-policy of its own; kornia's module would draw one for the whole batch.
-        """
-        if not self._policies:
-            return view
-        choice = torch.randint(len(self._policies), (len(view),), generator=generator)
-        # kornia draws from the global state: lend it a state of ours, and give the old one back.
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        devices = [view.device] if view.device.type == "cuda" else []
-        view = view.expand(-1, 3, -1, -1).clone()
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            for number in choice.unique().tolist():
-                rows = to_device((choice == number).nonzero().squeeze(1), view.device)
-                view[rows] = self._policies[number](view[rows])
-        return view.clamp(0, 1)
+        """AutoAugment, where one is set, on float ``(B, C, size, size)`` in [0, 1], which is changed in place."""
+        return view if self.learnt is None else self.learnt(view, generator)

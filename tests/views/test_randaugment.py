@@ -6,15 +6,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from hf_vipriors.views import ClassificationViews, ConsistencyViews
-from hf_vipriors.views.randaugment import (
-    COLOURS,
-    LAYERS,
-    OPERATIONS,
-    Operations,
-    draw_operations,
-    recoloured,
-    turned_crops,
-)
+from hf_vipriors.views.operations import OPERATIONS, Operations, recoloured
+from hf_vipriors.views.randaugment import COLOURS, DRAWN, LAYERS, draw_operations, turned_crops
 from hf_vipriors.views.rendering import Draws, by_torch, render
 from hf_vipriors.views.sampling import draw_crops
 
@@ -35,45 +28,52 @@ def images(count=6, channels=3, height=23, width=31):
 
 
 def drawn(*layers, count=6):
-    """A ``(name, magnitude)`` a layer, for all images."""
+    """A ``(name, size)`` a layer, for all images."""
     numbers = [[OPERATIONS.index(name)] * count for name, _ in layers]
     return Operations(np.array(numbers), np.array([[size] * count for _, size in layers], dtype=np.float32))
 
 
-def factor(magnitude):
-    return 0.05 + 0.9 * magnitude
+def after(images, operations):
+    """All layers of operations on colours."""
+    for layer in zip(*operations, strict=True):
+        images = recoloured(images, *layer, COLOURS)
+    return images
 
 
 PILLOW = {
     "autocontrast": lambda image, size: ImageOps.autocontrast(image),
-    "brightness": lambda image, size: ImageEnhance.Brightness(image).enhance(factor(size)),
-    "color": lambda image, size: ImageEnhance.Color(image).enhance(factor(size)),
-    "contrast": lambda image, size: ImageEnhance.Contrast(image).enhance(factor(size)),
+    "brightness": lambda image, size: ImageEnhance.Brightness(image).enhance(size),
+    "color": lambda image, size: ImageEnhance.Color(image).enhance(size),
+    "contrast": lambda image, size: ImageEnhance.Contrast(image).enhance(size),
     "equalize": lambda image, size: ImageOps.equalize(image),
-    "posterize": lambda image, size: ImageOps.posterize(image, min(8, 4 + int(5 * size))),
-    "sharpness": lambda image, size: ImageEnhance.Sharpness(image).enhance(factor(size)),
+    "invert": lambda image, size: ImageOps.invert(image),
+    "posterize": lambda image, size: ImageOps.posterize(image, size),
+    "sharpness": lambda image, size: ImageEnhance.Sharpness(image).enhance(size),
     "solarize": lambda image, size: ImageOps.solarize(image, math.ceil(255 * size)),
 }
-EXACT = {"equalize", "posterize", "solarize"}
+SIZES = {"posterize": [1, 4, 6, 8], "solarize": [0.0, 0.3, 0.5, 0.999]}
+FACTORS = [0.0, 0.3, 0.95, 1.0]
+EXACT = {"equalize", "invert", "posterize", "solarize"}
+NOTHING = {("posterize", 8), *((name, 1.0) for name in ("brightness", "color", "contrast", "sharpness"))}
 
 
-def by_pillow(name, image, magnitude):
+def by_pillow(name, image, size):
     """uint8 ``(C, H, W)`` -> the same."""
     whole = image.permute(1, 2, 0).numpy()
-    changed = PILLOW[name](Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole), magnitude)
+    changed = PILLOW[name](Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole), size)
     return torch.from_numpy(np.array(changed)).reshape(whole.shape).permute(2, 0, 1)
 
 
-@pytest.mark.parametrize("magnitude", [0.0, 0.3, 0.5, 0.999])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", PILLOW)
-def test_colours_are_those_of_pillow(name, channels, magnitude):
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name in PILLOW for size in SIZES.get(name, FACTORS)])
+def test_colours_are_those_of_pillow(name, size, channels):
     raw = images(channels=channels)
-    got = recoloured(raw.float() / 255, drawn((name, magnitude), ("identity", 0.5)))
-    want = torch.stack([by_pillow(name, image, magnitude) for image in raw]).float() / 255
+    got = after(raw.float() / 255, drawn((name, size), ("identity", 0.5)))
+    want = torch.stack([by_pillow(name, image, size) for image in raw]).float() / 255
     torch.testing.assert_close(got, want, rtol=0, atol=1e-6 if name in EXACT else 1.6 / 255)
-    unchanged = (name, channels) == ("color", 1) or (name, magnitude) == ("posterize", 0.999)  # all eight bits
-    assert torch.equal(got, raw.float() / 255) == unchanged
+    assert torch.allclose(got, raw.float() / 255, atol=1e-6) == (
+        (name, channels) == ("color", 1) or (name, size) in NOTHING
+    )
 
 
 def test_every_operation_on_colours_is_compared():
@@ -84,31 +84,29 @@ def test_each_image_has_its_own_operation_and_magnitude():
     """Together as one after another."""
     raw = images(12).float() / 255
     operations = draw_operations(12, seeded(5))
-    together = recoloured(raw.clone(), operations)
+    together = after(raw.clone(), operations)
     for row in range(12):
         alone = Operations(*(each[:, row : row + 1] for each in operations))
-        torch.testing.assert_close(together[row : row + 1], recoloured(raw[row : row + 1].clone(), alone))
+        torch.testing.assert_close(together[row : row + 1], after(raw[row : row + 1].clone(), alone))
 
 
 def test_the_second_operation_sees_the_result_of_the_first():
     raw = images().float() / 255
-    both = recoloured(raw.clone(), drawn(("solarize", 0.4), ("posterize", 0.0)))
-    first = recoloured(raw.clone(), drawn(("solarize", 0.4)))
-    torch.testing.assert_close(both, recoloured(first, drawn(("posterize", 0.0))))
-    other = recoloured(raw.clone(), drawn(("posterize", 0.0), ("solarize", 0.4)))
+    both = after(raw.clone(), drawn(("solarize", 0.4), ("posterize", 4)))
+    first = after(raw.clone(), drawn(("solarize", 0.4)))
+    torch.testing.assert_close(both, after(first, drawn(("posterize", 4))))
+    other = after(raw.clone(), drawn(("posterize", 4), ("solarize", 0.4)))
     assert not torch.allclose(both, other)
 
 
-def point(name, share, x, y):
+def point(name, size, x, y):
     """Where the view's point comes from, of an operation by itself."""
-    signed = 2 * share - 1
-    angle = math.radians(30) * signed
     return {
-        "rotate": (math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y),
-        "shear_x": (x + 0.3 * signed * y, y),
-        "shear_y": (x, y + 0.3 * signed * x),
-        "translate_x": (x + 2 * 0.3 * signed, y),  # three tenths of a side that spans [-1, 1]
-        "translate_y": (x, y + 2 * 0.3 * signed),
+        "rotate": (math.cos(size) * x - math.sin(size) * y, math.sin(size) * x + math.cos(size) * y),
+        "shear_x": (x + size * y, y),
+        "shear_y": (x, y + size * x),
+        "translate_x": (x + 2 * size, y),  # of a side that spans [-1, 1]
+        "translate_y": (x, y + 2 * size),
     }.get(name, (x, y))
 
 
@@ -117,10 +115,10 @@ def point(name, share, x, y):
 )
 def test_positions_are_moved_layer_after_layer(layers):
     crops = draw_crops(40, (0.3, 1.0), seeded(2))
-    shares = np.stack([np.linspace(0, 0.99, 40), np.linspace(0.9, 0.1, 40)]).astype(np.float32)
+    sizes = np.stack([np.linspace(-0.5, 0.5, 40), np.linspace(0.3, -0.3, 40)]).astype(np.float32)
     numbers = np.array([[OPERATIONS.index(name)] * 40 for name in layers])
-    found = turned_crops(crops, Operations(numbers, shares)).double()
-    for crop, matrix, one, two in zip(crops.double(), found, *shares.tolist(), strict=True):
+    found = turned_crops(crops, Operations(numbers, sizes)).double()
+    for crop, matrix, one, two in zip(crops.double(), found, *sizes.tolist(), strict=True):
         for x, y in ((0.0, 0.0), (1.0, 0.0), (-0.3, 0.8)):
             moved = point(layers[0], one, *point(layers[1], two, x, y))
             want = crop @ torch.tensor([*moved, 1.0]).double()
@@ -133,14 +131,32 @@ def test_compiled_views_are_those_of_torch():
     torch.testing.assert_close(render(raw, draws, 32), by_torch(raw, draws, 32), rtol=0, atol=5e-5)
 
 
+RANGES = [
+    ("brightness", 0.05, 0.95),
+    ("color", 0.05, 0.95),
+    ("contrast", 0.05, 0.95),
+    ("sharpness", 0.05, 0.95),
+    ("solarize", 0, 1),
+    ("rotate", -np.pi / 6, np.pi / 6),
+    ("shear_x", -0.3, 0.3),
+    ("shear_y", -0.3, 0.3),
+    ("translate_x", -0.3, 0.3),
+    ("translate_y", -0.3, 0.3),
+]
+
+
 def test_all_operations_come_up_equally_often_in_each_layer_and_over_their_whole_range():
-    numbers, magnitudes = draw_operations(14_000, seeded())
-    assert numbers.shape == magnitudes.shape == (LAYERS, 14_000)
+    numbers, sizes = draw_operations(14_000, seeded())
+    assert numbers.shape == sizes.shape == (LAYERS, 14_000)
     for layer in numbers:
-        counts = np.bincount(layer, minlength=len(OPERATIONS))
-        assert len(counts) == len(OPERATIONS) and counts.min() > 850 and counts.max() < 1150
+        counts = np.bincount(layer, minlength=len(DRAWN))
+        assert len(counts) == len(DRAWN) and counts.min() > 850 and counts.max() < 1150
     assert 0.9 < (numbers[0] != numbers[1]).mean() < 0.95, "drawn with replacement"
-    assert magnitudes.min() < 1e-3 and magnitudes.max() > 0.999 and abs(magnitudes.mean() - 0.5) < 0.01
+    for name, low, high in RANGES:
+        found = sizes[numbers == OPERATIONS.index(name)]
+        assert low <= found.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < found.max() <= high
+        assert abs(found.mean() - (low + high) / 2) < 0.03 * (high - low)
+    assert set(sizes[numbers == OPERATIONS.index("posterize")]) == {4, 5, 6, 7, 8}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
