@@ -20,7 +20,6 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,9 @@ from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
 from ..training.results import feature_scores, summary
 from ..training.run_files import RUN_FILE, versions
+from .progress import Display
 from .quickstart_report import Seed, build_report
-from .side_by_side import SideBySide, processes_for
+from .side_by_side import AT_ONCE, Training, processes_for, train_all
 
 logger = logging.getLogger(__name__)
 TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
@@ -87,9 +87,7 @@ class QuickstartArguments:
     length: float | None = option(
         None, "Multiply the length of all trainings by this; not given: 1, or 3 with --full.", low=0, open_low=True
     )
-    at_once: int | None = option(
-        None, "Trainings at the same time; not given: one a core, four at most, and one on an accelerator.", low=1
-    )
+    at_once: int | None = option(None, AT_ONCE, low=1)
     recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
 
     def __post_init__(self) -> None:
@@ -140,7 +138,7 @@ class Runs:
         """The first seed's runs lie on top, where one looks for them."""
         return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
 
-    def train(self, kind: type, name: str, seed: int, level: int, options: dict[str, Any]) -> RunResult:
+    def train(self, level: int, kind: type, name: str, seed: int, options: dict[str, Any]) -> RunResult:
         """One training, with the lines of its log from ``level`` on."""
         transformers_logging.disable_progress_bar()
         data, settings = self.settings(kind, name, seed, **options)
@@ -153,12 +151,12 @@ class Runs:
         with quiet(level):
             return train(data, settings, splits)
 
-    def linear(self, seed: int, source: str) -> dict[str, Any]:
+    def linear(self, level: int, seed: int, source: str) -> dict[str, Any]:
         """Scores of the linear probe of the teacher that students start from, on the labels of this seed."""
         transformers_logging.disable_progress_bar()
         data, settings = self.settings(TeacherArguments, "teacher", seed)
         teacher = load_teacher(source).to(settings.device)
-        with quiet(logging.WARNING):
+        with quiet(level):
             scores = feature_scores(
                 teacher, load_images(data), data, neighbours=settings.knn_neighbours,
                 batch_size=settings.per_device_eval_batch_size, device=settings.device,
@@ -174,61 +172,87 @@ class Quickstart:
         self.runs = Runs(args)
         guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
         self.data, settings = self.runs.settings(StudentArguments, "baseline", args.seeds[0])
+        self.device = settings.device
         self.first = load_images(self.data)
         self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
-        each_seed = 4 + self.ships_teacher + (not args.few)  # with fine-tuning from two teachers, and phase 2
-        total = 1 + each_seed * len(args.seeds)
-        self.work = SideBySide(total, args.at_once or processes_for(total, settings.device), console)
 
-    def _train(self, kind: type, name: str, seed: int, title: str, **options: Any) -> Future[RunResult]:
-        # What each says of its images and settings the first one says for all; warnings are said by each.
-        level = logging.WARNING if self.work.begun else logging.INFO
-        which = f"seed {seed}, {title}" if len(self.args.seeds) > 1 and kind is not TeacherArguments else title
-        return self.work.submit(
-            which, self.runs.train, kind, name, seed, level, options,
-            told=lambda result: f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}", kind=name,
-        )  # fmt: skip
-
-    def train_all(self) -> list[Seed]:
-        """Phase 1 and labels alone first; then what starts from a teacher."""
-        teacher = self._train(TeacherArguments, "teacher", self.args.seeds[0], "phase 1: learns without labels")
-        baselines = [
-            self._train(StudentArguments, "baseline", seed, "labels alone: from scratch", method="supervised")
-            for seed in self.args.seeds
-        ]
-        phase_1 = teacher.result()
-        waiting = [self._from_teachers(seed, str(phase_1.directory)) for seed in self.args.seeds]
-        found = [{name: future.result() for name, future in each.items()} for each in waiting]
-        none = {"long_finetuned": None, "distilled": None}
+    def seeds(self) -> list[Seed]:
+        """Train everything: phase 1 and labels alone first, then what starts from a teacher."""
+        seeds = self.args.seeds
+        phase_1 = self._training("teacher", seeds[0], "phase 1: learns without labels", {}, kind=TeacherArguments)
+        alone = {"method": "supervised"}
+        by_seed = {seed: {"baseline": self._training("baseline", seed, "labels alone", alone)} for seed in seeds}
+        first = [phase_1, *(found["baseline"] for found in by_seed.values())]
+        for seed, found in by_seed.items():
+            found |= self._from_teachers(seed, phase_1)
+        trainings = first + [one for found in by_seed.values() for name, one in found.items() if name != "baseline"]
+        processes = self.args.at_once or processes_for(len(trainings), self.device)
+        display = Display({one.title: one.kind for one in trainings}, processes, self.console)
+        results = train_all(trainings, processes, display)
+        teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None}
         return [
-            Seed(seed=seed, baseline=baseline.result(), teacher=phase_1, labels=self._labels(seed), **none | each)
-            for seed, baseline, each in zip(self.args.seeds, baselines, found, strict=True)
+            Seed(
+                seed,
+                teacher=teacher,
+                labels=self._labels(seed),
+                **none | {k: results[v.title] for k, v in found.items()},
+            )
+            for seed, found in by_seed.items()
         ]
 
-    def _from_teachers(self, seed: int, own: str) -> dict[str, Future]:
-        """The runs of one seed that start from this quickstart's phase 1, or from the one that ships."""
-        source = FASHION_TEACHER if self.ships_teacher else own
-        long = "long phase 1 (it ships)" if self.ships_teacher else "phase 1"
+    def _training(
+        self,
+        name: str,
+        seed: int,
+        title: str,
+        options: dict[str, Any],
+        *,
+        kind: type = StudentArguments,
+        after: str = "",
+    ) -> Training:
+        first = kind is TeacherArguments
+        several = len(self.args.seeds) > 1 and not first
+        # What each says of its images and settings the first one says for all; warnings are said by each.
+        level = logging.INFO if first else logging.WARNING
+        return Training(
+            f"seed {seed}, {title}" if several else title,
+            (name,),
+            self.runs.train,
+            (level, kind, name, seed, options),
+            told=lambda result: f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}",
+            after=(after,) if after else (),
+        )
 
-        def student(name: str, title: str, **options: Any) -> Future[RunResult]:
-            return self._train(StudentArguments, name, seed, title, **options)
+    def _from_teachers(self, seed: int, phase_1: Training) -> dict[str, Training]:
+        """The runs of one seed that start from this quickstart's phase 1, or from the one that ships."""
+        own = str(self.runs.folder_of("teacher", self.args.seeds[0]))
+        source, long, after = own, "phase 1", phase_1.title
+        if self.ships_teacher:
+            source, long, after = FASHION_TEACHER, "long phase 1 (it ships)", ""
+
+        def student(name: str, title: str, **options: Any) -> Training:
+            return self._training(name, seed, title, options | {"teacher": source}, after=after)
 
         # With more labels those that travel to the images without add nothing.
         finetune = {"method": "supervised", "propagate_labels": self.args.few}
-        found: dict[str, Future] = {
-            "finetuned": student("finetuned", "phase 1 + fine-tuning", **finetune, teacher=own)
+        from_own = finetune | {"teacher": own}
+        found = {
+            "finetuned": self._training("finetuned", seed, "phase 1 + fine-tuning", from_own, after=phase_1.title)
         }
-        found["linear"] = self.work.submit(
-            f"seed {seed}, {long} + linear probe", self.runs.linear, seed, source,
-            told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %", kind="linear",
-        )  # fmt: skip
+        found["linear"] = replace(
+            student("linear", f"{long} + linear probe"),
+            work=self.runs.linear,
+            arguments=(logging.WARNING, seed, source),
+            told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %",
+        )
         if self.ships_teacher:
-            found["long_finetuned"] = student("long_finetuned", f"{long} + fine-tuning", **finetune, teacher=source)
+            found["long_finetuned"] = student("long_finetuned", f"{long} + fine-tuning", **finetune)
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
-            found["distilled"] = student("distilled", f"{long} + phase 2", method="overhaul", teacher=source)
+            found["distilled"] = student("distilled", f"{long} + phase 2", method="overhaul")
         # Fewer images a step are as good where propagation follows: 74.7 against 74.3, two choices of the labels.
-        fixmatch = {"method": "fixmatch", "unlabelled_ratio": 1 if self.args.few else 2}
-        return found | {"student": student("student", f"{long} + FixMatch", **fixmatch, teacher=source)}
+        ratio = 1 if self.args.few else 2
+        found["student"] = student("student", f"{long} + FixMatch", method="fixmatch", unlabelled_ratio=ratio)
+        return found
 
     def _labels(self, seed: int) -> torch.Tensor:
         """Of the test images: the same in every seed, unless they are a part of a folder that has none."""
@@ -254,8 +278,7 @@ class Quickstart:
         names = ("images_per_class", "dataset", "seeds", "length")
         settings = {"command": "quickstart"} | {name: getattr(self.args, name) for name in names}
         write_json(folder / RUN_FILE, settings | {"versions": versions()})
-        with self.work:
-            seeds = self.train_all()
+        seeds = self.seeds()
         with quiet(logging.WARNING):
             report = build_report(seeds, self.first, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, folder)

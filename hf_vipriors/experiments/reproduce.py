@@ -30,6 +30,7 @@ from ..reports.page import Section
 from ..reports.table_figures import all_figures
 from ..shipped import recipes
 from ..terminal import Console
+from .side_by_side import AT_ONCE
 from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
@@ -60,6 +61,7 @@ class ReproduceArguments:
     trials: int | None = option(
         None, "Trials of every run that searches its settings; not given: as the table says.", low=1
     )
+    at_once: int | None = option(None, AT_ONCE, low=1)
     draw: list[str] = field(
         default_factory=list,
         metadata={"help": "Files between whose '<!-- NAME -->' marks the tables are drawn, e.g. README.md."},
@@ -94,12 +96,12 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
     table = table.only(args.runs) if args.runs else table
     check_marks(table.name, args.draw)
-    reproduction = Reproduction(table, args.request(table.name), console)
+    reproduction = Reproduction(table, args.request(table.name))
     folder, part = reproduction.folder, is_part(args, reproduction.folder)
     check_can_write(folder, "output_dir")
     if args.draw and part:
         raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
-    reproduction.run()
+    reproduction.run(console, args.at_once)
     found = results(table, args.seeds, reproduction.folder_of)
     if args.dataset is not None:
         found["title"] += f", on {Path(args.dataset).name}"

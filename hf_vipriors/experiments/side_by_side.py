@@ -12,179 +12,127 @@ import os
 import pickle
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
-from rich.console import Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.text import Text
 
 from ..cli.process import configure_logging
+from ..errors import one_line
 from ..machine import usable_cores
-from ..reports.report_text import duration
-from ..terminal import Console
-from .table_progress import Clock, StepBar, TimeLeft, logs_on
-from .tables import TableRun
+from .progress import Bar, Display, Kind, StepBar
 
-Result = TypeVar("Result")
+AT_ONCE = "Trainings at the same time; not given: one a core, four at most, and one on an accelerator."
 MOST = 4  # at once: each has the libraries and its images in memory
 
 
-class Bar(NamedTuple):
-    """What a process writes over and over: the bar of the training named ``title``; empty at its end."""
+@dataclass(frozen=True)
+class Training:
+    """One of several trainings, of which some begin from others.
 
-    title: str
-    text: str
-
-
-class SideBySide:
-    """Runs trainings as processes become free, and shows how far they are; a context manager.
-
-    With one process at a time it is this one, and each training has its own bar as if it were alone. Whatever is
-    raised in a training is raised by its ``result()``; leaving the context by an exception ends the processes at once.
-
-    Args:
-        total: trainings that there will be.
-        processes: at once, see :func:`processes_for`.
-        console: where lines and bars go; only lines where it is no terminal.
+    Attributes:
+        title: its name, which no other has.
+        kind: see :data:`.progress.Kind`.
+        work: what is done, with ``arguments``; these and the result must be picklable.
+        told: what is said of the result in one line; empty: nothing, beside its own lines.
+        after: titles of those that must have ended.
     """
 
-    def __init__(self, total: int, processes: int, console: Console):
-        self.total, self.processes, self.console = total, processes, console
-        self.begun = 0
+    title: str
+    kind: Kind
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    told: Callable[[Any], str]
+    after: tuple[str, ...] = ()
+
+
+def processes_for(trainings: int, device: torch.device) -> int:
+    """How many trainings to do at once: one on an accelerator, else one a core, four at most."""
+    return 1 if device.type != "cpu" else max(1, min(MOST, trainings, usable_cores()))
+
+
+def train_all(trainings: Sequence[Training], processes: int, display: Display) -> dict[str, Any]:
+    """Do all trainings, in this order as far as processes are free, and return their results by title.
+
+    With one process it is this one, and each training has its lines and its bar as if it were alone. An error lets
+    those that run come to their end, begins no other, and is raised then; Ctrl-C ends them at once.
+    """
+    with display:
+        if processes > 1:
+            with _Processes(processes, display) as others:
+                return _side_by_side(trainings, processes, others, display)
+        results: dict[str, Any] = {}
+        for each in trainings:
+            with display.alone(each.title):
+                results[each.title] = each.work(*each.arguments)
+            if told := each.told(results[each.title]):
+                display.console.print(told)
+        return results
+
+
+def _side_by_side(
+    trainings: Sequence[Training], processes: int, others: _Processes, display: Display
+) -> dict[str, Any]:
+    waiting, results, error = list(trainings), dict[str, Any](), None
+    running: dict[Future[bytes], Training] = {}
+    while (waiting and error is None) or running:
+        if error is None:
+            ready = [each for each in waiting if all(title in results for title in each.after)]
+            for each in ready[: processes - len(running)]:
+                waiting.remove(each)
+                running[others.submit(each)] = each
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            each = running.pop(future)
+            try:
+                results[each.title] = pickle.loads(future.result())
+            except BrokenProcessPool:
+                raise
+            except Exception as found:
+                error = error or found
+                if running:
+                    display.console.print(
+                        f"error in {each.title}: {one_line(found)}; what still runs is finished first, Ctrl-C ends it"
+                    )
+            else:
+                display.ended(each.title, each.told(results[each.title]))
+    if error is not None:
+        raise error
+    return results
+
+
+class _Processes:
+    """Processes that train, and what they say; a context manager. An exception ends them at once."""
+
+    def __init__(self, count: int, display: Display):
+        self.count, self.display = count, display
         self._open = contextlib.ExitStack()
 
-    def __enter__(self) -> SideBySide:
-        if self.processes > 1:
-            self._display = self._open.enter_context(Display(self.total, self.processes, self.console))
-            self._open.enter_context(_threads_of_each(max(1, usable_cores() // self.processes)))
-            context = get_context("spawn")
-            messages = context.Queue()
-            self._listener = _Listener(messages, self._display.show)
-            self._listener.start()
-            held, self._leash = context.Pipe(duplex=False)
-            begin = (held, messages, self._display.live)
-            self._executor = ProcessPoolExecutor(self.processes, context, _begin, begin)
+    def __enter__(self) -> _Processes:
+        self._open.enter_context(_threads_of_each(max(1, usable_cores() // self.count)))
+        context = get_context("spawn")
+        messages = context.Queue()
+        self._listener = _Listener(messages, self.display.show)
+        self._listener.start()
+        held, self._leash = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self.processes > 1:
-            if kind is not None:
-                self._leash.close()
-            self._executor.shutdown(cancel_futures=True)
-            if kind is None:  # a process that was ended may have held the queue: nobody waits for that
-                self._listener.stop()
+        if kind is not None:
+            self._leash.close()
+        self._pool.shutdown(cancel_futures=True)
+        if kind is None:  # a process that was ended may have held the queue: nobody waits for that
+            self._listener.stop()
         self._open.close()
 
-    def submit(
-        self, title: str, work: Callable[..., Result], *arguments: Any, told: Callable[[Result], str], kind: str
-    ) -> Future[Result]:
-        """Have ``work(*arguments)`` done, which must be picklable, and so must its result.
-
-        Args:
-            title: of the training, for people.
-            told: what is said of its result.
-            kind: those of one kind should take equally long.
-        """
-        self.begun += 1
-        if self.processes == 1:
-            return self._here(title, work, arguments, told)
-        result: Future[Result] = Future()
-        self._display.waits(title, kind)
-
-        def ended(future: Future[bytes]) -> None:
-            try:
-                found = pickle.loads(future.result())
-                self._display.ended(title, told(found))
-            except BaseException as error:  # nobody else hears of it
-                result.set_exception(error)
-            else:
-                result.set_result(found)
-
-        self._executor.submit(_work, title, work, arguments).add_done_callback(ended)
-        return result
-
-    def _here(self, title: str, work: Callable[..., Result], arguments: tuple, told: Callable) -> Future[Result]:
-        self.console.rule(Text.assemble((f"{self.begun} of {self.total}", "bold"), f"  {title}"), align="left")
-        result: Future[Result] = Future()
-        result.set_result(work(*arguments))
-        self.console.print(told(result.result()))
-        return result
-
-
-class Display:
-    """A bar for each training that runs and one over all of them; a context manager.
-
-    Args:
-        total: trainings that there will be.
-        processes: that share them.
-        console: where it is drawn, if that is a terminal; else each training leaves a line.
-    """
-
-    def __init__(self, total: int, processes: int, console: Console):
-        self.total, self.processes, self.console = total, processes, console
-        self.live = console.is_terminal and sys.stderr.isatty()
-        self._clock = Clock()
-        self._waiting: dict[str, TableRun] = {}  # by title, those that run included
-        self._since: dict[str, float] = {}
-        self._bars: dict[str, str] = {}
-        self._done = 0
-        self._lines = Text(no_wrap=True, overflow="ellipsis")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-        self._all = Progress(*columns, console=console)
-        self._task = self._all.add_task("trainings", total=total, left=None, since=0.0)
-        self._open = contextlib.ExitStack()
-
-    def __enter__(self) -> Display:
-        if self.live:
-            shown = Group(self._lines, self._all)
-            self._open.enter_context(Live(shown, console=self.console, refresh_per_second=4, transient=True))
-            self._open.enter_context(logs_on(self.console))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def waits(self, title: str, kind: str) -> None:
-        """A training that is to come."""
-        self._waiting[title] = TableRun(kind, "train", base=kind)
-
-    def show(self, bar: Bar) -> None:
-        """What a process says of the training that it does."""
-        self._since.setdefault(bar.title, time.perf_counter())
-        self._bars[bar.title] = bar.text
-        self._draw()
-
-    def ended(self, title: str, told: str) -> None:
-        """A training has ended, with this result."""
-        self._clock.add(self._waiting.pop(title), time.perf_counter() - self._since.pop(title, time.perf_counter()))
-        self._bars.pop(title, None)
-        self._done += 1
-        left = self._left()
-        words = "" if self.live or not left else f" (about {duration(left)} left)"
-        self.console.print(Text.assemble((f"{self._done} of {self.total}", "bold"), f"  {title}: {told}{words}"))
-        self._all.update(self._task, completed=self._done, left=left, since=time.perf_counter())
-        self._draw()
-
-    def _draw(self) -> None:
-        self._lines.plain = "\n".join(f"{title}  {text}" for title, text in self._bars.items())
-
-    def _left(self) -> float | None:
-        """Seconds until all are done, of those that have been announced."""
-        left = self._clock.left(list(self._waiting.values()))
-        now = time.perf_counter()
-        return (
-            None
-            if left is None
-            else max(0.0, left - sum(now - each for each in self._since.values())) / self.processes
-        )
+    def submit(self, training: Training) -> Future[bytes]:
+        return self._pool.submit(_work, training.title, training.work, training.arguments)
 
 
 class _Listener(QueueListener):
@@ -199,11 +147,6 @@ class _Listener(QueueListener):
             self._show(record)
         else:
             super().handle(record)
-
-
-def processes_for(trainings: int, device: torch.device) -> int:
-    """How many trainings to do at once: one on an accelerator, else one a core, four at most."""
-    return 1 if device.type != "cpu" else min(MOST, trainings, usable_cores())
 
 
 @contextlib.contextmanager
@@ -246,7 +189,7 @@ class _Worker:
     live: bool
 
 
-def _work(title: str, work: Callable[..., Any], arguments: tuple) -> bytes:
+def _work(title: str, work: Callable[..., Any], arguments: Iterable[Any]) -> bytes:
     """The result as bytes: torch would leave tensors in this process for the other to fetch, and it may have ended."""
     _Worker.messages.put(Bar(title, ""))
 

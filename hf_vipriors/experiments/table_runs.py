@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import AcceleratorState
 
 from ..cli.parser import Parser
@@ -17,15 +19,20 @@ from ..data.cifair import listed_duplicates
 from ..errors import InputError, nearest, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_json
+from ..logs import quiet
+from ..reports.report_text import duration
 from ..search.space import SearchSpace
 from ..terminal import Console
 from ..training import DataArguments, RunArguments, StudentArguments
 from ..training.load_images import load_images
 from ..training.resolve import complete
+from ..training.results import summary
 from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run
 from ..training.run_identity import influences
+from .progress import Display, Kind
+from .side_by_side import Training, processes_for, train_all
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
-from .table_progress import TableProgress
+from .table_results import own_seconds
 from .tables import Table, TableRun
 
 # They follow from other options, which are compared.
@@ -60,8 +67,8 @@ class TableRequest:
 class Reproduction:
     """The runs of one table: one folder a run and seed, or one folder a run that is made once."""
 
-    def __init__(self, table: Table, request: TableRequest, console: Console):
-        self.table, self.request, self.console = table, request, console
+    def __init__(self, table: Table, request: TableRequest):
+        self.table, self.request = table, request
         self.folder = request.folder
         self.once = {run.name for run in table.runs if run.once}
         first = request.seeds[0]
@@ -76,6 +83,10 @@ class Reproduction:
         for seed, run in self.cells:
             self.settings(seed, run.name)
         self._check_scores()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, in which settings are read again: they know of the devices of this one."""
+        return vars(self) | {"_read": {}}
 
     def folder_of(self, seed: int, name: str) -> Path:
         return self.folder / (ONCE if name in self.once else f"seed{seed}") / name
@@ -235,26 +246,67 @@ class Reproduction:
             return Path(had).parts[-len(tail) :] == tail
         return wanted == had
 
-    def run(self) -> None:
-        """Make every run that is not finished."""
+    def run(self, console: Console, at_once: int | None = None) -> None:
+        """Make every run that is not finished, so many at once as :func:`.side_by_side.processes_for` has it."""
         finished = {(seed, run.name): self.finished(seed, run) for seed, run in self.cells}
         waiting = [cell for cell in self.cells if not finished[cell[0], cell[1].name]]
         self._check_listed([run.name for _, run in waiting])
         self.folder.mkdir(parents=True, exist_ok=True)
-        with TableProgress(self.cells, waiting, self.folder_of, self.console) as progress:
-            for seed, run in waiting:
-                with progress.cell(seed, run):
-                    self._make(seed, run)
+        processes = at_once or processes_for(len(waiting), self._device(waiting))
+        trainings = [self._training(seed, run, waiting, alone=processes == 1) for seed, run in waiting]
+        times = [
+            (_kind(run), seconds)
+            for seed, run in self.cells
+            if finished[seed, run.name]
+            and (seconds := own_seconds(run, read_json(self.folder_of(seed, run.name) / "metrics.json"))) is not None
+        ]
+        kinds = {each.title: each.kind for each in trainings}
+        train_all(
+            trainings, processes, Display(kinds, processes, console, done=len(self.cells) - len(waiting), times=times)
+        )
 
-    def _make(self, seed: int, run: TableRun) -> None:
+    def _device(self, cells: Sequence[tuple[int, TableRun]]) -> torch.device:
+        """An accelerator, where any of these uses one."""
+        found = [self.settings(seed, run.name)[1] for seed, run in cells]
+        devices = [settings.device for settings in found if isinstance(settings, RunArguments)]
+        return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
+
+    def _training(self, seed: int, run: TableRun, waiting: Sequence[tuple[int, TableRun]], *, alone: bool) -> Training:
+        """Of a run that has its lines in the log for itself, or shares the terminal with others."""
+        used = {(self.seed_of(seed, name), name) for name in run.uses}
+        return Training(
+            self._title(seed, run),
+            _kind(run),
+            self._make,
+            (logging.INFO if alone else logging.WARNING, seed, run),
+            told=lambda _: "" if alone else self._told(seed, run),
+            after=tuple(self._title(*cell) for cell in waiting if (cell[0], cell[1].name) in used),
+        )
+
+    @staticmethod
+    def _title(seed: int, run: TableRun) -> str:
+        return f"{run.name}, once" if run.once else f"{run.name}, seed {seed}"
+
+    def _make(self, level: int, seed: int, run: TableRun) -> None:
+        """Of its log come the lines from ``level`` on."""
         data, settings = self.settings(seed, run.name)
         folder = self.folder_of(seed, run.name)
         # What a killed run left behind is a start and no result.
         settings.overwrite_output_dir = (folder / RUN_FILE).is_file()
         # Accelerate has one precision for a whole process, unless it forgets the run before.
         AcceleratorState._reset_state()
-        JOBS[run.job][1](data, settings)
+        with quiet(level):
+            JOBS[run.job][1](data, settings)
         write_json(folder / USES_FILE, self._digests(seed, run))
+
+    def _told(self, seed: int, run: TableRun) -> str:
+        metrics = read_json(self.folder_of(seed, run.name) / "metrics.json")
+        return f"{summary(metrics)}, {duration(metrics['seconds'] or 0.0)}"
+
+
+def _kind(run: TableRun) -> Kind:
+    """How long a run takes is best known from others of the same name, else of the same matrix, else of the job."""
+    return run.name, run.base, run.job
 
 
 def _place(data: DataArguments) -> tuple:

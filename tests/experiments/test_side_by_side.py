@@ -16,27 +16,40 @@ import torch
 
 from hf_vipriors.errors import InputError, check_range
 from hf_vipriors.experiments import side_by_side
-from hf_vipriors.experiments.side_by_side import Bar, Display, SideBySide, processes_for
+from hf_vipriors.experiments.progress import Display
+from hf_vipriors.experiments.side_by_side import Training, processes_for, train_all
 from hf_vipriors.terminal import Console
 
 
-def text():
-    return Console(file=io.StringIO(), width=100)
+def training(title, work, *arguments, after=()):
+    return Training(title, ("any",), work, arguments, told=str, after=after)
+
+
+def run(processes, *trainings):
+    """The results, and what was shown."""
+    console = Console(file=io.StringIO(), width=100)
+    try:
+        results = train_all(
+            trainings, processes, Display({each.title: each.kind for each in trainings}, processes, console)
+        )
+    except BaseException as error:
+        error.shown = console.file.getvalue()
+        raise
+    return results, console.file.getvalue()
 
 
 def test_one_at_a_time_is_done_here_in_the_order_given():
-    done, console = [], text()
-    with SideBySide(2, 1, console) as work:
-        for number in (4, 9):
-            found = work.submit(f"root of {number}", lambda of: done.append(of) or of**0.5, number, told=str, kind="")
-            assert done[-1] == number and found.result() == number**0.5
-    shown = console.file.getvalue()
-    assert re.search(r"1 of 2 +root of 4 .*\n2\.0\n2 of 2 +root of 9 .*\n3\.0", shown)
+    done = []
+    results, shown = run(1, *(training(f"root of {x}", lambda of: done.append(of) or of**0.5, x) for x in (4, 9)))
+    assert done == [4, 9] and results == {"root of 4": 2.0, "root of 9": 3.0}
+    assert re.search(r"1 of 2 +root of 4 .*\n2\.0\n2 of 2 +root of 9.*\n3\.0", shown)
 
 
-def test_an_error_in_this_process_is_raised_at_once():
-    with pytest.raises(ZeroDivisionError), SideBySide(2, 1, text()) as work:
-        work.submit("wrong", lambda: 1 / 0, told=str, kind="")
+def test_an_error_in_this_process_begins_no_other():
+    done = []
+    with pytest.raises(ZeroDivisionError):
+        run(1, training("wrong", lambda: 1 / 0), training("never", done.append, 1))
+    assert not done
 
 
 @pytest.mark.parametrize(
@@ -48,44 +61,42 @@ def test_how_many_at_once(monkeypatch, trainings, device, cores, processes):
     assert processes_for(trainings, torch.device(device)) == processes
 
 
-def test_the_time_left_is_that_of_what_waits_shared_by_the_processes(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: now)
-    console = text()
-    display = Display(4, 2, console)
-    for seed in range(4):
-        display.waits(f"seed {seed}", "student")
-    display.show(Bar("seed 0", ""))
-    display.show(Bar("seed 1", "10 of 60 steps"))
-    now = 160.0
-    display.ended("seed 0", "test 70 %")
-    # Two of 60 seconds wait, and one has done its 60.
-    assert console.file.getvalue() == "1 of 4  seed 0: test 70 % (about 60 s left)\n"
+@pytest.mark.slow
+def test_processes_share_the_cores_and_some_begin_when_others_have_ended(monkeypatch):
+    monkeypatch.setattr(side_by_side, "usable_cores", lambda: 2)
+    results, shown = run(
+        2,
+        training("asleep", time.sleep, 2),
+        training("end of sleep", time.time, after=("asleep",)),
+        training("root", math.sqrt, 16.0),
+        training("now", time.time),
+        training("threads", torch.get_num_threads),
+    )
+    assert list(results) != ["asleep", "end of sleep", "root", "now", "threads"], "in the order in which they end"
+    assert results["root"] == 4.0 and results["threads"] == 1 and results["end of sleep"] > results["now"]
+    assert "5 of 5" in shown and "root: 4.0" in shown and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
-def test_processes_share_the_cores_and_their_errors_are_raised_here(monkeypatch):
-    monkeypatch.setattr(side_by_side, "usable_cores", lambda: 2)
-    console, start = text(), time.perf_counter()
-    with (
-        pytest.raises(InputError, match="lr is 5: it must be at least 0 and at most 1"),
-        SideBySide(4, 2, console) as work,
-    ):
-        root = work.submit("root", math.sqrt, 16.0, told=str, kind="root")
-        threads = work.submit("threads", torch.get_num_threads, told=str, kind="threads")
-        assert root.result() == 4.0 and threads.result() == 1
-        work.submit("asleep", time.sleep, 600, told=str, kind="sleep")
-        work.submit("wrong", check_range, 5, "lr", 0, 1, told=str, kind="check").result()
-    assert time.perf_counter() - start < 200 and not multiprocessing.active_children(), "none is waited for"
-    assert re.search(r"\d of 4 +root: 4\.0", console.file.getvalue())
+def test_an_error_lets_what_runs_end_and_begins_no_other(tmp_path):
+    wrong = training("wrong", check_range, 5, "lr", 0, 1)
+    running, never = (training(name, os.mkdir, str(tmp_path / name)) for name in ("running", "never"))
+    # Both processes are there when the two begin.
+    ready = [training(f"asleep {each}", time.sleep, 3) for each in (1, 2)]
+    begun = tuple(each.title for each in ready)
+    long = training("long", time.sleep, 3, after=begun)
+    with pytest.raises(InputError, match="lr is 5: it must be at least 0 and at most 1") as raised:
+        run(2, *ready, long, training(wrong.title, wrong.work, *wrong.arguments, after=begun), running, never)
+    assert "error in wrong: --lr is 5" in raised.value.shown and "long: None" in raised.value.shown
+    assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others():
-    with pytest.raises(BrokenProcessPool), SideBySide(2, 2, text()) as work:
-        work.submit("asleep", time.sleep, 600, told=str, kind="")
-        work.submit("killed", os._exit, 9, told=str, kind="").result()
-    assert not multiprocessing.active_children()
+    start = time.perf_counter()
+    with pytest.raises(BrokenProcessPool):
+        run(2, training("asleep", time.sleep, 600), training("killed", os._exit, 9))
+    assert not multiprocessing.active_children() and time.perf_counter() - start < 300
 
 
 @pytest.mark.slow
@@ -93,12 +104,13 @@ def test_processes_end_with_the_one_that_began_them(tmp_path):
     script = tmp_path / "asleep.py"
     script.write_text(
         "import os, time\n"
-        "from hf_vipriors.experiments.side_by_side import SideBySide\n"
+        "from hf_vipriors.experiments.progress import Display\n"
+        "from hf_vipriors.experiments.side_by_side import Training, train_all\n"
         "from hf_vipriors.terminal import Console\n"
         "if __name__ == '__main__':\n"
-        "    with SideBySide(2, 2, Console()) as work:\n"
-        "        print(work.submit('who', os.getpid, told=str, kind='').result(), flush=True)\n"
-        "        work.submit('asleep', time.sleep, 600, told=str, kind='').result()\n"
+        "    who = Training('who', ('who',), os.getpid, (), str)\n"
+        "    asleep = Training('asleep', ('asleep',), time.sleep, (600,), str)\n"
+        "    train_all([who, asleep], 2, Display({'who': ('who',), 'asleep': ('asleep',)}, 2, Console()))\n"
     )
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
