@@ -64,6 +64,8 @@ FULL_SEEDS, FULL_LENGTH = 3, 3.0
 # Of the recipes' lengths, with few labels. Phase 1 is there to be seen, what is gained rests on the long one. What
 # starts from a teacher needs fewer steps than the baseline, and one of FixMatch sees twice the images.
 FEW_LENGTHS = {"teacher": 0.375, "finetuned": 1 / 3, "long_finetuned": 1 / 3, "student": 7 / 12}
+# The longest first, so that none is left for one process alone.
+ORDER = ("baseline", "student", "distilled", "long_finetuned", "finetuned", "linear")
 
 
 @dataclass
@@ -177,15 +179,12 @@ class Quickstart:
         self.ships_teacher = self.data.dataset_name == FASHION_VIPRIORS
 
     def seeds(self) -> list[Seed]:
-        """Train everything: phase 1 and labels alone first, then what starts from a teacher."""
+        """Train everything; phase 1 comes first, for some wait for it."""
         seeds = self.args.seeds
         phase_1 = self._training("teacher", seeds[0], "phase 1: learns without labels", {}, kind=TeacherArguments)
-        alone = {"method": "supervised"}
-        by_seed = {seed: {"baseline": self._training("baseline", seed, "labels alone", alone)} for seed in seeds}
-        first = [phase_1, *(found["baseline"] for found in by_seed.values())]
-        for seed, found in by_seed.items():
-            found |= self._from_teachers(seed, phase_1)
-        trainings = first + [one for found in by_seed.values() for name, one in found.items() if name != "baseline"]
+        by_seed = {seed: self._of_seed(seed, phase_1) for seed in seeds}
+        students = [found[name] for name in ORDER for found in by_seed.values() if name in found]
+        trainings = [phase_1, *students]
         processes = self.args.at_once or processes_for(len(trainings), self.device)
         display = Display({one.title: one.kind for one in trainings}, processes, self.console)
         results = train_all(trainings, processes, display)
@@ -223,8 +222,8 @@ class Quickstart:
             after=(after,) if after else (),
         )
 
-    def _from_teachers(self, seed: int, phase_1: Training) -> dict[str, Training]:
-        """The runs of one seed that start from this quickstart's phase 1, or from the one that ships."""
+    def _of_seed(self, seed: int, phase_1: Training) -> dict[str, Training]:
+        """Labels alone, and what starts from this quickstart's phase 1 or from the one that ships."""
         own = str(self.runs.folder_of("teacher", self.args.seeds[0]))
         source, long, after = own, "phase 1", phase_1.title
         if self.ships_teacher:
@@ -237,7 +236,8 @@ class Quickstart:
         finetune = {"method": "supervised", "propagate_labels": self.args.few}
         from_own = finetune | {"teacher": own}
         found = {
-            "finetuned": self._training("finetuned", seed, "phase 1 + fine-tuning", from_own, after=phase_1.title)
+            "baseline": self._training("baseline", seed, "labels alone", {"method": "supervised"}),
+            "finetuned": self._training("finetuned", seed, "phase 1 + fine-tuning", from_own, after=phase_1.title),
         }
         found["linear"] = replace(
             student("linear", f"{long} + linear probe"),
