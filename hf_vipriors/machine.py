@@ -15,9 +15,24 @@ from .errors import InputError, one_line
 Network = TypeVar("Network", bound=nn.Module)
 
 
+_sharers = 1
+
+
+def share_with(processes: int) -> None:
+    """From now on so many processes, this one among them, divide cores and memory: each trains by itself."""
+    global _sharers
+    _sharers = processes
+
+
+def sharers() -> int:
+    """How many trainings go on at the same time here, each with its part of the machine."""
+    return _sharers
+
+
 def usable_cores() -> int:
-    """Those that this process may use, which in a container are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Those that this process may use, which in a container, or beside others of ours, are fewer than there are."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores // _sharers)
 
 
 def seconds_waiting_for_cores() -> float:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from ..errors import InputError, nearest
+from ..machine import sharers
 from .image_decoding import Header, ResizeCrop, decode, read_header
 from .image_records import Records, map_rows
 from .shared_memory import is_launched, once_per_machine
@@ -153,7 +154,7 @@ def build_store(
     records = Records(datasets, name)
     shared = every_process and is_launched()
     owners = 1 if shared else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    options = {"on_bad_image": on_bad_image, "memory_share": memory_share / owners, "reduced": reduced}
+    options = {"on_bad_image": on_bad_image, "memory_share": memory_share / (owners * sharers()), "reduced": reduced}
     if shared:
         found, memory = once_per_machine(lambda new: prepare(records, geometry, allocate=new, **options))
     else:

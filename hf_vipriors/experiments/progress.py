@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
@@ -130,6 +131,7 @@ class Display:
         self.clock = Clock(times)
         self._since: dict[str, float] = {}
         self._bars: dict[str, str] = {}
+        self._lock = threading.Lock()
         self._lines = Text(no_wrap=True, overflow="ellipsis")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
         self._all = Progress(*columns, console=console)
@@ -167,10 +169,14 @@ class Display:
         self._ended(title)
 
     def show(self, bar: Bar) -> None:
-        """How far a training is."""
-        self._since.setdefault(bar.title, _now())
-        self._bars[bar.title] = bar.text
-        self._draw()
+        """How far a training is; of one that has ended, too late."""
+        with self._lock:
+            if bar.title in self._waiting:
+                self._since.setdefault(bar.title, _now())
+            elif bar.title:
+                return
+            self._bars[bar.title] = bar.text
+            self._draw()
 
     def ended(self, title: str, told: str) -> None:
         """A training in another process has ended, with this result."""
@@ -184,11 +190,12 @@ class Display:
         return f"{self.done + 1} of {self.total}"
 
     def _ended(self, title: str) -> None:
-        self.clock.add(self._waiting.pop(title), _now() - self._since.pop(title, _now()))
-        self._bars.pop(title, None)
-        self.done += 1
-        self._all.update(self._task, completed=self.done, left=self._left(), since=_now())
-        self._draw()
+        with self._lock:  # bars come from another thread
+            self.clock.add(self._waiting.pop(title), _now() - self._since.pop(title, _now()))
+            self._bars.pop(title, None)
+            self.done += 1
+            self._all.update(self._task, completed=self.done, left=self._left(), since=_now())
+            self._draw()
 
     def _draw(self) -> None:
         self._lines.plain = "\n".join(f"{title}  {text}".strip() for title, text in self._bars.items())

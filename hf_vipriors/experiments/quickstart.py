@@ -114,21 +114,24 @@ class Runs:
     def __init__(self, args: QuickstartArguments):
         self.args, self.folder = args, Path(args.output_dir)
         folder = Path(args.recipes) if args.recipes else recipes()
-        self.student_recipe = folder / (FEW_RECIPE if args.few else STUDENT_RECIPE)
-        self.teacher_recipe = folder / TEACHER_RECIPE
-        for path in (self.teacher_recipe, self.student_recipe):
-            if not path.is_file():
-                raise InputError(f"--recipes {folder}: no {path.name} there; leave it out to take our own")
+        # Read now: a run that begins in half an hour is still what was asked for.
+        self.recipes = {}
+        for kind, name in (
+            (TeacherArguments, TEACHER_RECIPE),
+            (StudentArguments, FEW_RECIPE if args.few else STUDENT_RECIPE),
+        ):
+            if not (folder / name).is_file():
+                raise InputError(f"--recipes {folder}: no {name} there; leave it out to take our own")
+            self.recipes[kind] = Parser([DataArguments, kind], "").recipe(folder / name)
 
     def settings(self, kind: type, name: str, seed: int, **options: Any):
         """Recipe, then what distinguishes this run; the lengths are scaled, never that of one student alone."""
-        args, teaches = self.args, kind is TeacherArguments
+        args = self.args
         parser = Parser([DataArguments, kind], "")
         run = {"output_dir": str(self.folder_of(name, seed)), "overwrite_output_dir": True}
         run |= {"seed": seed, "save_strategy": "no", "images_per_class": args.images_per_class, "subset_seed": seed}
         run |= {} if args.dataset is None else {"dataset_name": args.dataset, "unlabelled": "rest"}
-        recipe = parser.recipe(self.teacher_recipe if teaches else self.student_recipe)
-        data, settings = parser.parse([], recipe | run | options)
+        data, settings = parser.parse([], self.recipes[kind] | run | options)
         length = args.length * (FEW_LENGTHS.get(name, 1.0) if args.few else 1.0)
         if settings.max_steps > 0:
             settings.max_steps = max(1, round(settings.max_steps * length))
@@ -185,7 +188,7 @@ class Quickstart:
         by_seed = {seed: self._of_seed(seed, phase_1) for seed in seeds}
         students = [found[name] for name in ORDER for found in by_seed.values() if name in found]
         trainings = [phase_1, *students]
-        processes = self.args.at_once or processes_for(len(trainings), self.device)
+        processes = processes_for(len(trainings), self.device, self.args.at_once)
         display = Display({one.title: one.kind for one in trainings}, processes, self.console)
         results = train_all(trainings, processes, display)
         teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None}

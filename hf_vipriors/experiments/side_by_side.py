@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +23,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
+from ..cli.machine_errors import explain_error
 from ..cli.process import configure_logging
-from ..errors import one_line
-from ..machine import usable_cores
+from ..errors import InputError, one_line
+from ..machine import share_with, usable_cores
+from ..training.run_folder import outputs
+from ..training.signals import STOPPING, Stopped
 from .progress import Bar, Display, Kind, StepBar
 
+logger = logging.getLogger(__name__)
 AT_ONCE = "Trainings at the same time; not given: one a core, four at most, and one on an accelerator."
 MOST = 4  # at once: each has the libraries and its images in memory
 
@@ -52,9 +58,15 @@ class Training:
     after: tuple[str, ...] = ()
 
 
-def processes_for(trainings: int, device: torch.device) -> int:
-    """How many trainings to do at once: one on an accelerator, else one a core, four at most."""
-    return 1 if device.type != "cpu" else max(1, min(MOST, trainings, usable_cores()))
+def processes_for(trainings: int, device: torch.device, at_once: int | None = None) -> int:
+    """How many trainings to do at once: ``at_once``; else one on an accelerator, and one a core, four at most.
+
+    Processes that a launcher has begun belong to one training.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return 1
+    most = at_once or (1 if device.type != "cpu" else min(MOST, usable_cores()))
+    return max(1, min(most, trainings))
 
 
 def train_all(trainings: Sequence[Training], processes: int, display: Display) -> dict[str, Any]:
@@ -91,36 +103,35 @@ def _side_by_side(
             each = running.pop(future)
             try:
                 results[each.title] = pickle.loads(future.result())
+                display.ended(each.title, each.told(results[each.title]))
             except BrokenProcessPool:
                 raise
             except Exception as found:
+                if running or error is not None:
+                    ends = "; what still runs is finished first, Ctrl-C ends it" if running else ""
+                    display.console.print(f"error in {each.title}: {one_line(found, None)}{ends}", soft_wrap=True)
                 error = error or found
-                if running:
-                    display.console.print(
-                        f"error in {each.title}: {one_line(found)}; what still runs is finished first, Ctrl-C ends it"
-                    )
-            else:
-                display.ended(each.title, each.told(results[each.title]))
     if error is not None:
         raise error
     return results
 
 
 class _Processes:
-    """Processes that train, and what they say; a context manager. An exception ends them at once."""
+    """Processes that train, and what they say; a context manager. An exception or a signal ends them at once."""
 
     def __init__(self, count: int, display: Display):
         self.count, self.display = count, display
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> _Processes:
+        self._open.enter_context(_signals_raised())
         self._open.enter_context(_threads_of_each(max(1, usable_cores() // self.count)))
         context = get_context("spawn")
         messages = context.Queue()
         self._listener = _Listener(messages, self.display.show)
         self._listener.start()
         held, self._leash = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live))
+        self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live, self.count))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -143,10 +154,31 @@ class _Listener(QueueListener):
         self._show = show
 
     def handle(self, record: logging.LogRecord | Bar) -> None:
-        if isinstance(record, Bar):
-            self._show(record)
-        else:
-            super().handle(record)
+        try:
+            if isinstance(record, Bar):
+                self._show(record)
+            else:
+                super().handle(record)
+        except Exception:  # or nobody would empty the queue, and the processes wait for that
+            logger.exception("what a training said could not be shown")
+
+
+@contextlib.contextmanager
+def _signals_raised() -> Iterator[None]:
+    """What ends this process ends as an exception, as Ctrl-C does, for everything to be put in order."""
+
+    def received(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        raise Stopped(signal.Signals(number), f"ended by {name}, and what was training with it", goes_on=False)
+
+    # Of a terminal that is closed not where nohup has it ignored.
+    heard = [n for n in STOPPING if n != signal.SIGINT and signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, received) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -163,23 +195,27 @@ def _threads_of_each(count: int) -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _begin(leash: Connection, messages: Any, live: bool) -> None:
+def _begin(leash: Connection, messages: Any, live: bool, processes: int) -> None:
     """In a new process: speak to the one that began it, and end with it."""
     if os.name == "posix":
         os.setpgrp()  # Ctrl-C is for the other to hear
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     configure_logging()
     logging.captureWarnings(True)
-    for name in ("hf_vipriors", "py.warnings"):
+    # The root's is for what other libraries warn of; some have a handler of their own.
+    for name in ("hf_vipriors", None, "transformers", "datasets", "huggingface_hub"):
         logging.getLogger(name).handlers = [QueueHandler(messages)]
+    transformers_logging.disable_progress_bar()
+    share_with(processes)
     _Worker.messages, _Worker.live = messages, live
 
 
 def _end_with(leash: Connection) -> None:
     """Wait until the other end is closed, be it by whoever holds it or by the end of its process."""
-    with contextlib.suppress(EOFError):
+    try:
         leash.recv()
-    os._exit(1)
+    finally:
+        os._exit(1)
 
 
 class _Worker:
@@ -199,4 +235,21 @@ def _work(title: str, work: Callable[..., Any], arguments: Iterable[Any]) -> byt
 
     # Lines of a bar tell of a training that one does not look at alone.
     with contextlib.redirect_stderr(StepBar(sys.stderr, line=lambda text: None, status=status)):
-        return pickle.dumps(work(*arguments))
+        try:
+            return pickle.dumps(work(*arguments))
+        except InputError:
+            raise
+        except (Exception, Stopped) as error:
+            # In words here, where what led to it is known; not every error survives the way to the other process.
+            if (message := explain_error(error, outputs())) is not None:
+                raise InputError(message) from None
+            _check_travels(error)
+            raise
+
+
+def _check_travels(error: BaseException) -> None:
+    """Raise another in its place where it cannot be sent: that would break the pool."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        raise RuntimeError(one_line(error, kind=True)) from error

@@ -78,6 +78,7 @@ class Reproduction:
             for run in table.runs
             if not run.once or seed == first
         ]
+        self._recipes: dict[tuple[type, str], dict[str, Any]] = {}
         self._read: dict[tuple[int, str], tuple[DataArguments, Settings]] = {}
         # Every option of every run is read before the first one starts.
         for seed, run in self.cells:
@@ -85,7 +86,7 @@ class Reproduction:
         self._check_scores()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, in which settings are read again: they know of the devices of this one."""
+        """For another process: settings, which know the devices of this one, are made there from the same recipes."""
         return vars(self) | {"_read": {}}
 
     def folder_of(self, seed: int, name: str) -> Path:
@@ -112,7 +113,9 @@ class Reproduction:
         trains = issubclass(kind, RunArguments)
         parser = Parser([DataArguments, kind] if trains else [kind], "")
         where = f"{self.table.name}: {run.name}"
-        recipe = parser.recipe(self.request.recipes / run.recipe) if run.recipe else {}
+        if run.recipe and (kind, run.recipe) not in self._recipes:
+            self._recipes[kind, run.recipe] = parser.recipe(self.request.recipes / run.recipe)
+        recipe = self._recipes[kind, run.recipe] if run.recipe else {}
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
         options = parser.checked(run.options_with(folders), where)
         options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
@@ -252,7 +255,7 @@ class Reproduction:
         waiting = [cell for cell in self.cells if not finished[cell[0], cell[1].name]]
         self._check_listed([run.name for _, run in waiting])
         self.folder.mkdir(parents=True, exist_ok=True)
-        processes = at_once or processes_for(len(waiting), self._device(waiting))
+        processes = processes_for(len(waiting), self._device(), at_once)
         trainings = [self._training(seed, run, waiting, alone=processes == 1) for seed, run in waiting]
         times = [
             (_kind(run), seconds)
@@ -265,9 +268,9 @@ class Reproduction:
             trainings, processes, Display(kinds, processes, console, done=len(self.cells) - len(waiting), times=times)
         )
 
-    def _device(self, cells: Sequence[tuple[int, TableRun]]) -> torch.device:
-        """An accelerator, where any of these uses one."""
-        found = [self.settings(seed, run.name)[1] for seed, run in cells]
+    def _device(self) -> torch.device:
+        """An accelerator, where any run of the table uses one."""
+        found = [self.settings(seed, run.name)[1] for seed, run in self.cells]
         devices = [settings.device for settings in found if isinstance(settings, RunArguments)]
         return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
@@ -301,7 +304,7 @@ class Reproduction:
 
     def _told(self, seed: int, run: TableRun) -> str:
         metrics = read_json(self.folder_of(seed, run.name) / "metrics.json")
-        return f"{summary(metrics)}, {duration(metrics['seconds'] or 0.0)}"
+        return f"{summary(metrics)}, {duration(own_seconds(run, metrics) or 0.0)}"
 
 
 def _kind(run: TableRun) -> Kind:

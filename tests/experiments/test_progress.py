@@ -99,5 +99,6 @@ def test_on_a_terminal_each_of_several_has_its_bar(terminal):
         display.show(Bar("seed 1", "20%"))
         assert display._lines.plain == "seed 0  40%\nseed 1  20%"
         display.ended("seed 0", "test 70 %")
-        assert display._lines.plain == "seed 1  20%"
+        display.show(Bar("seed 0", "100%"))
+        assert display._lines.plain == "seed 1  20%", "a bar that comes too late is not shown"
     assert "1 of 2" in terminal.file.getvalue() and "seed 0: test 70 %" in terminal.file.getvalue()

@@ -14,11 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import torch
 
+from hf_vipriors import machine
+from hf_vipriors.data.image_decoding import DoesNotFit
 from hf_vipriors.errors import InputError, check_range
 from hf_vipriors.experiments import side_by_side
 from hf_vipriors.experiments.progress import Display
 from hf_vipriors.experiments.side_by_side import Training, processes_for, train_all
 from hf_vipriors.terminal import Console
+from hf_vipriors.training.signals import Stopped
 
 
 def training(title, work, *arguments, after=()):
@@ -54,11 +57,21 @@ def test_an_error_in_this_process_begins_no_other():
 
 @pytest.mark.parametrize(
     ("trainings", "device", "cores", "processes"),
-    [(17, "cpu", 2, 2), (17, "cpu", 1, 1), (17, "cpu", 64, side_by_side.MOST), (3, "cpu", 64, 3), (17, "cuda", 64, 1)],
+    [
+        (17, "cpu", 2, 2),
+        (1, "cpu", 2, 1),
+        (17, "cpu", 1, 1),
+        (17, "cpu", 64, side_by_side.MOST),
+        (3, "cpu", 64, 3),
+        (17, "cuda", 64, 1),
+    ],
 )
 def test_how_many_at_once(monkeypatch, trainings, device, cores, processes):
     monkeypatch.setattr(side_by_side, "usable_cores", lambda: cores)
     assert processes_for(trainings, torch.device(device)) == processes
+    assert processes_for(trainings, torch.device(device), at_once=3) == min(3, trainings), "as asked for"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert processes_for(trainings, torch.device(device), at_once=3) == 1, "processes of a launcher train together"
 
 
 @pytest.mark.slow
@@ -71,10 +84,14 @@ def test_processes_share_the_cores_and_some_begin_when_others_have_ended(monkeyp
         training("root", math.sqrt, 16.0),
         training("now", time.time),
         training("threads", torch.get_num_threads),
+        training("cores", machine.usable_cores),
     )
-    assert list(results) != ["asleep", "end of sleep", "root", "now", "threads"], "in the order in which they end"
+    assert list(results) != ["asleep", "end of sleep", "root", "now", "threads", "cores"], (
+        "in the order in which they end"
+    )
     assert results["root"] == 4.0 and results["threads"] == 1 and results["end of sleep"] > results["now"]
-    assert "5 of 5" in shown and "root: 4.0" in shown and not multiprocessing.active_children()
+    assert results["cores"] == max(1, machine.usable_cores() // 2), "its part, for threads that decode"
+    assert "6 of 6" in shown and "root: 4.0" in shown and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
@@ -99,23 +116,38 @@ def test_a_process_that_is_killed_ends_the_others():
     assert not multiprocessing.active_children() and time.perf_counter() - start < 300
 
 
+@pytest.mark.parametrize("error", [Stopped(signal.SIGTERM, "at step 3", goes_on=False), DoesNotFit(0.0, 9e9)])
+def test_an_error_that_cannot_be_sent_is_told_in_words(error):
+    with pytest.raises(RuntimeError, match=f"{type(error).__name__}: "):
+        side_by_side._check_travels(error)
+    side_by_side._check_travels(InputError("--lr"))
+
+
 @pytest.mark.slow
-def test_processes_end_with_the_one_that_began_them(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_one_that_began_them(tmp_path, number):
     script = tmp_path / "asleep.py"
     script.write_text(
         "import os, time\n"
+        "from hf_vipriors.cli import process\n"
         "from hf_vipriors.experiments.progress import Display\n"
         "from hf_vipriors.experiments.side_by_side import Training, train_all\n"
         "from hf_vipriors.terminal import Console\n"
         "if __name__ == '__main__':\n"
         "    who = Training('who', ('who',), os.getpid, (), str)\n"
         "    asleep = Training('asleep', ('asleep',), time.sleep, (600,), str)\n"
-        "    train_all([who, asleep], 2, Display({'who': ('who',), 'asleep': ('asleep',)}, 2, Console()))\n"
+        "    display = Display({'who': ('who',), 'asleep': ('asleep',)}, 2, Console())\n"
+        "    process.run(lambda: train_all([who, asleep], 2, display))\n"
     )
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         assert running.stdout is not None
         pid = int(re.search(r"who: (\d+)", running.stdout.readline())[1])
-        running.send_signal(signal.SIGKILL)
+        running.send_signal(number)
+        said = running.stderr.read()
+    assert running.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert number == signal.SIGKILL or said == "ended by SIGTERM, and what was training with it\n"
     for _ in range(100):
         if not alive(pid):
             return
