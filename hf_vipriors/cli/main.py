@@ -27,7 +27,7 @@ class Job:
 # In the order in which a newcomer meets them.
 JOBS = {
     "quickstart": Job(
-        "experiments.quickstart", "Everything once on the images that ship with the package; seven to twelve minutes."
+        "experiments.quickstart", "Everything once on the images that ship with the package; seven to ten minutes."
     ),
     "advise": Job("advice.advise", "Look at your images: duplicates, leaks, what to train.", "--data_dir photos"),
     "teacher": Job(
