@@ -13,7 +13,7 @@ from hf_vipriors.benchmark.arguments import BenchmarkArguments
 from hf_vipriors.cli.convert import ImportArguments
 from hf_vipriors.cli.push import PushArguments
 from hf_vipriors.errors import LARGEST, InputError, check_range
-from hf_vipriors.experiments.quickstart import QuickstartArguments
+from hf_vipriors.experiments.quickstart_runs import QuickstartArguments
 from hf_vipriors.experiments.reproduce import ReproduceArguments
 from hf_vipriors.experiments.table_jobs import StudentsArguments
 from hf_vipriors.inference.embed import EmbedArguments

@@ -20,7 +20,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,140 +33,26 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..data import FASHION_VIPRIORS
 from ..data.columns import label_array
-from ..errors import InputError
 from ..files import write_json
 from ..hub.embedded import FASHION_TEACHER
-from ..hub.teachers import load_teacher
 from ..invocation import command
 from ..logs import quiet
-from ..options import SEED, check_options, option
 from ..reports.report import Report, rich_table, verdict_lines, write_report
 from ..reports.report_text import duration
-from ..run import RunResult, train
-from ..shipped import recipes
 from ..terminal import Console
-from ..training import DataArguments, StudentArguments, TeacherArguments, guard_output_dir
+from ..training import StudentArguments, TeacherArguments, guard_output_dir
 from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
-from ..training.results import feature_scores, summary
+from ..training.results import summary
 from ..training.run_files import RUN_FILE, versions
 from .progress import Display
 from .quickstart_report import Seed, build_report
-from .side_by_side import AT_ONCE, Training, processes_for, train_all
+from .quickstart_runs import QuickstartArguments, Runs
+from .side_by_side import Training, processes_for, train_all
 
 logger = logging.getLogger(__name__)
-TEACHER_RECIPE, STUDENT_RECIPE = "quickstart_teacher.yaml", "quickstart_student.yaml"
-FEW_RECIPE = "quickstart_few_student.yaml"  # of students with few labels
-# Below so many labels a class it matters which images they are: several choices, and a recipe of its own. Four make
-# the interval of a gain a third narrower than three do.
-FEW, CHOICES = 25, 4
-FULL_SEEDS, FULL_LENGTH = 3, 3.0
-# Of the recipes' lengths, with few labels. Phase 1 is there to be seen, what is gained rests on the long one. What
-# starts from a teacher needs fewer steps than the baseline, and one of FixMatch sees twice the images.
-FEW_LENGTHS = {"teacher": 0.375, "finetuned": 1 / 3, "long_finetuned": 1 / 3, "student": 7 / 12}
 # The longest first, so that none is left for one process alone.
 ORDER = ("baseline", "student", "distilled", "long_finetuned", "finetuned", "linear")
-
-
-@dataclass
-class QuickstartArguments:
-    """How much of it."""
-
-    output_dir: str = option("outputs/quickstart", "Where the report, the teacher and the students go.")
-    overwrite_output_dir: bool = option(False, "Replace the quickstart that --output_dir holds.")
-    images_per_class: int = option(
-        5, "Labelled images of each class. Fewer than 25: four seeds, each with its own choice of them.", low=1
-    )
-    dataset: str | None = option(
-        None,
-        "Other images, as --dataset_name of the trainings: a Hub data set, a .parquet file or folder. Those of its "
-        "training images that are not chosen count as unlabelled, and students start from the phase 1 trained here.",
-    )
-    full: bool = option(False, "Three seeds, and three times as long.")
-    seeds: list[int] = option(
-        [], "Seeds to run, e.g. 0 1 2. Not given: 0 1 2 3 with few labels, 0 1 2 with --full, else 0.", bounds=SEED
-    )
-    length: float | None = option(
-        None, "Multiply the length of all trainings by this; not given: 1, or 3 with --full.", low=0, open_low=True
-    )
-    at_once: int | None = option(None, AT_ONCE, low=1)
-    recipes: str | None = option(None, "Folder of the recipes; not given: those that ship with the package.")
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        self.seeds = self.seeds or list(range(CHOICES if self.few else FULL_SEEDS if self.full else 1))
-        self.length = self.length or (FULL_LENGTH if self.full else 1.0)
-        if len(set(self.seeds)) != len(self.seeds):
-            raise InputError(f"--seeds {self.seeds} repeats a seed")
-
-    @property
-    def few(self) -> bool:
-        """Whether there are so few labels that it matters which."""
-        return self.images_per_class < FEW
-
-
-class Runs:
-    """The runs of one quickstart, one folder each: of one seed all on the same labels, phase 1 once for all seeds.
-
-    It travels to other processes: arguments alone.
-    """
-
-    def __init__(self, args: QuickstartArguments):
-        self.args, self.folder = args, Path(args.output_dir)
-        folder = Path(args.recipes) if args.recipes else recipes()
-        # Read now: a run that begins in half an hour is still what was asked for.
-        self.recipes = {}
-        for kind, name in (
-            (TeacherArguments, TEACHER_RECIPE),
-            (StudentArguments, FEW_RECIPE if args.few else STUDENT_RECIPE),
-        ):
-            if not (folder / name).is_file():
-                raise InputError(f"--recipes {folder}: no {name} there; leave it out to take our own")
-            self.recipes[kind] = Parser([DataArguments, kind], "").recipe(folder / name)
-
-    def settings(self, kind: type, name: str, seed: int, **options: Any):
-        """Recipe, then what distinguishes this run; the lengths are scaled, never that of one student alone."""
-        args = self.args
-        parser = Parser([DataArguments, kind], "")
-        run = {"output_dir": str(self.folder_of(name, seed)), "overwrite_output_dir": True}
-        run |= {"seed": seed, "save_strategy": "no", "images_per_class": args.images_per_class, "subset_seed": seed}
-        run |= {} if args.dataset is None else {"dataset_name": args.dataset, "unlabelled": "rest"}
-        data, settings = parser.parse([], self.recipes[kind] | run | options)
-        length = args.length * (FEW_LENGTHS.get(name, 1.0) if args.few else 1.0)
-        if settings.max_steps > 0:
-            settings.max_steps = max(1, round(settings.max_steps * length))
-        else:
-            settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
-        return data, settings
-
-    def folder_of(self, name: str, seed: int) -> Path:
-        """The first seed's runs lie on top, where one looks for them."""
-        return self.folder / name if seed == self.args.seeds[0] else self.folder / f"seed{seed}" / name
-
-    def train(self, level: int, kind: type, name: str, seed: int, options: dict[str, Any]) -> RunResult:
-        """One training, with the lines of its log from ``level`` on."""
-        transformers_logging.disable_progress_bar()
-        data, settings = self.settings(kind, name, seed, **options)
-        with quiet(logging.WARNING):
-            splits = load_images(data)
-        if kind is TeacherArguments:
-            images = sum(len(splits.splits.get(each, ())) for each in ("train", "unlabelled"))
-            if settings.per_device_train_batch_size > images // 2:
-                settings.per_device_train_batch_size = 0  # what goes with so few
-        with quiet(level):
-            return train(data, settings, splits)
-
-    def linear(self, level: int, seed: int, source: str) -> dict[str, Any]:
-        """Scores of the linear probe of the teacher that students start from, on the labels of this seed."""
-        transformers_logging.disable_progress_bar()
-        data, settings = self.settings(TeacherArguments, "teacher", seed)
-        teacher = load_teacher(source).to(settings.device)
-        with quiet(level):
-            scores = feature_scores(
-                teacher, load_images(data), data, neighbours=settings.knn_neighbours,
-                batch_size=settings.per_device_eval_batch_size, device=settings.device,
-            )  # fmt: skip
-        return scores["linear"]
 
 
 class Quickstart:
@@ -245,7 +131,7 @@ class Quickstart:
         found["linear"] = replace(
             student("linear", f"{long} + linear probe"),
             work=self.runs.linear,
-            arguments=(logging.WARNING, seed, source),
+            arguments=(seed, source),
             told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %",
         )
         if self.ships_teacher:
