@@ -34,8 +34,9 @@ from .side_by_side import AT_ONCE
 from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
+from .table_request import TableRequest
 from .table_results import results
-from .table_runs import Reproduction, TableRequest
+from .table_runs import Reproduction
 from .tables import read_table
 
 RESULTS, PARTIAL = "results", "results-partial"

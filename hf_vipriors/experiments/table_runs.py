@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from ..training.run_identity import influences
 from .progress import Display, Kind
 from .side_by_side import Training, processes_for, train_all
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
+from .table_request import TableRequest, on_dataset, place, plain, with_defaults
 from .table_results import own_seconds
 from .tables import Table, TableRun
 
@@ -41,27 +40,6 @@ _FOLLOWS = {"batch_size", "accelerator_config"}
 USES_FILE = "uses.json"
 # Where the runs lie that are made once for all seeds.
 ONCE = "once"
-
-
-@dataclass(frozen=True)
-class TableRequest:
-    """What the command line asks of a table.
-
-    Attributes:
-        folder: where runs and results go.
-        recipes: folder of the recipes.
-        seeds: of every run that is not made once; those are made with the first.
-        length: factor of all epochs and steps.
-        dataset: in place of the data set of every run.
-        trials: in place of the number of trials of every run that searches.
-    """
-
-    folder: Path
-    recipes: Path
-    seeds: Sequence[int]
-    length: float = 1.0
-    dataset: str | None = None
-    trials: int | None = None
 
 
 class Reproduction:
@@ -138,7 +116,7 @@ class Reproduction:
         found = [self.settings(seed, name) for name in run.uses]
         if not found or any(not isinstance(settings, JOBS["train_student"][0]) for _, settings in found):
             raise InputError(f"{self.table.name}: {run.name}: students must be runs of train_student in this table")
-        if len({_place(data) for data, _ in found}) > 1:
+        if len({place(data) for data, _ in found}) > 1:
             raise InputError(f"{self.table.name}: {run.name}: its students learnt from different data sets")
         return found[0][0]
 
@@ -161,9 +139,9 @@ class Reproduction:
         looked: set[tuple] = set()
         for row in (row for group in self.table.groups for row in group["rows"]):
             data, _ = self.settings(self.request.seeds[0], row["run"])
-            if row["score"] != WITHOUT or row["run"] not in waiting or _place(data) in looked:
+            if row["score"] != WITHOUT or row["run"] not in waiting or place(data) in looked:
                 continue
-            looked.add(_place(data))
+            looked.add(place(data))
             if listed_duplicates(load_images(data).splits["test"], "test") is None:
                 raise InputError(
                     f"table {self.table.name}: row {row['name']!r} has the score {WITHOUT!r}, and the test images of "
@@ -181,12 +159,12 @@ class Reproduction:
             return False
         made = read_run(folder)
         data, settings = self.settings(seed, run.name)
-        wanted = _plain(data, settings)
+        wanted = plain(data, settings)
         # Options that were added after the run was made have their defaults.
         had = {**self._defaults(data, settings), **made.data, **made.arguments}
         # An earlier version wrote what follows from the method among what was given.
         early = made.filled_among_given and isinstance(settings, RunArguments)
-        filled = _plain(data, complete(settings).args) if early else wanted
+        filled = plain(data, complete(settings).args) if early else wanted
         compared = {name for name in wanted if influences(name)} - _FOLLOWS - made.unknown_if_given(filled)
         other = [
             name
@@ -217,10 +195,10 @@ class Reproduction:
 
     def _defaults(self, data: DataArguments, settings: Settings) -> dict[str, Any]:
         """What options are when they are not given, in a run that is as long as the table's."""
-        plain = _with_defaults(settings)
-        if self.request.length != 1 and isinstance(plain, RunArguments):
-            scale_epochs(plain, self.request.length)
-        return _plain(_with_defaults(data), plain)
+        likewise = with_defaults(settings)
+        if self.request.length != 1 and isinstance(likewise, RunArguments):
+            scale_epochs(likewise, self.request.length)
+        return plain(with_defaults(data), likewise)
 
     def _digests(self, seed: int, run: TableRun) -> dict[str, str]:
         """What the runs that ``run`` uses are now."""
@@ -310,37 +288,3 @@ class Reproduction:
 def _kind(run: TableRun) -> Kind:
     """How long a run takes is best known from others of the same name, else of the same matrix, else of the job."""
     return run.name, run.base, run.job
-
-
-def _place(data: DataArguments) -> tuple:
-    """Where the images come from."""
-    return data.dataset_name, data.dataset_config, data.data_dir, data.labels
-
-
-def _plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
-    """All options, as they are read back from a run's file."""
-    return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
-
-
-def _with_defaults(arguments: DataArguments | Settings) -> Any:
-    """A copy in which every option that has a default has it."""
-    found = copy.copy(arguments)
-    for each in fields(found):
-        if each.init and each.default is not MISSING:
-            setattr(found, each.name, each.default)
-        elif each.init and each.default_factory is not MISSING:
-            setattr(found, each.name, each.default_factory())
-    return found
-
-
-def on_dataset(data: DataArguments, name: str | None) -> DataArguments:
-    """The same protocol on another data set: whatever ``--dataset_name`` takes, or a folder; None: as it is.
-
-    Example:
-        >>> on_dataset(DataArguments(images_per_class=50, label_column="label"), "cifar10")
-        DataArguments(dataset_name='cifar10', ..., label_column=None, images_per_class=50, ...)
-    """
-    if name is None:
-        return data
-    place = ("dataset_config", "dataset_revision", "data_dir", "labels", "image_column", "label_column")
-    return replace(data, dataset_name=name, **dict.fromkeys(place))
