@@ -65,7 +65,10 @@ def build_report(
     config = first.student.model.config
     store = evaluation_store(test, config, data, "test images")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
-    several = f"{len(seeds)} choices of the labelled images" if len(seeds) > 1 else "1 seed"
+    # With as many labels a class as there are, every seed has the same.
+    choices = len({seed.baseline.metrics["fingerprint"]["data"] for seed in seeds})
+    seeds_said = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    several = f"{choices} choices of the labelled images" if choices > 1 else seeds_said
     name = "Fashion-VIPriors" if data.dataset_name == FASHION_VIPRIORS else dataset_title(data)
     shown = rows(seeds, len(test))
     return Report(
