@@ -96,14 +96,14 @@ def test_processes_share_the_cores_and_some_begin_when_others_have_ended(monkeyp
 
 @pytest.mark.slow
 def test_an_error_lets_what_runs_end_and_begins_no_other(tmp_path):
-    wrong = training("wrong", check_range, 5, "lr", 0, 1)
-    running, never = (training(name, os.mkdir, str(tmp_path / name)) for name in ("running", "never"))
-    # Both processes are there when the two begin.
-    ready = [training(f"asleep {each}", time.sleep, 3) for each in (1, 2)]
-    begun = tuple(each.title for each in ready)
+    # Both processes are there when `long` and `wrong` begin.
+    first = [training(f"asleep {each}", time.sleep, 3) for each in (1, 2)]
+    begun = tuple(each.title for each in first)
     long = training("long", time.sleep, 3, after=begun)
+    wrong = training("wrong", check_range, 5, "lr", 0, 1, after=begun)
+    never = training("never", os.mkdir, str(tmp_path / "never"), after=begun)
     with pytest.raises(InputError, match="lr is 5: it must be at least 0 and at most 1") as raised:
-        run(2, *ready, long, training(wrong.title, wrong.work, *wrong.arguments, after=begun), running, never)
+        run(2, *first, long, wrong, never)
     assert "error in wrong: --lr is 5" in raised.value.shown and "long: None" in raised.value.shown
     assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
 
