@@ -132,6 +132,10 @@ class _Processes:
         self._listener.start()
         held, self._leash = context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live, self.count))
+        for _ in range(self.count + 1):
+            # A process begins with each but the last, after which the pool watches them all: of one that begins with a
+            # training it may not see the end before another has come to its own.
+            self._pool.submit(int)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
