@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
 from rich.console import Group
@@ -27,15 +27,19 @@ Kind = tuple[str, ...]
 class Clock:
     """How long trainings take, from those that are finished and share the most particular name, else from all.
 
+    Args:
+        times: of trainings that are finished.
+        weights: name -> how long such trainings take beside others; not given: all as long as one another.
+
     Example:
-        >>> clock = Clock()
+        >>> clock = Clock(weights={"teacher": 3.0, "student": 1.0})
         >>> clock.add(("a", "student"), 60.0)
-        >>> clock.left([("a", "student"), ("b", "student")])
-        120.0
+        >>> clock.left([("a", "student"), ("b", "student"), ("teacher",)])
+        300.0
     """
 
-    def __init__(self, times: Iterable[tuple[Kind, float]] = ()) -> None:
-        self.times = list(times)
+    def __init__(self, times: Iterable[tuple[Kind, float]] = (), weights: Mapping[str, float] | None = None) -> None:
+        self.times, self.weights = list(times), weights or {}
 
     def add(self, kind: Kind, seconds: float) -> None:
         self.times.append((kind, seconds))
@@ -45,8 +49,13 @@ class Clock:
         for name in kind:
             if found := [seconds for other, seconds in self.times if name in other]:
                 return sum(found) / len(found)
-        every = [seconds for _, seconds in self.times]
-        return sum(every) / len(every) if every else None
+        if not self.times:
+            return None
+        weights = sum(self._weight(other) for other, _ in self.times)
+        return sum(seconds for _, seconds in self.times) / weights * self._weight(kind)
+
+    def _weight(self, kind: Kind) -> float:
+        return next((self.weights[name] for name in kind if name in self.weights), 1.0)
 
     def left(self, kinds: Sequence[Kind]) -> float | None:
         """Seconds that all these should take, one after another."""
@@ -113,22 +122,16 @@ class Display:
         processes: that do them.
         console: where it is drawn.
         done: trainings that were finished before.
-        times: of those, as for :class:`Clock`.
+        clock: what is known of how long trainings take.
     """
 
     def __init__(
-        self,
-        kinds: dict[str, Kind],
-        processes: int,
-        console: Console,
-        *,
-        done: int = 0,
-        times: Iterable[tuple[Kind, float]] = (),
+        self, kinds: dict[str, Kind], processes: int, console: Console, *, done: int = 0, clock: Clock | None = None
     ):
         self._waiting, self.processes, self.console = dict(kinds), processes, console
         self.done, self.total = done, done + len(kinds)
         self.live = console.is_terminal and sys.stderr.isatty()
-        self.clock = Clock(times)
+        self.clock = clock or Clock()
         self._since: dict[str, float] = {}
         self._bars: dict[str, str] = {}
         self._lock = threading.Lock()

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.text import Text
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import FASHION_VIPRIORS
-from ..data.columns import label_array
+from ..evaluation.predictions import read_predictions
 from ..files import write_json
 from ..hub.embedded import FASHION_TEACHER
 from ..invocation import command
@@ -45,7 +45,7 @@ from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
 from ..training.results import summary
 from ..training.run_files import RUN_FILE, versions
-from .progress import Display
+from .progress import Clock
 from .quickstart_report import Seed, build_report
 from .quickstart_runs import QuickstartArguments, Runs
 from .side_by_side import Training, processes_for, train_all
@@ -75,14 +75,13 @@ class Quickstart:
         students = [found[name] for name in ORDER for found in by_seed.values() if name in found]
         trainings = [phase_1, *students]
         processes = processes_for(len(trainings), self.device, self.args.at_once)
-        display = Display({one.title: one.kind for one in trainings}, processes, self.console)
-        results = train_all(trainings, processes, display)
+        results = train_all(trainings, processes, self.console, clock=Clock(weights=self.runs.weights))
         teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None}
         return [
             Seed(
                 seed,
                 teacher=teacher,
-                labels=self._labels(seed),
+                labels=self._test_labels(seed),
                 **none | {k: results[v.title] for k, v in found.items()},
             )
             for seed, found in by_seed.items()
@@ -96,27 +95,30 @@ class Quickstart:
         options: dict[str, Any],
         *,
         kind: type = StudentArguments,
-        after: str = "",
+        after: tuple[str, ...] = (),
     ) -> Training:
         first = kind is TeacherArguments
-        several = len(self.args.seeds) > 1 and not first
         # What each says of its images and settings the first one says for all; warnings are said by each.
         level = logging.INFO if first else logging.WARNING
         return Training(
-            f"seed {seed}, {title}" if several else title,
+            title if first else self._title(seed, title),
             (name,),
             self.runs.train,
             (level, kind, name, seed, options),
             told=lambda result: f"{summary(result.metrics)}, {duration(result.metrics['seconds'] or 0.0)}",
-            after=(after,) if after else (),
+            after=after,
         )
+
+    def _title(self, seed: int, title: str) -> str:
+        return f"seed {seed}, {title}" if len(self.args.seeds) > 1 else title
 
     def _of_seed(self, seed: int, phase_1: Training) -> dict[str, Training]:
         """Labels alone, and what starts from this quickstart's phase 1 or from the one that ships."""
         own = str(self.runs.folder_of("teacher", self.args.seeds[0]))
-        source, long, after = own, "phase 1", phase_1.title
+        own_first: tuple[str, ...] = (phase_1.title,)
+        source, long, after = own, "phase 1", own_first
         if self.ships_teacher:
-            source, long, after = FASHION_TEACHER, "long phase 1 (it ships)", ""
+            source, long, after = FASHION_TEACHER, "long phase 1 (it ships)", ()
 
         def student(name: str, title: str, **options: Any) -> Training:
             return self._training(name, seed, title, options | {"teacher": source}, after=after)
@@ -126,14 +128,16 @@ class Quickstart:
         from_own = finetune | {"teacher": own}
         found = {
             "baseline": self._training("baseline", seed, "labels alone", {"method": "supervised"}),
-            "finetuned": self._training("finetuned", seed, "phase 1 + fine-tuning", from_own, after=phase_1.title),
+            "finetuned": self._training("finetuned", seed, "phase 1 + fine-tuning", from_own, after=own_first),
+            "linear": Training(
+                self._title(seed, f"{long} + linear probe"),
+                ("linear",),
+                self.runs.linear,
+                (seed, source),
+                told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %",
+                after=after,
+            ),
         }
-        found["linear"] = replace(
-            student("linear", f"{long} + linear probe"),
-            work=self.runs.linear,
-            arguments=(seed, source),
-            told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %",
-        )
         if self.ships_teacher:
             found["long_finetuned"] = student("long_finetuned", f"{long} + fine-tuning", **finetune)
         if not self.args.few:  # it gained nothing over fine-tuning wherever both were measured
@@ -143,11 +147,11 @@ class Quickstart:
         found["student"] = student("student", f"{long} + FixMatch", method="fixmatch", unlabelled_ratio=ratio)
         return found
 
-    def _labels(self, seed: int) -> torch.Tensor:
-        """Of the test images: the same in every seed, unless they are a part of a folder that has none."""
-        data, _ = self.runs.settings(StudentArguments, "baseline", seed)
-        with quiet(logging.WARNING):
-            return torch.from_numpy(label_array(load_images(data).splits["test"]))
+    def _test_labels(self, seed: int) -> Tensor:
+        """The same in every seed, unless the test images are a part of a folder that has none."""
+        found = read_predictions(self.runs.folder_of("baseline", seed))
+        assert found is not None, "the run has just written them"
+        return found.labels
 
     @staticmethod
     def _complete_card(seed: Seed, report: Report) -> None:

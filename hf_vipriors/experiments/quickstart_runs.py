@@ -29,6 +29,18 @@ FULL_SEEDS, FULL_LENGTH = 3, 3.0
 # starts from a teacher needs fewer steps than the baseline, and one of FixMatch sees twice the images.
 FEW_LENGTHS = {"teacher": 0.375, "finetuned": 1 / 3, "long_finetuned": 1 / 3, "student": 7 / 12}
 
+# What each takes in seconds on two cores, with few labels and with many: what these are to one another tells how long
+# all will take before one of each has ended.
+SECONDS = {
+    "teacher": (110, 235),
+    "baseline": (50, 70),
+    "finetuned": (20, 80),
+    "long_finetuned": (20, 80),
+    "linear": (5, 5),
+    "distilled": (0, 120),
+    "student": (53, 280),
+}
+
 
 @dataclass
 class QuickstartArguments:
@@ -100,6 +112,11 @@ class Runs:
         else:
             settings.num_train_epochs = max(1.0, round(settings.num_train_epochs * length))
         return data, settings
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How long each takes beside the others."""
+        return {name: few if self.args.few else many for name, (few, many) in SECONDS.items()}
 
     def folder_of(self, name: str, seed: int) -> Path:
         """The first seed's runs lie on top, where one looks for them."""

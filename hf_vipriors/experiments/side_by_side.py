@@ -23,15 +23,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from ..cli.machine_errors import explain_error
 from ..cli.process import configure_logging
 from ..errors import InputError, one_line
 from ..machine import share_with, usable_cores
+from ..terminal import Console
 from ..training.run_folder import outputs
 from ..training.signals import STOPPING, Stopped
-from .progress import Bar, Display, Kind, StepBar
+from .progress import Bar, Clock, Display, Kind, StepBar
 
 logger = logging.getLogger(__name__)
 AT_ONCE = "Trainings at the same time; not given: one a core, four at most, and one on an accelerator."
@@ -69,16 +71,31 @@ def processes_for(trainings: int, device: torch.device, at_once: int | None = No
     return max(1, min(most, trainings))
 
 
-def train_all(trainings: Sequence[Training], processes: int, display: Display) -> dict[str, Any]:
+def train_all(
+    trainings: Sequence[Training],
+    processes: int,
+    console: Console,
+    *,
+    done: int = 0,
+    clock: Clock | None = None,
+) -> dict[str, Any]:
     """Do all trainings, in this order as far as processes are free, and return their results by title.
 
     With one process it is this one, and each training has its lines and its bar as if it were alone. An error lets
     those that run come to their end, begins no other, and is raised then; Ctrl-C ends them at once.
+
+    Args:
+        trainings: that are to be done.
+        processes: that do them.
+        console: where they are shown.
+        done: trainings that were finished before.
+        clock: what is known of how long trainings take.
     """
-    with display:
+    kinds = {each.title: each.kind for each in trainings}
+    with Display(kinds, processes, console, done=done, clock=clock) as display:
         if processes > 1:
-            with _Processes(processes, display) as others:
-                return _side_by_side(trainings, processes, others, display)
+            with _Processes(display) as others:
+                return _side_by_side(trainings, others, display)
         results: dict[str, Any] = {}
         for each in trainings:
             with display.alone(each.title):
@@ -88,15 +105,13 @@ def train_all(trainings: Sequence[Training], processes: int, display: Display) -
         return results
 
 
-def _side_by_side(
-    trainings: Sequence[Training], processes: int, others: _Processes, display: Display
-) -> dict[str, Any]:
+def _side_by_side(trainings: Sequence[Training], others: _Processes, display: Display) -> dict[str, Any]:
     waiting, results, error = list(trainings), dict[str, Any](), None
     running: dict[Future[bytes], Training] = {}
     while (waiting and error is None) or running:
         if error is None:
             ready = [each for each in waiting if all(title in results for title in each.after)]
-            for each in ready[: processes - len(running)]:
+            for each in ready[: display.processes - len(running)]:
                 waiting.remove(each)
                 running[others.submit(each)] = each
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -119,8 +134,8 @@ def _side_by_side(
 class _Processes:
     """Processes that train, and what they say; a context manager. An exception or a signal ends them at once."""
 
-    def __init__(self, count: int, display: Display):
-        self.count, self.display = count, display
+    def __init__(self, display: Display):
+        self.count, self.display = display.processes, display
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> _Processes:
@@ -211,6 +226,8 @@ def _begin(leash: Connection, messages: Any, live: bool, processes: int) -> None
         logging.getLogger(name).handlers = [QueueHandler(messages)]
     transformers_logging.disable_progress_bar()
     share_with(processes)
+    # Its own is a semaphore, of which Python says that it leaks where a process is ended.
+    tqdm.set_lock(threading.RLock())
     _Worker.messages, _Worker.live = messages, live
 
 

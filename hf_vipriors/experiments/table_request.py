@@ -64,5 +64,5 @@ def on_dataset(data: DataArguments, name: str | None) -> DataArguments:
     """
     if name is None:
         return data
-    place = ("dataset_config", "dataset_revision", "data_dir", "labels", "image_column", "label_column")
-    return replace(data, dataset_name=name, **dict.fromkeys(place))
+    of_the_other = ("dataset_config", "dataset_revision", "data_dir", "labels", "image_column", "label_column")
+    return replace(data, dataset_name=name, **dict.fromkeys(of_the_other))

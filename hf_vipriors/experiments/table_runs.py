@@ -27,7 +27,7 @@ from ..training.resolve import complete
 from ..training.results import summary
 from ..training.run_files import RUN_FILE, SEARCH_FILE, read_run
 from ..training.run_identity import influences
-from .progress import Display, Kind
+from .progress import Clock, Kind
 from .side_by_side import Training, processes_for, train_all
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
 from .table_request import TableRequest, on_dataset, place, plain, with_defaults
@@ -241,10 +241,7 @@ class Reproduction:
             if finished[seed, run.name]
             and (seconds := own_seconds(run, read_json(self.folder_of(seed, run.name) / "metrics.json"))) is not None
         ]
-        kinds = {each.title: each.kind for each in trainings}
-        train_all(
-            trainings, processes, Display(kinds, processes, console, done=len(self.cells) - len(waiting), times=times)
-        )
+        train_all(trainings, processes, console, done=len(self.cells) - len(waiting), clock=Clock(times))
 
     def _device(self) -> torch.device:
         """An accelerator, where any run of the table uses one."""

@@ -16,12 +16,11 @@ from kornia.enhance import adjust_saturation
 from torch import Tensor
 from torch.nn import functional as F
 
-from .operations import COMMON, OPERATIONS, Colours, Operations, matrices, recoloured, sized
-from .sampling import draw, to_device
+from .operations import COMMON, LAYERS, OPERATIONS, Colours, Operations, matrices, recoloured, sized
+from .sampling import draw, numbered, to_device
 
 _PAIRS = {"cifar10": cifar10_policy, "imagenet": imagenet_policy}
 _NAMES = {"auto_contrast": "autocontrast"}
-LAYERS = 2
 
 
 class AutoAugment:
@@ -52,7 +51,7 @@ class AutoAugment:
     def draw(self, count: int, generator: torch.Generator) -> Operations:
         """The pairs of so many images; where an operation is not done it is ``identity``."""
         shares = draw(1 + 2 * LAYERS, count, generator)
-        pair = np.minimum((shares[0] * len(self._numbers)).astype(np.int64), len(self._numbers) - 1)
+        pair = numbered(shares[0], len(self._numbers))
         done = shares[1 : 1 + LAYERS].T < self._shares[pair]
         numbers = np.where(done, self._numbers[pair], OPERATIONS.index("identity")).T
         part = (self._steps[pair].T + shares[1 + LAYERS :]) / 10  # of the range

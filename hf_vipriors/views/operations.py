@@ -21,6 +21,8 @@ OPERATIONS = (
     *("rotate", "shear_x", "shear_y", "translate_x", "translate_y", "invert"),
 )
 
+LAYERS = 2  # operations that an image gets, one after another
+
 
 class Operations(NamedTuple):
     """What was drawn for each image of a batch, layer after layer, on the CPU.

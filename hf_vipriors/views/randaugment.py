@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from .colour import luma
-from .operations import COMMON, OPERATIONS, Colours, Operations, blended, matrices, recoloured, sized
+from .operations import COMMON, LAYERS, OPERATIONS, Colours, Operations, blended, matrices, recoloured, sized
 from .rendering import Draws, render
-from .sampling import draw
+from .sampling import draw, numbered
 
 RANDAUGMENT = "randaugment"
-LAYERS = 2
 DRAWN = OPERATIONS[: OPERATIONS.index("invert")]
 """Of [1], table 12; each is drawn equally often."""
 
@@ -26,7 +25,7 @@ DRAWN = OPERATIONS[: OPERATIONS.index("invert")]
 def draw_operations(count: int, generator: torch.Generator) -> Operations:
     """For each image an operation per layer, with replacement, anywhere in the range that it has in [1]."""
     shares = draw(2 * LAYERS, count, generator)
-    numbers = np.minimum((shares[:LAYERS] * len(DRAWN)).astype(np.int64), len(DRAWN) - 1)
+    numbers = numbered(shares[:LAYERS], len(DRAWN))
     shares = shares[LAYERS:]
     signed = 2 * shares - 1
     return sized(

@@ -27,6 +27,11 @@ def draw(rows: int, count: int, generator: torch.Generator) -> np.ndarray:
     return torch.rand(rows, count, generator=generator).numpy()
 
 
+def numbered(shares: np.ndarray, count: int) -> np.ndarray:
+    """Numbers in [0, 1) as whole ones below ``count``, each as likely."""
+    return np.minimum((shares * count).astype(np.int64), count - 1)  # float32 may round up
+
+
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     """``(count,)`` numbers in [low, high)."""
     return low + (high - low) * torch.rand(count, generator=generator)

@@ -33,6 +33,16 @@ def test_the_likest_run_says_how_long():
     assert clock.left([CELLS[0], STUDENT]) == 25.0 + 10.0
 
 
+def test_weights_tell_how_long_others_take_until_one_has_ended():
+    clock = Clock(weights={"teacher": 6.0, "student": 2.0})
+    clock.add(STUDENT, 10.0)
+    assert clock.expected(TEACHER) == 30.0
+    clock.add(("probe",), 2.0)
+    assert clock.expected(TEACHER) == 6 * 12 / 3, "all that have ended count; a name without a weight counts as 1"
+    clock.add(TEACHER, 100.0)
+    assert clock.expected(TEACHER) == 100.0 and clock.expected(STUDENT) == 10.0
+
+
 def test_a_runs_bar_becomes_one_line():
     lines, states = [], []
     bar = StepBar(io.StringIO(), lines.append, states.append)
@@ -53,7 +63,7 @@ def text():
 def test_what_was_finished_before_tells_how_long_the_rest_takes():
     console = text()
     kinds = {"student, seed 1": STUDENT, "student, seed 2": STUDENT}
-    with Display(kinds, 1, console, done=1, times=[(STUDENT, 90.0)]) as display:
+    with Display(kinds, 1, console, done=1, clock=Clock([(STUDENT, 90.0)])) as display:
         with display.alone("student, seed 1"):
             assert "2 of 3  student, seed 1, about 3 min 00 s left" in console.file.getvalue()
         assert display.done == 2 and len(display.clock.times) == 2

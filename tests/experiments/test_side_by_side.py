@@ -19,7 +19,6 @@ from hf_vipriors import machine
 from hf_vipriors.data.image_decoding import DoesNotFit
 from hf_vipriors.errors import InputError, check_range
 from hf_vipriors.experiments import side_by_side
-from hf_vipriors.experiments.progress import Display
 from hf_vipriors.experiments.side_by_side import Training, processes_for, train_all
 from hf_vipriors.terminal import Console
 from hf_vipriors.training.signals import Stopped
@@ -33,9 +32,7 @@ def run(processes, *trainings):
     """The results, and what was shown."""
     console = Console(file=io.StringIO(), width=100)
     try:
-        results = train_all(
-            trainings, processes, Display({each.title: each.kind for each in trainings}, processes, console)
-        )
+        results = train_all(trainings, processes, console)
     except BaseException as error:
         error.shown = console.file.getvalue()
         raise
@@ -133,21 +130,21 @@ def test_processes_end_with_the_one_that_began_them(tmp_path, number):
     script = tmp_path / "asleep.py"
     script.write_text(
         "import os, time\n"
+        "from tqdm.auto import tqdm\n"
         "from hf_vipriors.cli import process\n"
-        "from hf_vipriors.experiments.progress import Display\n"
         "from hf_vipriors.experiments.side_by_side import Training, train_all\n"
         "from hf_vipriors.terminal import Console\n"
         "if __name__ == '__main__':\n"
-        "    who = Training('who', ('who',), os.getpid, (), str)\n"
+        "    bar = Training('bar', ('bar',), tqdm.write, ('', None, ''), str)\n"
+        "    who = Training('who', ('who',), os.getpid, (), str, after=('bar',))\n"
         "    asleep = Training('asleep', ('asleep',), time.sleep, (600,), str)\n"
-        "    display = Display({'who': ('who',), 'asleep': ('asleep',)}, 2, Console())\n"
-        "    process.run(lambda: train_all([who, asleep], 2, display))\n"
+        "    process.run(lambda: train_all([bar, who, asleep], 2, Console()))\n"
     )
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
-        pid = int(re.search(r"who: (\d+)", running.stdout.readline())[1])
+        pid = next(int(found[1]) for line in running.stdout if (found := re.search(r"who: (\d+)", line)))
         running.send_signal(number)
         said = running.stderr.read()
     assert running.returncode == (-number if number == signal.SIGKILL else 128 + number)

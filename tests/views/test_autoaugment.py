@@ -5,8 +5,8 @@ import pytest
 import torch
 from kornia.augmentation.auto import AutoAugment as Kornias
 
-from hf_vipriors.views.autoaugment import COLOURS, LAYERS, AutoAugment, moved
-from hf_vipriors.views.operations import OPERATIONS, recoloured
+from hf_vipriors.views.autoaugment import COLOURS, AutoAugment, moved
+from hf_vipriors.views.operations import LAYERS, OPERATIONS, recoloured
 
 LEARNT = ("cifar10", "imagenet")
 SIDE = 24
