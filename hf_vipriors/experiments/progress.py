@@ -147,6 +147,9 @@ class Display:
             live = Live(shown, console=self.console, refresh_per_second=4, redirect_stderr=False, transient=True)
             self._open.enter_context(live)
             self._open.enter_context(logs_on(self.console))
+        elif self.processes > 1:
+            count = f"{self.total} trainings" + (f", {self.done} of them finished before" if self.done else "")
+            self.console.print(f"{count}, {self.processes} at a time: a line for each when it ends", soft_wrap=True)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -77,12 +77,14 @@ def test_the_time_left_is_that_of_what_waits_shared_by_the_processes(monkeypatch
     monkeypatch.setattr(progress, "_now", lambda: now)
     console = text()
     display = Display({f"seed {seed}": STUDENT for seed in range(4)}, 2, console)
+    with display:
+        assert console.file.getvalue() == "4 trainings, 2 at a time: a line for each when it ends\n"
     display.show(Bar("seed 0", ""))
     display.show(Bar("seed 1", "10 of 60 steps"))
     now = 160.0
     display.ended("seed 0", "test 70 %")
     # Two of 60 seconds wait, and one has done its 60.
-    assert console.file.getvalue() == "1 of 4  seed 0: test 70 % (about 60 s left)\n"
+    assert console.file.getvalue().splitlines()[1:] == ["1 of 4  seed 0: test 70 % (about 60 s left)"]
 
 
 @pytest.fixture

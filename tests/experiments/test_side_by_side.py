@@ -72,38 +72,43 @@ def test_how_many_at_once(monkeypatch, trainings, device, cores, processes):
     assert processes_for(trainings, torch.device(device), at_once=3) == 1, "processes of a launcher train together"
 
 
+def meeting(folder):
+    """Two that wait for one another: with their end, both processes are there, and have nothing to do."""
+    os.mkfifo(folder / "meeting")
+    ends = {"reads": os.O_RDONLY, "writes": os.O_WRONLY}
+    return [training(name, os.open, str(folder / "meeting"), end) for name, end in ends.items()], tuple(ends)
+
+
 @pytest.mark.slow
-def test_processes_share_the_cores_and_some_begin_when_others_have_ended(monkeypatch):
+def test_processes_share_the_cores_and_some_begin_when_others_have_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(side_by_side, "usable_cores", lambda: 2)
+    meet, met = meeting(tmp_path)
     results, shown = run(
         2,
-        training("asleep", time.sleep, 2),
+        *meet,
+        training("asleep", time.sleep, 2, after=met),
         training("end of sleep", time.time, after=("asleep",)),
-        training("root", math.sqrt, 16.0),
-        training("now", time.time),
-        training("threads", torch.get_num_threads),
-        training("cores", machine.usable_cores),
+        training("root", math.sqrt, 16.0, after=met),
+        training("now", time.time, after=met),
+        training("threads", torch.get_num_threads, after=met),
+        training("cores", machine.usable_cores, after=met),
     )
-    assert list(results) != ["asleep", "end of sleep", "root", "now", "threads", "cores"], (
-        "in the order in which they end"
-    )
+    assert list(results)[-2:] == ["asleep", "end of sleep"], "in the order in which they end"
     assert results["root"] == 4.0 and results["threads"] == 1 and results["end of sleep"] > results["now"]
     assert results["cores"] == max(1, machine.usable_cores() // 2), "its part, for threads that decode"
-    assert "6 of 6" in shown and "root: 4.0" in shown and not multiprocessing.active_children()
+    assert "8 of 8" in shown and "root: 4.0" in shown and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
 def test_an_error_lets_what_runs_end_and_begins_no_other(tmp_path):
-    # Both processes are there when `long` and `wrong` begin.
-    first = [training(f"asleep {each}", time.sleep, 3) for each in (1, 2)]
-    begun = tuple(each.title for each in first)
-    long = training("long", time.sleep, 3, after=begun)
-    wrong = training("wrong", check_range, 5, "lr", 0, 1, after=begun)
-    never = training("never", os.mkdir, str(tmp_path / "never"), after=begun)
+    meet, met = meeting(tmp_path)
+    long = training("long", time.sleep, 3, after=met)
+    wrong = training("wrong", check_range, 5, "lr", 0, 1, after=met)
+    never = training("never", os.mkdir, str(tmp_path / "never"), after=met)
     with pytest.raises(InputError, match="lr is 5: it must be at least 0 and at most 1") as raised:
-        run(2, *first, long, wrong, never)
+        run(2, *meet, long, wrong, never)
     assert "error in wrong: --lr is 5" in raised.value.shown and "long: None" in raised.value.shown
-    assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
+    assert not (tmp_path / "never").exists() and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
