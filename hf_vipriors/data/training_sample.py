@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from .image_decoding import ResizeCrop
 from .image_store import Batch, ImageStore, StreamedStore
 from .paired_store import PairedStore
 
@@ -22,18 +21,19 @@ def sample(images: datasets.Dataset, count: int) -> datasets.Dataset:
 
 
 class TrainingSample(Dataset):
-    """Images of a training store, evenly chosen, resized and cropped at the centre.
+    """Images of a training store, evenly chosen, as evaluation resizes and crops them.
+
+    Another filter than evaluation's would show them in another sharpness than the network learnt, and has.
 
     Args:
         store: squares as they are kept for training.
-        size: side of an image of evaluation, pixels.
-        crop_pct: share of the resized square that the crop keeps.
+        geometry: of evaluation.
         count: how many images at most. Default 256.
         labelled: of the labelled images (default), or of those without.
 
     Example:
         >>> store = ImageStore(torch.zeros(9, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, -1] * 3))
-        >>> sample = TrainingSample(store, 48, 0.875, count=3)
+        >>> sample = TrainingSample(store, ResizeCrop(54, 48, "bilinear"), count=3)
         >>> sample.__getitems__([0, 2])["pixel_values"].shape, sample.rows.tolist()
         (torch.Size([2, 1, 48, 48]), [0, 3, 7])
     """
@@ -41,14 +41,13 @@ class TrainingSample(Dataset):
     def __init__(
         self,
         store: ImageStore | StreamedStore | PairedStore,
-        size: int,
-        crop_pct: float,
+        geometry: ResizeCrop,
         count: int = 256,
         *,
         labelled: bool = True,
     ) -> None:
         self.store = store.store if isinstance(store, PairedStore) else store
-        self.size, self.side = size, math.floor(size / crop_pct)
+        self.geometry = geometry
         rows = ((self.store.labels >= 0) == labelled).nonzero().squeeze(1)
         self.rows = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long()]
 
@@ -57,5 +56,5 @@ class TrainingSample(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         batch = self.store.__getitems__(self.rows[torch.as_tensor(indices)].tolist())
-        images = F.resize(batch["pixel_values"], [self.side, self.side], InterpolationMode.BICUBIC, antialias=True)
-        return {**batch, "pixel_values": F.center_crop(images, [self.size, self.size])}
+        images = [F.pil_to_tensor(self.geometry(F.to_pil_image(image))) for image in batch["pixel_values"]]
+        return {**batch, "pixel_values": torch.stack(images)}

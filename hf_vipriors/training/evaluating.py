@@ -14,6 +14,7 @@ from transformers.trainer_utils import PredictionOutput, denumpify_detensorize
 from ..data import TrainingSample, labels_for
 from ..errors import InputError
 from ..evaluation.features import Outputs
+from ..hub.preprocessing import evaluation_geometry
 from .given_images import Images, check_images
 from .setup import Setup
 from .sharding import whole
@@ -133,8 +134,8 @@ class EvaluatingTrainer(Trainer):
 
     def training_sample(self, count: int, *, labelled: bool = True) -> TrainingSample:
         """At most ``count`` training images, with a label or without, as evaluation sees them."""
-        config = self.setup.config
-        return TrainingSample(self.train_dataset, config.image_size, config.crop_pct, count, labelled=labelled)
+        geometry = evaluation_geometry(self.setup.config)
+        return TrainingSample(self.train_dataset, geometry, count, labelled=labelled)
 
     def training_samples(self, pool: int) -> tuple[TrainingSample, TrainingSample]:
         """All labelled training images, and at most ``pool`` of those without labels."""

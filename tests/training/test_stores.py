@@ -3,11 +3,13 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from hf_vipriors.data import PairedStore
+from hf_vipriors.data import PairedStore, TrainingSample, load_splits
+from hf_vipriors.hub.preprocessing import evaluation_geometry
 from hf_vipriors.training import DataArguments, StudentArguments
 from hf_vipriors.training.resolve import resolve
 from hf_vipriors.training.stores import evaluation_store, is_streamed, ten_crop_store, training_store
@@ -32,6 +34,16 @@ def test_what_is_measured_on_is_decoded_whole_and_training_images_at_a_fraction(
     assert torch.equal(ten_crop.images[:, :, 2:-2, 2:-2], measured.images)
     difference = (train.images.float() - ten_crop.images.float()).abs()
     assert 0 < difference.mean() < 1.5
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+def test_training_images_are_looked_at_as_evaluation_sees_them(tiny_config, interpolation):
+    """Small ones, which both enlarge: with the filter of the model's own preprocessing, to the bit."""
+    images = load_splits("fashion-vipriors").splits["train"].select(range(8))
+    config, data = tiny_config(image_size=48, crop_pct=0.875, interpolation=interpolation), DataArguments()
+    seen = TrainingSample(training_store([images], config, data), evaluation_geometry(config))
+    evaluated = evaluation_store(images, config, data, "train").__getitems__(range(8))
+    assert torch.equal(seen.__getitems__(range(8))["pixel_values"], evaluated["pixel_values"])
 
 
 def test_streamed_stores_start_workers_also_in_pairs(tiny_config):

@@ -120,6 +120,7 @@ def test_a_classifier_stays_where_validation_shows_it_better(tmp_path):
 def test_without_images_to_validate_on_the_new_classifier_is_kept(tmp_path):
     student = trainer(tmp_path)
     found = student.training_features(0)
+    assert student.training_sample(8).geometry.interpolation == "bilinear", "as its views are resized"
     assert found.labels.tolist() == [0, 1, 2, 3] * 2 and len(found.values) == 8
     weight, bias = linear_classifier(found.values, found.labels, 4)
     layer = student.classifier_layer()
