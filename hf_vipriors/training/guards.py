@@ -85,6 +85,10 @@ class Guards(TrainerCallback):
         if self.args.should_log:
             logger.warning("at step %d: %s", step, text)
 
+    def _not_yet(self, **words: str) -> list[str]:
+        """Of these options the words of those that the run does not use."""
+        return [text for name, text in words.items() if not vars(self.args).get(name)]
+
     def found(self) -> list[dict[str, Any]]:
         """What was said, for ``metrics.json``."""
         return [asdict(each) for each in self.warned]
@@ -100,8 +104,8 @@ class Guards(TrainerCallback):
             class_names: K of them.
         """
         if train is not None and (few := _few(train, class_names, FEW_TRAIN)):
-            change = f"add images ({FEW_TRAIN} at least), or start from a --teacher"
-            self.say("few_train_images", 0, f"few training images: {few}; {change}")
+            changes = [f"add images ({FEW_TRAIN} at least)", *self._not_yet(teacher="start from a --teacher")]
+            self.say("few_train_images", 0, f"few training images: {few}; {', or '.join(changes)}")
         if validation is not None and (few := _few(validation, class_names, FEW_VALIDATION)):
             self.say(
                 "few_validation_images",
@@ -142,11 +146,12 @@ class Guards(TrainerCallback):
             self._read_chance(step, entry["loss"])
             self._read_blow_up(step, entry)
         if step >= max(self._half, self._settled) and entry.get("confident", 1.0) < FEW_CONFIDENT:
+            threshold = "" if vars(self.args)["threshold"] == "relative" else "--threshold relative, "
             self.say(
                 "few_confident",
                 step,
                 f"{100 * entry['confident']:.0f} % of the predictions for images without labels count, the others "
-                "teach nothing: use --threshold relative, a lower --confidence, or less --mixup and --weight_decay",
+                f"teach nothing: use {threshold}a lower --confidence, or less --mixup and --weight_decay",
             )
         for prefix in ("", "peer_"):
             if f"eval_{prefix}effective_rank" in entry and step >= self._settled:
@@ -159,11 +164,12 @@ class Guards(TrainerCallback):
             return
         self._at_chance = self._at_chance + 1 if loss > self.chance - CHANCE_MARGIN else 0
         if self._at_chance == 2:
+            norm = self._not_yet(projector_batch_norm="--projector_batch_norm true, ")
             self.say(
                 "loss_at_chance",
                 step,
                 f"the contrastive loss is {loss:.2f}, and {self.chance:.2f} is that of a network that learnt nothing: "
-                f"try another --learning_rate ({self.args.learning_rate:g}), --projector_batch_norm true, or a larger "
+                f"try another --learning_rate ({self.args.learning_rate:g}), {''.join(norm)}or a larger "
                 "--per_device_train_batch_size",
             )
 
@@ -221,12 +227,17 @@ class Guards(TrainerCallback):
         self._falling = self._falling + 1 if by_heart else 0
         self._best_top1 = max(self._best_top1, top1)
         if self._falling == FALLING_EVALUATIONS:
+            add = self._not_yet(
+                mixup="--mixup 0.3", cutmix="--cutmix 1", auto_augment="--auto_augment imagenet",
+                ema_decay="--ema_decay 0.995",
+            )  # fmt: skip
+            changes = [f"add {', '.join(add)}"] if add else []
+            changes += ["train for fewer --num_train_epochs", *self._not_yet(teacher="use a --teacher")]
             self.say(
                 "overfitting",
                 step,
                 f"{100 * entry['eval_train_top1']:.0f} % of the training images are right, and validation has fallen "
-                f"from {100 * self._best_top1:.1f} % to {100 * top1:.1f} %: add --mixup 0.3, --cutmix 1, "
-                "--auto_augment imagenet or --ema_decay 0.995, train for fewer --num_train_epochs, or use a --teacher",
+                f"from {100 * self._best_top1:.1f} % to {100 * top1:.1f} %: {', or '.join(changes)}",
             )
 
 

@@ -178,6 +178,15 @@ def test_learnt_by_heart_while_validation_falls(student):
     assert "--mixup" in fell["text"] and "100 % of the training images" in fell["text"]
 
 
+def test_what_the_run_uses_already_is_not_advised(student):
+    data, options = by_heart()
+    trainer = student(*data, **options, ema_decay=0.5, mixup=1e-6)
+    fell = next(each["text"] for each in trainer.guards.found() if each["kind"] == "overfitting")
+    assert fell.endswith(
+        "add --cutmix 1, --auto_augment imagenet, or train for fewer --num_train_epochs, or use a --teacher"
+    )
+
+
 # What holds of all
 
 
