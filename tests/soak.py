@@ -1,4 +1,4 @@
-"""The quickstart's chain for an hour under repeated kills; pytest does not collect it, it takes as long as it is told.
+"""Phase 1 and phase 2 for an hour under repeated kills; pytest does not collect it, it takes as long as it is told.
 
     python tests/soak.py --minutes 60
 
@@ -33,7 +33,7 @@ SAMPLE_SECONDS = 0.25
 
 def command(name: str, folder: Path) -> list[str]:
     script, options = {
-        "teacher": ("train_teacher.py", ["--config", str(ROOT / "scripts/recipes/quickstart_teacher.yaml")]),
+        "teacher": ("train_teacher.py", ["--config", str(ROOT / "scripts/recipes/moco_fashion.yaml")]),
         "student": (
             "train_student.py",
             [

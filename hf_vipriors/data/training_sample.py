@@ -23,7 +23,8 @@ def sample(images: datasets.Dataset, count: int) -> datasets.Dataset:
 class TrainingSample(Dataset):
     """Images of a training store, evenly chosen, as evaluation resizes and crops them.
 
-    Another filter than evaluation's would show them in another sharpness than the network learnt, and has.
+    With another filter than evaluation's they had another sharpness than the network learnt, which cost label
+    propagation up to a point of accuracy.
 
     Args:
         store: squares as they are kept for training.

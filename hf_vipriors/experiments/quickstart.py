@@ -51,8 +51,6 @@ from .quickstart_runs import QuickstartArguments, Runs
 from .side_by_side import Training, processes_for, train_all
 
 logger = logging.getLogger(__name__)
-# The longest first, so that none is left for one process alone.
-ORDER = ("baseline", "student", "distilled", "long_finetuned", "finetuned", "linear")
 
 
 class Quickstart:
@@ -72,10 +70,13 @@ class Quickstart:
         seeds = self.args.seeds
         phase_1 = self._training("teacher", seeds[0], "phase 1: learns without labels", {}, kind=TeacherArguments)
         by_seed = {seed: self._of_seed(seed, phase_1) for seed in seeds}
-        students = [found[name] for name in ORDER for found in by_seed.values() if name in found]
+        # The longest first, so that none is left for one process alone.
+        weights = self.runs.weights
+        names = sorted(weights, key=lambda name: -weights[name])
+        students = [found[name] for name in names for found in by_seed.values() if name in found]
         trainings = [phase_1, *students]
         processes = processes_for(len(trainings), self.device, self.args.at_once)
-        results = train_all(trainings, processes, self.console, clock=Clock(weights=self.runs.weights))
+        results = train_all(trainings, processes, self.console, clock=Clock(weights=weights))
         teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None}
         return [
             Seed(

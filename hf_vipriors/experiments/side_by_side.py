@@ -106,6 +106,7 @@ def train_all(
 
 
 def _side_by_side(trainings: Sequence[Training], others: _Processes, display: Display) -> dict[str, Any]:
+    others.begin()
     waiting, results, error = list(trainings), dict[str, Any](), None
     running: dict[Future[bytes], Training] = {}
     while (waiting and error is None) or running:
@@ -147,11 +148,15 @@ class _Processes:
         self._listener.start()
         held, self._leash = context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live, self.count))
-        for _ in range(self.count + 1):
-            # A process begins with each but the last, after which the pool watches them all: of one that begins with a
-            # training it may not see the end before another has come to its own.
-            self._pool.submit(int)
         return self
+
+    def begin(self) -> None:
+        """Begin all processes: one with each task but the last, after which the pool watches them all.
+
+        Of one that begins with a training it may not see the end before another training has come to its own.
+        """
+        for _ in range(self.count + 1):
+            self._pool.submit(int)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None:

@@ -80,6 +80,10 @@ class Crd(KnowledgeDistillation):
             raise InputError("--mixup and --cutmix blend images, --method crd tells them apart: leave them out")
 
     @classmethod
+    def options_read(cls, args: Any) -> tuple[str, ...]:
+        return tuple(name for name in super().options_read(args) if name not in ("mixup", "cutmix"))
+
+    @classmethod
     def own_settings(cls, args: Any, material: Material) -> dict[str, Any]:
         if len(material.labels.unique()) < 2:
             raise InputError("--method crd draws negatives from other classes, and the training images have one class")

@@ -248,7 +248,18 @@ def _built(
         evaluates="validation" in stores,
     )
     views = views or METHODS[args.method].views(resolved.args, method.deployable().config)
-    return Setup(args, resolved, data, splits, stores, method, views, repeatable=False, title=_title(stores["train"]))
+    return Setup(
+        args,
+        resolved,
+        data,
+        splits,
+        stores,
+        method,
+        views,
+        taught=bool(method.teachers()),
+        repeatable=False,
+        title=_title(stores["train"]),
+    )
 
 
 def _network(

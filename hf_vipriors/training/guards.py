@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from ..methods import METHODS
 from .arguments import RunArguments
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Guards(TrainerCallback):
         args: of the run; its learning rate and length are settled when the training begins.
         classes: K.
         validation_images: how many there are; 0 where nothing is validated.
+        taught: whether it has a teacher. Default False.
         chance: the loss of a network that has learnt nothing, or None; see :meth:`Method.chance_level`.
 
     Attributes:
@@ -64,8 +66,17 @@ class Guards(TrainerCallback):
         "few training images: 'dog' has 1; add images (5 at least), or start from a --teacher"
     """
 
-    def __init__(self, args: RunArguments, *, classes: int, validation_images: int, chance: float | None = None):
-        self.args, self.classes, self.validation_images, self.chance = args, classes, validation_images, chance
+    def __init__(
+        self,
+        args: RunArguments,
+        *,
+        classes: int,
+        validation_images: int,
+        taught: bool = False,
+        chance: float | None = None,
+    ):
+        self.args, self.classes, self.validation_images = args, classes, validation_images
+        self.taught, self.chance = taught, chance
         self.warned: list[Warned] = []
         self._begin(0)
 
@@ -86,8 +97,13 @@ class Guards(TrainerCallback):
             logger.warning("at step %d: %s", step, text)
 
     def _not_yet(self, **words: str) -> list[str]:
-        """Of these options the words of those that the run does not use."""
-        return [text for name, text in words.items() if not vars(self.args).get(name)]
+        """Of these options the words of those that the method reads and the run does not use."""
+        read = METHODS[self.args.method].options_read(self.args)
+        return [text for name, text in words.items() if name in read and not vars(self.args)[name]]
+
+    @property
+    def _length(self) -> str:
+        return "--max_steps" if self.args.max_steps > 0 else "--num_train_epochs"
 
     def found(self) -> list[dict[str, Any]]:
         """What was said, for ``metrics.json``."""
@@ -104,8 +120,8 @@ class Guards(TrainerCallback):
             class_names: K of them.
         """
         if train is not None and (few := _few(train, class_names, FEW_TRAIN)):
-            changes = [f"add images ({FEW_TRAIN} at least)", *self._not_yet(teacher="start from a --teacher")]
-            self.say("few_train_images", 0, f"few training images: {few}; {', or '.join(changes)}")
+            change = f"add images ({FEW_TRAIN} at least)" + ("" if self.taught else ", or start from a --teacher")
+            self.say("few_train_images", 0, f"few training images: {few}; {change}")
         if validation is not None and (few := _few(validation, class_names, FEW_VALIDATION)):
             self.say(
                 "few_validation_images",
@@ -146,12 +162,16 @@ class Guards(TrainerCallback):
             self._read_chance(step, entry["loss"])
             self._read_blow_up(step, entry)
         if step >= max(self._half, self._settled) and entry.get("confident", 1.0) < FEW_CONFIDENT:
-            threshold = "" if vars(self.args)["threshold"] == "relative" else "--threshold relative, "
+            changes = [] if vars(self.args)["threshold"] == "relative" else ["--threshold relative"]
+            changes += [
+                "a lower --confidence",
+                f"less {'--mixup and ' if vars(self.args)['mixup'] else ''}--weight_decay",
+            ]
             self.say(
                 "few_confident",
                 step,
                 f"{100 * entry['confident']:.0f} % of the predictions for images without labels count, the others "
-                f"teach nothing: use {threshold}a lower --confidence, or less --mixup and --weight_decay",
+                f"teach nothing: use {any_of(changes)}",
             )
         for prefix in ("", "peer_"):
             if f"eval_{prefix}effective_rank" in entry and step >= self._settled:
@@ -164,13 +184,16 @@ class Guards(TrainerCallback):
             return
         self._at_chance = self._at_chance + 1 if loss > self.chance - CHANCE_MARGIN else 0
         if self._at_chance == 2:
-            norm = self._not_yet(projector_batch_norm="--projector_batch_norm true, ")
+            changes = [
+                f"another --learning_rate ({self.args.learning_rate:g})",
+                *self._not_yet(projector_batch_norm="--projector_batch_norm true"),
+                "a larger --per_device_train_batch_size",
+            ]
             self.say(
                 "loss_at_chance",
                 step,
                 f"the contrastive loss is {loss:.2f}, and {self.chance:.2f} is that of a network that learnt nothing: "
-                f"try another --learning_rate ({self.args.learning_rate:g}), {''.join(norm)}or a larger "
-                "--per_device_train_batch_size",
+                f"try {any_of(changes)}",
             )
 
     def _read_blow_up(self, step: int, entry: dict[str, Any]) -> None:
@@ -199,19 +222,22 @@ class Guards(TrainerCallback):
         spread, rank = entry[f"{prefix}feature_std"], entry[f"{prefix}effective_rank"]
         knn = entry.get(f"{prefix}knn_top1")  # none without labels
         if spread < LEAST_SPREAD or rank < LEAST_RANK:
+            changes = [
+                f"lower --learning_rate ({self.args.learning_rate:g})",
+                *self._not_yet(projector_batch_norm="use --projector_batch_norm true"),
+            ]
             self.say(
                 "collapse",
                 step,
                 f"{whose}features of different images are alike (spread {spread:.3f} of 1, {rank:.1f} effective "
-                f"directions): collapse; lower --learning_rate ({self.args.learning_rate:g}), or use "
-                "--projector_batch_norm true",
+                f"directions): collapse; {any_of(changes)}",
             )
         if knn is not None and knn <= self._guessing():
             self.say(
                 "knn_at_chance",
                 step,
                 f"{whose}features find the class of {100 * knn:.1f} % of the validation images, no better than "
-                f"guessing of {self.classes} classes: train longer (--num_train_epochs), on more images "
+                f"guessing of {self.classes} classes: train longer ({self._length}), on more images "
                 "(--unlabelled rest), or with smaller crops (--crop_scale)",
             )
 
@@ -231,14 +257,25 @@ class Guards(TrainerCallback):
                 mixup="--mixup 0.3", cutmix="--cutmix 1", auto_augment="--auto_augment imagenet",
                 ema_decay="--ema_decay 0.995",
             )  # fmt: skip
-            changes = [f"add {', '.join(add)}"] if add else []
-            changes += ["train for fewer --num_train_epochs", *self._not_yet(teacher="use a --teacher")]
+            changes = [f"add {any_of(add)}"] if add else []
+            changes += [f"lower {self._length}", *([] if self.taught else ["use a --teacher"])]
             self.say(
                 "overfitting",
                 step,
                 f"{100 * entry['eval_train_top1']:.0f} % of the training images are right, and validation has fallen "
-                f"from {100 * self._best_top1:.1f} % to {100 * top1:.1f} %: {', or '.join(changes)}",
+                f"from {100 * self._best_top1:.1f} % to {100 * top1:.1f} %: {any_of(changes)}",
             )
+
+
+def any_of(changes: Sequence[str]) -> str:
+    """What may be changed, one of it or all.
+
+    Example:
+        >>> any_of(["lower --learning_rate", "use --mixup", "use a --teacher"])
+        'lower --learning_rate, use --mixup or use a --teacher'
+    """
+    *first, last = changes
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _few(labels: Tensor, class_names: Sequence[str], least: int) -> str:

@@ -43,6 +43,7 @@ class Setup:
             are some of its training images.
         method: what is trained.
         views: what turns stored images into its input.
+        taught: whether it has a teacher, which a person named or handed over.
         repeatable: whether it can be made anew from the arguments and images alone.
         title: what a card calls the images, where a person handed them over; None: what ``data`` says.
     """
@@ -54,6 +55,7 @@ class Setup:
     stores: dict[str, Store]
     method: Method
     views: nn.Module
+    taught: bool = False
     repeatable: bool = True
     title: str | None = None
 
@@ -143,7 +145,9 @@ def set_up(
     log_resolved(resolved)
     method = kind.build(networks, resolved.args, Material(len(train), train.labels, teachers))
     views = kind.views(resolved.args, networks[0].config)
-    return Setup(given, resolved, data, splits, stores, method, views, repeatable=network is None)
+    return Setup(
+        given, resolved, data, splits, stores, method, views, taught=teacher is not None, repeatable=network is None
+    )
 
 
 def seed_everything(args: RunArguments) -> None:

@@ -155,6 +155,7 @@ class MethodTrainer(
             self.args,
             classes=max(1, len(self.class_names)),
             validation_images=0 if self.eval_dataset is None else len(self.eval_dataset),
+            taught=setup.taught,
             chance=chance,
         )
         if self.args.guards:

@@ -111,6 +111,7 @@ def test_a_network_that_sees_nothing_is_at_chance_and_collapsed(teacher, caplog)
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("at step")]
     assert len(lines) == 3 and not any("\n" in line for line in lines), "each once, in one line"
     assert all("--" in line for line in lines), "and what to change"
+    assert not any("--projector_batch_norm" in line for line in lines), "SimCLR has it"
 
 
 def test_a_wild_learning_rate_is_said(student):
@@ -182,9 +183,7 @@ def test_what_the_run_uses_already_is_not_advised(student):
     data, options = by_heart()
     trainer = student(*data, **options, ema_decay=0.5, mixup=1e-6)
     fell = next(each["text"] for each in trainer.guards.found() if each["kind"] == "overfitting")
-    assert fell.endswith(
-        "add --cutmix 1, --auto_augment imagenet, or train for fewer --num_train_epochs, or use a --teacher"
-    )
+    assert fell.endswith(": add --cutmix 1 or --auto_augment imagenet, lower --max_steps or use a --teacher")
 
 
 # What holds of all

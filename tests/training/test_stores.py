@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from hf_vipriors.data import PairedStore, TrainingSample, load_splits
+from hf_vipriors.data import PairedStore, TrainingSample
 from hf_vipriors.hub.preprocessing import evaluation_geometry
 from hf_vipriors.training import DataArguments, StudentArguments
 from hf_vipriors.training.resolve import resolve
@@ -36,11 +36,24 @@ def test_what_is_measured_on_is_decoded_whole_and_training_images_at_a_fraction(
     assert 0 < difference.mean() < 1.5
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-def test_training_images_are_looked_at_as_evaluation_sees_them(tiny_config, interpolation):
+def small(mode):
+    """Squares of noise, as PNG."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 30, 30, 3), dtype=np.uint8)
+    records = []
+    for each in noise:
+        buffer = io.BytesIO()
+        PILImage.fromarray(each).convert(mode).save(buffer, "PNG")
+        records.append({"bytes": buffer.getvalue(), "path": None})
+    features = Features({"image": Image(decode=False), "label": Value("int64")})
+    return Dataset.from_dict({"image": records, "label": [0, 1] * 4}, features=features)
+
+
+@pytest.mark.parametrize(("interpolation", "mode"), [("bilinear", "L"), ("bilinear", "RGB"), ("lanczos", "RGB")])
+@pytest.mark.parametrize("memory_share", [0.5, 0.0])
+def test_training_images_are_looked_at_as_evaluation_sees_them(tiny_config, interpolation, mode, memory_share):
     """Small ones, which both enlarge: with the filter of the model's own preprocessing, to the bit."""
-    images = load_splits("fashion-vipriors").splits["train"].select(range(8))
-    config, data = tiny_config(image_size=48, crop_pct=0.875, interpolation=interpolation), DataArguments()
+    images, data = small(mode), DataArguments(memory_share=memory_share)
+    config = tiny_config(image_size=48, crop_pct=0.875, interpolation=interpolation)
     seen = TrainingSample(training_store([images], config, data), evaluation_geometry(config))
     evaluated = evaluation_store(images, config, data, "train").__getitems__(range(8))
     assert torch.equal(seen.__getitems__(range(8))["pixel_values"], evaluated["pixel_values"])
