@@ -32,13 +32,13 @@ FEW_LENGTHS = {"teacher": 0.375, "finetuned": 0.2, "long_finetuned": 0.2, "stude
 # What each takes in seconds, with few labels and with many: what these are to one another tells how long all will take
 # before one of each has ended, and which come first.
 SECONDS = {
-    "teacher": (130, 260),
+    "teacher": (130, 300),
     "baseline": (80, 70),
     "finetuned": (20, 80),
     "long_finetuned": (20, 80),
     "linear": (5, 5),
-    "distilled": (0, 120),
-    "student": (53, 280),
+    "distilled": (0, 95),
+    "student": (53, 205),
 }
 
 
