@@ -4,6 +4,7 @@ Importing this package registers the CIFAR networks of the distillation literatu
 """
 
 from .cifar_zoo import is_ours
+from .compute import forward_operations
 from .harmonic import is_harmonic, load_plain_state, make_harmonic, plain_state
 from .memory_layout import to_channels_last
 from .stage_taps import Stage, StageTaps
@@ -18,6 +19,7 @@ __all__ = [
     "WideResNet",
     "create_backbone",
     "feature_dim",
+    "forward_operations",
     "has_fixed_size",
     "is_harmonic",
     "is_ours",

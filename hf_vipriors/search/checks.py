@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from ..data import ImageSplits
 from ..errors import InputError, one_line
 from ..files import read_json
+from ..hub.teachers import Teacher
 from ..methods import METHODS, card_options, methods_of
 from ..training import StudentArguments
 from ..training.cards import settings_read
 from ..training.resolve import complete, resolve
 from ..training.run_files import SEARCH_FILE
+from .same_compute import LENGTH, NETWORK, same_compute
 from .space import SearchSpace, tuned_arguments
 
 # What metrics.json repeats of search.json.
@@ -43,7 +46,7 @@ def checked(given: StudentArguments, settings: dict[str, Any], source: str) -> S
         raise InputError(f"{source}: {one_line(error, None)}") from None
 
 
-def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits) -> None:
+def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits, teacher: Teacher | None) -> None:
     """Refuse a search whose trials could not run, or not be told apart.
 
     Raises:
@@ -57,8 +60,38 @@ def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits)
             one = checked(args, {dimension.name: value}, source)
             if dimension.name == "per_device_train_batch_size":
                 resolve(one, images=len(splits.splits["train"]))
+    if set(NETWORK).intersection(space.names):
+        check_networks(space, args, splits, teacher, source)
     all_at_once = {dimension.name: dimension.extremes()[-1] for dimension in space.dimensions}
     check_effect(space.names, checked(args, all_at_once, source), source)
+
+
+def check_networks(
+    space: SearchSpace, args: StudentArguments, splits: ImageSplits, teacher: Teacher | None, source: str
+) -> None:
+    """Refuse to draw networks that cannot be built, or whose start or length would not be alike.
+
+    Raises:
+        InputError: naming the option.
+    """
+    drawn = [dimension for dimension in space.dimensions if dimension.name in NETWORK]
+    names = " and ".join(dimension.name for dimension in drawn)
+    for length in LENGTH:
+        if length in space.names:
+            raise InputError(f"{source}: how long a trial trains follows from {names} here: leave {length} out")
+    from_teacher = teacher is not None and METHODS[args.method].starts_from_teacher and args.student_init is None
+    if from_teacher or args.student_init not in (None, "scratch"):
+        raise InputError(
+            f"{source}: only one of the networks could start from given weights: leave {names} out, or add "
+            "--student_init scratch"
+        )
+    for choices in itertools.product(*(dimension.choices for dimension in drawn)):
+        chosen = dict(zip((dimension.name for dimension in drawn), choices, strict=True))
+        try:
+            same_compute(args, checked(args, chosen, source), splits.class_names, teacher)
+        except InputError as error:
+            line = one_line(error, None)
+            raise InputError(line if line.startswith(source) else f"{source}: {line}") from None
 
 
 def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> None:
@@ -109,6 +142,7 @@ def check_not_given(given: set[str], args: StudentArguments) -> None:
         return
     if "base_learning_rate" in names or "learning_rate" in names:
         names = [*names, "learning_rate", "base_learning_rate"]
+    names = [name for name in names if name not in NETWORK]  # a given network says what each trial costs
     for name in names:
         if name in given:
             raise InputError(f"--{name} is given, and {source} decides it too: leave one of them out")

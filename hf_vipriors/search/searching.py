@@ -25,6 +25,7 @@ from ..training.run_identity import influences
 from ..training.setup import Setup, load_named_teacher, set_up
 from ..training.teacher_checks import check_teacher_given
 from .checks import SUMMARY, check_effect, check_space, checked, read_search
+from .same_compute import same_compute
 from .space import SearchSpace, check_searchable
 from .trials import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
 
@@ -71,6 +72,7 @@ def train_student(data: DataArguments, given: StudentArguments, splits: ImageSpl
     args = checked(given, found["settings"], source)
     check_effect(list(found["settings"]), args, source)
     logger.info("%s: %s", source, words(found["settings"]))
+    args = same_compute(given, args, splits.class_names, teacher)
     if searched and same_images(args, first.given):
         stores = first.stores
     tuned = Tuned(args, {name: found[name] for name in SUMMARY}, stores, claimed=searched)
@@ -82,7 +84,7 @@ def run_search(
 ) -> tuple[dict[str, Any], Setup]:
     """What search.json holds, after the trials that were missing; and the setup of a trial with nothing drawn."""
     space = SearchSpace.read(args.search_space)
-    check_space(space, args, splits)
+    check_space(space, args, splits, teacher)
     # One with nothing drawn is set up at once, so that what cannot work is refused before anything is written.
     first = set_up(trial_arguments(args, {}), data, splits, teacher=teacher)
     claim_output_dir(args, None)
@@ -119,6 +121,7 @@ def search_trainer(space: SearchSpace, args: StudentArguments, first: Setup, tea
     def set_up_trial(trial: StudentArguments) -> Setup:
         with quiet(logging.WARNING):  # every trial would say the same
             reused = stores if same_images(trial, given) else None
+            trial = same_compute(args, trial, splits.class_names, teacher)
             return set_up(trial, data, splits, teacher=teacher, stores=reused)
 
     return SearchTrainer(space, args, first, set_up_trial)

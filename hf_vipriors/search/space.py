@@ -21,9 +21,8 @@ from ..yaml_files import yaml_mapping
 
 # They say what is compared, or how it is measured: no search may change them.
 FIXED = {
-    "method", "teacher", "more_teachers", "teacher_revision", "student_init", "backbone", "backbone_args", "crop_pct",
-    "trials", "search_space", "settings_of", "corruptions", "per_device_eval_batch_size", "remove_unused_columns",
-    "ddp_broadcast_buffers",
+    "method", "teacher", "more_teachers", "teacher_revision", "student_init", "crop_pct", "trials", "search_space",
+    "settings_of", "corruptions", "per_device_eval_batch_size", "remove_unused_columns", "ddp_broadcast_buffers",
 }  # fmt: skip
 # Of transformers.TrainingArguments' own options, those that decide how a student is trained.
 INHERITED = ("adam_beta1", "adam_beta2", "adam_epsilon", "gradient_accumulation_steps")
@@ -36,7 +35,8 @@ def searchable() -> dict[str, Any]:
     kinds = StudentArguments.__mro__[: StudentArguments.__mro__.index(TrainingArguments)]
     names = {name for kind in kinds for name in vars(kind).get("__annotations__", {})} - FIXED
     ours = {name for name in names if influences(name)}
-    hints = get_type_hints(StudentArguments)
+    # A command line gives a network's arguments as JSON, a YAML file as they are.
+    hints = get_type_hints(StudentArguments) | {"backbone_args": dict | None}
     return {f.name: hints[f.name] for f in fields(StudentArguments) if f.name in ours or f.name in INHERITED}
 
 
@@ -238,7 +238,7 @@ def _value(raw: Any, hint: Any, where: str) -> Any:
                 return number
             if number.is_integer():
                 return int(number)
-        if kind in (bool, str) and isinstance(raw, kind):
+        if kind in (bool, str, dict) and isinstance(raw, kind):
             return raw
     except (TypeError, ValueError):
         pass

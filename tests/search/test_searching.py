@@ -1,12 +1,17 @@
 """Trials before the run that counts: chosen on validation, written down, used again, gone on with."""
 
+import itertools
 import json
+import math
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
+from tiny_runs import TINY
 
+from hf_vipriors.backbones import forward_operations
 from hf_vipriors.cli.student import main
 from hf_vipriors.errors import InputError
 from hf_vipriors.search import searching as search
@@ -123,6 +128,38 @@ def test_settings_of_another_run(options, space, tmp_path, capsys):
     assert read(tuned, "search.json") == found, "what was found is not lost by using it"
 
 
+def test_widths_are_drawn_at_the_same_compute(options, space, measured, tmp_path, capsys):
+    tuned, other = tmp_path / "tuned", tmp_path / "other"
+    options, wide = [*options, "--num_train_epochs", "4"], TINY | {"channels": [16, 16, 32, 32]}
+    widths = space({"backbone_args": [TINY, wide]})
+    main([*options, "--trials", "3", *widths, "--output_dir", str(tuned)])
+    found, state = read(tuned, "search.json"), read(tuned, "trainer_state.json")
+    drawn = [trial["settings"]["backbone_args"] for trial in found["all_trials"]]
+    assert drawn[0] == TINY and wide in drawn, "the run's own network first"
+    costs = [forward_operations("resnet18", image_size=32, backbone_args=each) for each in (TINY, wide)]
+    steps = {json.dumps(TINY): 24, json.dumps(wide): math.ceil(24 * costs[0] / costs[1])}
+    assert state["global_step"] == steps[json.dumps(found["settings"]["backbone_args"])]
+    last = [entry for entry in state["log_history"] if "eval_top1" in entry][-1]
+    assert (last["eval_loss"], last["eval_top1"]) == measured[found["best_trial"]]
+
+    found["settings"]["backbone_args"] = wide
+    (tuned / "search.json").write_text(json.dumps(found))
+    capsys.readouterr()
+    main([*options, "--settings_of", str(tuned), "--output_dir", str(other)])
+    assert read(other, "trainer_state.json")["global_step"] == steps[json.dumps(wide)] < 24
+    assert "times the operations of the recipe's network" in " ".join(capsys.readouterr().err.split())
+    assert read(other, "config.json")["model_args"]["channels"] == wide["channels"]
+
+
+def test_a_teachers_weights_fit_one_network(options, space, teacher_folder, tmp_path, capsys):
+    command = [*options, "--teacher", str(teacher_folder), "--trials", "1", *space({"backbone": ["resnet18"]})]
+    with pytest.raises(SystemExit):
+        main([*command, "--output_dir", str(tmp_path / "never")])
+    assert "only one of the networks could start from given weights" in capsys.readouterr().err
+    main([*command, "--student_init", "scratch", "--output_dir", str(tmp_path / "tuned")])
+    assert read(tmp_path / "tuned", "metrics.json")["search"]["settings"] == {"backbone": "resnet18"}
+
+
 def kill_after(monkeypatch, trials):
     """Ctrl-C when so many trials are finished."""
     line = search.trial_line
@@ -203,6 +240,10 @@ def test_run_that_was_killed_after_its_search_resumes_with_what_was_found(option
         ({"lr_scheduler_type": ["cosine", "linear"]}, ["--lr_milestones", "1"], ["lr_milestones"]),
         ({"sgd_momentum": [0.8, 0.9]}, ["--optim", "adamw_torch"], ["sgd_momentum", "without --optim sgd"]),
         ({"adam_beta2": [0.9, 0.99]}, [], ["adam_beta2", "sgd"]),
+        ({"backbone": ["test_resnet", "resnett18"]}, [], ["space.yaml", "resnett18", "resnet18"]),
+        ({"backbone_args": [{"chanels": [8]}]}, [], ["space.yaml", "resnet18", "chanels"]),
+        ({"backbone": ["resnet18"], "num_train_epochs": [1]}, [], ["follows from backbone", "num_train_epochs"]),
+        ({"backbone": ["resnet18"]}, ["--student_init", "somewhere"], ["given weights", "--student_init scratch"]),
     ],
 )
 def test_what_cannot_be_searched_is_refused(common, space, options_of_space, change, words, tmp_path, capsys):
@@ -244,6 +285,15 @@ def test_a_replaced_run_takes_its_search_along(options, space, tmp_path):
     main([*options, "--trials", "1", *space(), "--output_dir", str(folder)])
     main([*options, "--overwrite_output_dir", "--output_dir", str(folder)])
     assert not (folder / "search.json").exists() and "search" not in read(folder, "metrics.json")
+
+
+def test_shipped_widths_are_networks_and_the_option_names_every_space():
+    space = SearchSpace.read(str(RECIPES / "width.yaml"))
+    names = dict((each.name, each.choices) for each in space.dimensions)["backbone"]
+    costs = [forward_operations(name, image_size=32) for name in names]
+    assert all(3.5 < wide / narrow < 4 for narrow, wide in itertools.pairwise(costs)), "nearly the square of the width"
+    (text,) = [f.metadata["help"] for f in fields(StudentArguments) if f.name == "search_space"]
+    assert all(path.stem in text for path in RECIPES.glob("*.yaml")), text
 
 
 @pytest.mark.parametrize("name", ["supervised", "overhaul", "fixmatch"])

@@ -17,6 +17,7 @@ SPACE = {
     "crop_scale": [[0.3, 1], [0.5, 1.0]],
     "nesterov": [True, False],
     "hint_stage": [1, 2, None],
+    "backbone_args": [{"channels": [8, 16]}, None],
 }
 
 
@@ -63,7 +64,9 @@ def test_what_the_study_keeps_is_what_was_drawn(study):
         ({"mixupp": [0, 1]}, ["mixupp", "mixup"]),
         ({"max_grad_normm": [0]}, ["max_grad_normm", "max_grad_norm"]),
         ({"method": ["supervised", "kd"]}, ["method", "what is compared"]),
-        ({"backbone": ["resnet18"]}, ["backbone"]),
+        ({"backbone": [18]}, ["backbone", "18"]),
+        ({"backbone_args": ['{"width": 2}']}, ["backbone_args", "no value"]),
+        ({"backbone_args": {"low": 0, "high": 1}}, ["backbone_args", "choices"]),
         ({"seed": [0, 1]}, ["seed"]),
         ({"trials": [1, 2]}, ["trials"]),
         ({"output_dir": ["a"]}, ["output_dir"]),
