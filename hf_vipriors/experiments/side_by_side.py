@@ -136,18 +136,19 @@ class _Processes:
     """Processes that train, and what they say; a context manager. An exception or a signal ends them at once."""
 
     def __init__(self, display: Display):
-        self.count, self.display = display.processes, display
+        self.display = display
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> _Processes:
+        count = self.display.processes
         self._open.enter_context(_signals_raised())
-        self._open.enter_context(_threads_of_each(max(1, usable_cores() // self.count)))
+        self._open.enter_context(_threads_of_each(max(1, usable_cores() // count)))
         context = get_context("spawn")
         messages = context.Queue()
         self._listener = _Listener(messages, self.display.show)
         self._listener.start()
         held, self._leash = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(self.count, context, _begin, (held, messages, self.display.live, self.count))
+        self._pool = ProcessPoolExecutor(count, context, _begin, (held, messages, self.display.live, count))
         return self
 
     def begin(self) -> None:
@@ -155,7 +156,7 @@ class _Processes:
 
         Of one that begins with a training it may not see the end before another training has come to its own.
         """
-        for _ in range(self.count + 1):
+        for _ in range(self.display.processes + 1):
             self._pool.submit(int)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

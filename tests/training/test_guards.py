@@ -152,13 +152,28 @@ def test_predictions_that_hardly_ever_count_are_said_once_half_the_run_is_over(s
     assert watch.found() == []
     watch._read({"step": 700, "loss": 1.0, "confident": 0.026})
     (found,) = watch.found()
-    assert found["kind"] == "few_confident" and found["text"].startswith("3 % of") and "--threshold" in found["text"]
+    assert found["kind"] == "few_confident" and found["text"].startswith("3 % of")
+    assert found["text"].endswith("use --threshold relative, a lower --confidence or less --weight_decay")
+
+
+def test_a_relative_threshold_and_mixup_change_what_is_advised_for_few_confident_predictions(student):
+    watch = student(max_steps=1, learning_rate=0.01, mixup=0.3).guards
+    watch.args.threshold = "relative"
+    watch._begin(1000)
+    watch._read({"step": 700, "loss": 1.0, "confident": 0.026})
+    (found,) = watch.found()
+    assert found["text"].endswith("use a lower --confidence or less --mixup and --weight_decay")
 
 
 def test_few_images(student):
     trainer = student(coloured(18), coloured(38), max_steps=1)
+    taught = student(coloured(18), teacher=student(max_steps=1).model.deployable(), max_steps=1).guards.found()
+    assert next(each["text"] for each in taught if each["kind"] == "few_train_images").endswith(
+        "add images (5 at least)"
+    )
     found = {each["kind"]: each["text"] for each in trainer.guards.found()}
     assert found.keys() == {"few_train_images", "few_validation_images"}
+    assert found["few_train_images"].endswith("add images (5 at least), or start from a --teacher")
     assert "'class2' has 4, 'class3' has 4;" in found["few_train_images"]
     assert "'class2' has 9, 'class3' has 9;" in found["few_validation_images"]
 
@@ -184,6 +199,12 @@ def test_what_the_run_uses_already_is_not_advised(student):
     trainer = student(*data, **options, ema_decay=0.5, mixup=1e-6)
     fell = next(each["text"] for each in trainer.guards.found() if each["kind"] == "overfitting")
     assert fell.endswith(": add --cutmix 1 or --auto_augment imagenet, lower --max_steps or use a --teacher")
+    trainer.guards.warned, trainer.guards.taught = [], True
+    trainer.guards._begin(60)
+    for entry in trainer.state.log_history:
+        trainer.guards._read(entry)
+    fell = next(each["text"] for each in trainer.guards.found() if each["kind"] == "overfitting")
+    assert fell.endswith(": add --cutmix 1 or --auto_augment imagenet or lower --max_steps"), "it has a teacher"
 
 
 # What holds of all
