@@ -30,6 +30,7 @@ COMMON = {
 # What a newcomer has to decide, at the top of --help.
 FIRST = ("data_dir", "labels", "dataset_name", "method", "teacher", "backbone")
 _NOT_GIVEN = object()
+NULL = "null"  # as YAML has it: takes back what a recipe says
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -64,7 +65,9 @@ class Parser(HfArgumentParser):
             if any((get_origin(part) or part) is dict for part in get_args(hint))
         }
         self.add_argument(
-            "--config", metavar="RECIPE", help="A YAML file, or the name of a shipped recipe; the command line wins."
+            "--config",
+            metavar="RECIPE",
+            help="A YAML file, or the name of a shipped recipe; the command line wins, and its null takes back.",
         )
         self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
         self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
@@ -105,10 +108,21 @@ class Parser(HfArgumentParser):
         """Options on the command line with their values, and the words that are none."""
         blank = argparse.Namespace(**{action.dest: _NOT_GIVEN for action in self._actions})
         found, rest = self.parse_known_args(sys.argv[1:] if argv is None else argv, blank)
-        return {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}, rest
+        given = {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}
+        for name, value in given.items():
+            if isinstance(value, list) and None in value and len(value) > 1:
+                raise InputError(f"--{name}: {NULL} takes back what a recipe says, and stands alone")
+        return {name: None if value == [None] else value for name, value in given.items()}, rest
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return None if arg_string == NULL else super()._get_value(action, arg_string)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if value is not None:
+            super()._check_value(action, value)
 
     def _fill(self, settings: dict[str, Any]) -> tuple[Any, ...]:
-        settings = {name: _expanded(value) for name, value in settings.items()}
+        settings = {name: _expanded(value) for name, value in settings.items() if value is not None}
         try:
             return tuple(
                 kind(**{f.name: settings[f.name] for f in dataclasses.fields(kind) if f.init and f.name in settings})
@@ -134,7 +148,10 @@ class Parser(HfArgumentParser):
         return self.checked(yaml_mapping(path, "--config", "'option: value' lines"), f"--config {path}")
 
     def checked(self, settings: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Settings with the types that their options have on the command line; None is left out.
+        """Settings with the types that their options have on the command line.
+
+        None, ``null`` in a file and on the command line, stays: over the settings of a recipe it takes back what that
+        says, and leaves the option's own default.
 
         Args:
             settings: option -> value, as a YAML file or a program has them.
@@ -147,7 +164,7 @@ class Parser(HfArgumentParser):
         for name in settings:
             if name not in known:
                 raise InputError(f"{source}: {unknown_option(str(name), known)}")
-        return {name: self._value(name, value, source) for name, value in settings.items() if value is not None}
+        return {name: None if value is None else self._value(name, value, source) for name, value in settings.items()}
 
     def _value(self, name: str, value: Any, source: str) -> Any:
         action = self._option_string_actions[f"--{name}"]
@@ -172,7 +189,7 @@ class Parser(HfArgumentParser):
         if type(value) is action.type:
             return value
         try:
-            found = self._get_value(action, _word(value))
+            found = super()._get_value(action, _word(value))  # a file has null for null
             self._check_value(action, found)
         except argparse.ArgumentError as error:
             raise InputError(f"{source}: {name}: {' '.join(error.message.split())}") from None

@@ -1,11 +1,12 @@
 """Who wins, and what was given."""
 
 import pytest
+import yaml
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.errors import InputError
 from hf_vipriors.scoring.evaluate import EvaluationArguments
-from hf_vipriors.training import DataArguments, TeacherArguments
+from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,38 @@ def test_defaults_then_recipe_then_command_line(parser, tmp_path):
     argv = ["--use_cpu", "--config", str(tmp_path / "recipe.yaml"), "--seed", "3"]
     data, args = parser.parse(argv, defaults)
     assert (args.seed, args.margin, data.subset_seed) == (3, 0.2, 1)
-    assert isinstance(defaults["margin"], float) and "backbone" not in defaults
+    assert isinstance(defaults["margin"], float) and args.backbone == "resnet18"
     data, args = parser.parse(["--use_cpu"])
     assert (args.seed, data.subset_seed) == (42, 0), "nothing is left of an earlier call"
+
+
+@pytest.mark.parametrize("option", ["--auto_augment", "--mixup", "--lr_milestones", "--nesterov", "--backbone_args"])
+def test_null_takes_back_what_a_recipe_says(option, tmp_path):
+    said = {
+        "auto_augment": "cifar10",
+        "mixup": 0.3,
+        "lr_milestones": [1, 2],
+        "nesterov": False,
+        "backbone_args": {"a": 1},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(said))
+    parser, name = Parser([StudentArguments], ""), option[2:]
+    recipe = ["--use_cpu", "--method", "supervised", "--config", str(tmp_path / "recipe.yaml")]
+    (args,), (default,) = parser.parse(recipe), parser.parse(recipe[:3])
+    assert getattr(args, name) == said[name] != getattr(default, name)
+    on_the_command_line, joined = parser.parse([*recipe, option, "null"]), parser.parse([*recipe, f"{option}=null"])
+    over = parser.parse(recipe[:3], parser.recipe(recipe[-1]) | parser.checked({name: None}, "mine"))
+    for (args,) in (on_the_command_line, joined, over):
+        assert args.to_dict() == default.to_dict() | {each: getattr(args, each) for each in said.keys() - {name}} | {
+            name: getattr(default, name)
+        }
+        assert all(getattr(args, each) == value for each, value in said.items() if each != name)
+    assert name in parser.given([option, "null"])
+
+
+def test_null_stands_alone(parser):
+    with pytest.raises(InputError, match="crop_scale: null .* stands alone"):
+        parser.parse(["--crop_scale", "null", "1"])
 
 
 def test_what_was_given_is_what_stands_on_the_command_line(parser):

@@ -32,7 +32,7 @@ OPTIONS = {
     "train_fraction": st.floats(0.01, 1),
     "on_bad_image": st.sampled_from(["error", "skip"]),
     "learning_rate": numbers(1e-9, 10),
-    "num_train_epochs": numbers(0, 1000),
+    "num_train_epochs": numbers(1e-3, 1000),
     "seed": st.integers(0, 2**31),
     "kd_temperature": numbers(0.01, 100),
     "mixup": st.floats(0, 2),
@@ -65,7 +65,13 @@ def recipe(tmp_path, content):
     return ["--config", str(path)]
 
 
-@given(given_settings=SETTINGS, more=SETTINGS)
+def typed_null(settings):
+    """On a command line null takes back what a recipe says; in a file the word may stand for itself."""
+    values = [each for value in settings.values() for each in (value if isinstance(value, list) else [value])]
+    return "null" in values
+
+
+@given(given_settings=SETTINGS, more=SETTINGS.filter(lambda settings: not typed_null(settings)))
 def test_a_recipe_is_what_it_says_and_the_command_line_wins(parser, tmp_path, given_settings, more):
     default = settings_of(parser, [])
     for extra in ({}, more):

@@ -1,6 +1,5 @@
 """Trials before the run that counts: chosen on validation, written down, used again, gone on with."""
 
-import itertools
 import json
 import math
 import shutil
@@ -287,11 +286,17 @@ def test_a_replaced_run_takes_its_search_along(options, space, tmp_path):
     assert not (folder / "search.json").exists() and "search" not in read(folder, "metrics.json")
 
 
-def test_shipped_widths_are_networks_and_the_option_names_every_space():
-    space = SearchSpace.read(str(RECIPES / "width.yaml"))
-    names = dict((each.name, each.choices) for each in space.dimensions)["backbone"]
-    costs = [forward_operations(name, image_size=32) for name in names]
-    assert all(3.5 < wide / narrow < 4 for narrow, wide in itertools.pairwise(costs)), "nearly the square of the width"
+def test_widths_that_ship_are_those_of_the_recipes_network_and_one_arm_has_all_but_them():
+    space, without = (SearchSpace.read(name) for name in ("width", "rate"))
+    recipe = yaml.safe_load((RECIPES.parent / "cifar10_student.yaml").read_text())
+    (widths,) = [each for each in space.dimensions if each.name == "backbone_args"]
+    assert recipe["backbone_args"] in widths.choices, "the first trial has the recipe's settings"
+    costs = [forward_operations("resnet18", image_size=48, backbone_args=each) for each in widths.choices]
+    assert costs == sorted(costs) and costs[-1] > 6 * costs[0]
+    assert [each for each in space.dimensions if each is not widths] == list(without.dimensions)
+
+
+def test_the_option_names_every_space_that_ships():
     (text,) = [f.metadata["help"] for f in fields(StudentArguments) if f.name == "search_space"]
     assert all(path.stem in text for path in RECIPES.glob("*.yaml")), text
 
