@@ -18,7 +18,7 @@ from .hub.card_facts import CardFacts
 from .invocation import seconds_since_start
 from .methods import METHODS
 from .training import DataArguments, RunArguments, StudentTrainer, TeacherTrainer
-from .training.cards import result_facts, write_card
+from .training.cards import parameters, result_facts, write_card
 from .training.checkpoints import read_method_state
 from .training.fingerprint import fingerprint, fingerprint_line
 from .training.finished_run import check_push, push_result
@@ -153,9 +153,11 @@ def score_and_save(
     seconds = None if resume is not None else trainer.state.log_history[-1].get("train_runtime")
     results, probabilities = score_on_test(trainer)
     shared = {"seconds": seconds, "warnings": trainer.guards.found(), "fingerprint": sums} | more
-    results = {prefix: found | shared for prefix, found in results.items()}
-    metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}
     models = trainer.evaluated()
+    results = {
+        prefix: found | shared | {"parameters": parameters(models[prefix])} for prefix, found in results.items()
+    }
+    metrics = results[""] | {prefix.rstrip("_"): found for prefix, found in results.items() if prefix}
     facts = result_facts(setup, models[""], metrics)
     trainer.results = metrics
     trainer.save_model()

@@ -25,7 +25,7 @@ from .table_results import report
 from .tables import read_table
 
 METRIC_WORDS = {"balanced_accuracy": "balanced accuracy in place of top-1"}
-PER_SEED = ("top1", "top5", "calibration_error", "trials", "seconds", "p_values")
+PER_SEED = ("top1", "top5", "calibration_error", "trials", "parameters", "seconds", "p_values")
 
 
 def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:

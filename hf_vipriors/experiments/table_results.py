@@ -31,8 +31,9 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
 
     Returns:
         ``{table, title, seeds, groups, plots, versions}``; each row of a group has ``top1`` (of its metric), ``seeds``
-        and, where known, ``top5``, ``calibration_error``, ``trials``, ``seconds`` (of the run and all it needs) and
-        ``p_values`` (McNemar's test against the baseline), one value a seed; where the table has it ``published``;
+        and, where known, ``top5``, ``calibration_error``, ``trials``, ``parameters`` of the network, ``seconds`` (of
+        the run and all it needs) and ``p_values`` (McNemar's test against the baseline), one value a seed; where the
+        table has it ``published``;
         where the runs evaluated while they trained ``over_steps``, see :func:`over_steps`.
 
     Raises:
@@ -71,14 +72,16 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
 
 
 def report(title: str, rows: list[dict[str, Any]]) -> Report:
-    """A group's rows, as they stand in results.json, as a report."""
-    return Report(title, "", [_run_row(row) for row in rows])
+    """A group's rows, as they stand in results.json, as a report; with their parameters where these differ."""
+    differ = len({size for row in rows for size in row.get("parameters", [])}) > 1
+    return Report(title, "", [_run_row(row, sized=differ) for row in rows])
 
 
-def _run_row(row: dict[str, Any]) -> RunRow:
+def _run_row(row: dict[str, Any], *, sized: bool) -> RunRow:
     names = ("name", "note", "top1", "test_images", "baseline")
     known = ("metric", "trials", "p_values", "calibration_error", "published")
     more = {name: row[name] for name in known if name in row}
+    more |= {"params": max(row["parameters"])} if sized and "parameters" in row else {}
     return RunRow(top5=row.get("top5"), seconds=row.get("seconds", []), **{n: row[n] for n in names}, **more)
 
 
@@ -153,6 +156,7 @@ class _Reader:
         described |= over_steps([log_history(self.folder_of(seed, row["run"])) for seed in seeds])
         extras = {name: [score.get(name) for score in scores] for name in EXTRAS}
         extras["trials"] = [found.get("search", {}).get("trials") for found in metrics]
+        extras["parameters"] = [found.get("parameters") for found in metrics]
         extras["seconds"] = [self._seconds(seed, row["run"]) for seed in seeds]
         return described | {name: values for name, values in extras.items() if None not in values}
 

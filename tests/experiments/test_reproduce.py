@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from earlier_runs import as_earlier
+from safetensors import safe_open
 
 from hf_vipriors.evaluation.predictions import read_predictions
 from hf_vipriors.evaluation.statistics import mcnemar
@@ -431,6 +432,12 @@ def test_a_real_ensemble_of_a_matrix(ensemble):
     own = json.loads((out / "seed0" / "tuned-flip0.0" / "metrics.json").read_text())["seconds"]
     shared = json.loads((out / "once" / "teacher" / "metrics.json").read_text())["seconds"]
     assert rows["flip 0.0"]["seconds"][0] == pytest.approx(own + shared), "the teacher was not for nothing"
+    (network,) = {tuple(each["parameters"]) for each in rows.values() if each["run"].startswith("tuned")}
+    with safe_open(out / "seed0" / "tuned-flip0.0" / "model.safetensors", "pt") as weights:
+        kept = [
+            name for name in weights.keys() if not name.endswith(("running_mean", "running_var", "batches_tracked"))
+        ]
+        assert network == (sum(weights.get_tensor(name).numel() for name in kept),) * 2
     assert "calibration_error" in rows["both"] and "McNemar p" in (out / "results.md").read_text()
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/metrics.json")}
     main(ensemble.options(seeds=("0", "1")))

@@ -70,6 +70,19 @@ def test_csv_has_a_line_for_each_row_and_seed(found):
     assert lines[3]["p_value"] == "0.0004" and lines[3]["trials"] == "20" and lines[0]["p_value"] == ""
 
 
+def test_parameters_have_a_column_where_rows_of_a_group_differ_in_them(found):
+    first, second, ensemble = found["groups"][0]["rows"]
+    first["parameters"] = second["parameters"] = [700_000, 700_000]
+    assert "params" not in results_markdown(found) and "params" not in table_page(found)
+    second["parameters"] = [1_580_000, 1_580_000]
+    head, _, _, *lines = results_markdown(found).splitlines()
+    place = [cell.strip() for cell in head.split("|")].index("params")
+    assert [line.replace("\\|", "/").split("|")[place].strip() for line in lines[:3]] == ["0.70 M", "1.58 M", "–"]
+    assert "1.58 M" in table_page(found)
+    sizes = [line["parameters"] for line in csv.DictReader(io.StringIO(results_csv(found)))]
+    assert sizes == ["700000", "700000", "1580000", "1580000", ""]
+
+
 def test_published_figures_have_a_column_where_a_row_has_one(found):
     plain = results_markdown(found), results_csv(found), table_page(found)
     assert not any("ublished" in drawn for drawn in plain)
