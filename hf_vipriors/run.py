@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,15 @@ class Tuned:
         found: what metrics.json says of them.
         stores: those of the trials, to be used again; None without trials.
         claimed: whether the folder is the search's already.
+        length: options of ``args`` that follow from the network that was found, see
+            :func:`hf_vipriors.search.same_compute.same_compute`.
     """
 
     args: RunArguments
     found: dict[str, Any]
     stores: dict[str, Store] | None = None
     claimed: bool = False
+    length: dict[str, Any] = field(default_factory=dict)
 
 
 @holding_output_dir
@@ -111,6 +114,8 @@ def train(
     setup = set_up(
         given if tuned is None else tuned.args, data, splits, teacher=teacher, stores=tuned and tuned.stores
     )
+    for name, value in ({} if tuned is None else tuned.length).items():
+        setup.resolved.fill(name, value, "as much compute as with the network that was given")
     check_push(given, setup.config, METHODS[given.method].job)
     trainer = build_trainer(setup)
     trainer.settle_length(began, resume)

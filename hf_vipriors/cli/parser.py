@@ -101,8 +101,8 @@ class Parser(HfArgumentParser):
         return self._fill({**(defaults or {}), **recipe, **given})
 
     def given(self, argv: Sequence[str] | None = None) -> set[str]:
-        """Names of the options on a command line, whatever its recipe holds; None: that of this process."""
-        return set(self._given(argv)[0])
+        """Names of the options that a command line sets, whatever its recipe holds; None: that of this process."""
+        return {name for name, value in self._given(argv)[0].items() if value is not None}
 
     def _given(self, argv: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
         """Options on the command line with their values, and the words that are none."""

@@ -99,8 +99,8 @@ def plain_words(shown: list[RunRow], unlabelled: int, data: DataArguments) -> st
     pool, labels = f"{unlabelled:,} images without labels", f"{data.images_per_class} labels a class"
     if student.outcome == "better":
         gain = (
-            f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}, of which labels "
-            "alone may make up some when they train longer"
+            f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}, of which "
+            "labels alone may make up some when they train longer"
         )
     elif student.outcome == "worse":
         gain = f"{pool} cost {points(-student.difference, sign=False)} points ({low} to {high}) beside {labels}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 from ..data import ImageSplits
 from ..errors import InputError, one_line
 from ..files import read_json
+from ..hub.native_export import check_exportable
 from ..hub.teachers import Teacher
+from ..logs import quiet
 from ..methods import METHODS, card_options, methods_of
+from ..methods.supervised import classifier_config
+from ..models import VipriorsForImageClassification
 from ..training import StudentArguments
 from ..training.cards import settings_read
 from ..training.resolve import complete, resolve
 from ..training.run_files import SEARCH_FILE
-from .same_compute import LENGTH, NETWORK, same_compute
+from ..training.run_identity import LENGTH
+from ..training.setup import check_channels, network_key
+from .same_compute import NETWORK, same_compute
 from .space import SearchSpace, tuned_arguments
 
 # What metrics.json repeats of search.json.
@@ -74,24 +81,49 @@ def check_networks(
     Raises:
         InputError: naming the option.
     """
-    drawn = [dimension for dimension in space.dimensions if dimension.name in NETWORK]
-    names = " and ".join(dimension.name for dimension in drawn)
     for length in LENGTH:
         if length in space.names:
-            raise InputError(f"{source}: how long a trial trains follows from {names} here: leave {length} out")
-    from_teacher = teacher is not None and METHODS[args.method].starts_from_teacher and args.student_init is None
-    if from_teacher or args.student_init not in (None, "scratch"):
+            raise InputError(f"{source}: how long a trial trains follows from its network: leave {length} out")
+    if args.student_init not in (None, "scratch", "teacher"):
         raise InputError(
-            f"{source}: only one of the networks could start from given weights: leave {names} out, or add "
+            f"{source}: --student_init {args.student_init} fits one network: leave it out, or the networks"
+        )
+    drawn = [dimension for dimension in space.dimensions if dimension.name in (*NETWORK, "image_size")]
+    for choices in itertools.product(*(dimension.extremes() for dimension in drawn)):
+        chosen = dict(zip((dimension.name for dimension in drawn), choices, strict=True))
+        one = checked(args, chosen, source)
+        check_start(one, chosen, splits, teacher, source)
+        try:
+            with quiet(logging.ERROR):  # of each network that only this package knows it would be said that it is
+                model = VipriorsForImageClassification(
+                    classifier_config(complete(one).args, splits.class_names, teacher)
+                )
+                check_channels(model)
+                check_exportable(model)
+                same_compute(args, one, splits.class_names, teacher)
+        except InputError as error:
+            raise InputError(f"{source}: {one_line(error, None)}") from None
+
+
+def check_start(
+    args: StudentArguments, settings: dict[str, Any], splits: ImageSplits, teacher: Teacher | None, source: str
+) -> None:
+    """Refuse a network that was found, or may be, where the run starts from a teacher of another one.
+
+    Without a search such a run starts from scratch and is held near the teacher; here nobody has asked for that.
+
+    Raises:
+        InputError: naming the option.
+    """
+    names = [name for name in NETWORK if name in settings]
+    if not names or teacher is None or not METHODS[args.method].starts_from_teacher or args.student_init == "scratch":
+        return
+    config = classifier_config(complete(args).args, splits.class_names, teacher)
+    if network_key(config) != network_key(teacher.config):
+        raise InputError(
+            f"{source}: the weights of --teacher fit only its own network: leave {' and '.join(names)} out, or add "
             "--student_init scratch"
         )
-    for choices in itertools.product(*(dimension.choices for dimension in drawn)):
-        chosen = dict(zip((dimension.name for dimension in drawn), choices, strict=True))
-        try:
-            same_compute(args, checked(args, chosen, source), splits.class_names, teacher)
-        except InputError as error:
-            line = one_line(error, None)
-            raise InputError(line if line.startswith(source) else f"{source}: {line}") from None
 
 
 def check_effect(names: Sequence[str], args: StudentArguments, source: str) -> None:
@@ -142,7 +174,7 @@ def check_not_given(given: set[str], args: StudentArguments) -> None:
         return
     if "base_learning_rate" in names or "learning_rate" in names:
         names = [*names, "learning_rate", "base_learning_rate"]
-    names = [name for name in names if name not in NETWORK]  # a given network says what each trial costs
+    names = [name for name in names if name not in NETWORK]  # a given network says what the one that is found may cost
     for name in names:
         if name in given:
             raise InputError(f"--{name} is given, and {source} decides it too: leave one of them out")

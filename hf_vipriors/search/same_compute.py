@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..backbones import forward_operations
@@ -26,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 # Options that say which network a student is.
 NETWORK = ("backbone", "backbone_args")
-# Those that say how long it trains, which then is no choice any more.
-LENGTH = ("num_train_epochs", "max_steps")
+# Counted in epochs of the student; head_epochs are the teacher's.
+_IN_EPOCHS = ("num_train_epochs", "distil_from_epoch")
 
 
 def same_compute(
     given: StudentArguments, tuned: StudentArguments, class_names: Sequence[str], teacher: Teacher | None
-) -> StudentArguments:
-    """``tuned``, which may describe another network, as long as costs what ``given`` would.
+) -> dict[str, Any]:
+    """How long ``tuned``, which may describe another network, trains for what ``given`` would cost.
 
     The operations of the student's forward pass count, at the image size of ``given``; views, a teacher and what a
     machine makes of small networks do not: in minutes narrow ones take longer than wide ones.
@@ -44,36 +43,38 @@ def same_compute(
         class_names, teacher: of the run.
 
     Returns:
-        ``tuned`` itself where its network costs the same.
+        Options that change with the length, and their values; nothing where the network costs the same.
 
     Raises:
         InputError: a network that cannot be built.
 
     Example:
+        >>> from dataclasses import replace
         >>> given = StudentArguments(method="supervised", backbone="cifar_wrn_16_2", image_size=32, use_cpu=True)
         >>> wide = replace(given, backbone="cifar_wrn_16_4", learning_rate=0.1)
-        >>> round(same_compute(given, wide, ["cat", "dog"], None).num_train_epochs, 2)  # of 100
+        >>> round(same_compute(given, wide, ["cat", "dog"], None)["num_train_epochs"], 2)  # of 100
         25.75
     """
     if all(getattr(given, name) == getattr(tuned, name) for name in NETWORK):
-        return tuned
+        return {}
     ours, other = (classifier_config(complete(args).args, class_names, teacher) for args in (given, tuned))
     cost, its_cost = (
         forward_operations(config.backbone, image_size=ours.image_size, backbone_args=config.backbone_args)
         for config in (ours, other)
     )
     if its_cost == cost:
-        return tuned
+        return {}
     share = cost / its_cost
-    changes: dict[str, Any] = {
-        name: getattr(tuned, name) * share for name in ("num_train_epochs", "distil_from_epoch")
-    }
-    changes["lr_milestones"] = [epoch * share for epoch in tuned.lr_milestones]
+    changes: dict[str, Any] = {name: getattr(tuned, name) * share for name in _IN_EPOCHS}
+    if tuned.lr_milestones:
+        changes["lr_milestones"] = [epoch * share for epoch in tuned.lr_milestones]
     if tuned.max_steps > 0:
         changes["max_steps"] = max(1, round(tuned.max_steps * share))
-    scaled = replace(tuned, **changes)
-    length = f"{scaled.max_steps} steps" if scaled.max_steps > 0 else f"{scaled.num_train_epochs:.4g} epochs"
+    if tuned.warmup_steps >= 1:  # below, it is a share already
+        changes["warmup_steps"] = max(1.0, tuned.warmup_steps * share)
+    length = f"{changes['max_steps']} steps" if tuned.max_steps > 0 else f"{changes['num_train_epochs']:.4g} epochs"
     logger.info(
-        "%s: %.2g times the operations of the recipe's network, so it has %s", other.backbone, 1 / share, length
+        "%s: %.2g times the operations of the network that was given (%s), so it has %s",
+        *(other.backbone, 1 / share, ours.backbone, length),
     )
-    return scaled
+    return changes

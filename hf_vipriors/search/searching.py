@@ -24,7 +24,7 @@ from ..training.run_folder import YES, check_output_dir, claim_output_dir, holdi
 from ..training.run_identity import influences
 from ..training.setup import Setup, load_named_teacher, set_up
 from ..training.teacher_checks import check_teacher_given
-from .checks import SUMMARY, check_effect, check_space, checked, read_search
+from .checks import SUMMARY, check_effect, check_space, check_start, checked, read_search
 from .same_compute import same_compute
 from .space import SearchSpace, check_searchable
 from .trials import JOURNAL, SearchTrainer, SearchTrial, best_trial, trial_arguments
@@ -72,10 +72,12 @@ def train_student(data: DataArguments, given: StudentArguments, splits: ImageSpl
     args = checked(given, found["settings"], source)
     check_effect(list(found["settings"]), args, source)
     logger.info("%s: %s", source, words(found["settings"]))
-    args = same_compute(given, args, splits.class_names, teacher)
+    check_start(args, found["settings"], splits, teacher, source)
+    length = same_compute(given, args, splits.class_names, teacher)
+    args = replace(args, **length)
     if searched and same_images(args, first.given):
         stores = first.stores
-    tuned = Tuned(args, {name: found[name] for name in SUMMARY}, stores, claimed=searched)
+    tuned = Tuned(args, {name: found[name] for name in SUMMARY}, stores, claimed=searched, length=length)
     return train(data, given, splits, tuned=tuned)
 
 
@@ -121,7 +123,7 @@ def search_trainer(space: SearchSpace, args: StudentArguments, first: Setup, tea
     def set_up_trial(trial: StudentArguments) -> Setup:
         with quiet(logging.WARNING):  # every trial would say the same
             reused = stores if same_images(trial, given) else None
-            trial = same_compute(args, trial, splits.class_names, teacher)
+            trial = replace(trial, **same_compute(args, trial, splits.class_names, teacher))
             return set_up(trial, data, splits, teacher=teacher, stores=reused)
 
     return SearchTrainer(space, args, first, set_up_trial)

@@ -138,7 +138,11 @@ class SearchTrainer(StudentTrainer):
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
         if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
-            study.enqueue_trial(self.space.kept(vars(complete(self.given).args)))
+            network = {
+                "backbone": self.setup.config.backbone,
+                "backbone_args": self.setup.config.backbone_args or None,
+            }
+            study.enqueue_trial(self.space.kept(vars(complete(self.given).args) | network))
         while len(done := self._finished(study)) < trials:
             seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
             self.hyperparameter_search(

@@ -45,9 +45,13 @@ def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
     """
     if run.command not in KINDS:
         return None
-    settled = {name: run.resolved[name] for name in (*LENGTH, *IN_EPOCHS) if name in run.resolved}  # by a time limit
+    # By a time limit, or by what the network that was found costs.
+    lengths = (*LENGTH, *IN_EPOCHS, "warmup_steps")
+    settled = {name: run.resolved[name] for name in lengths if name in run.resolved}
+    if "base_learning_rate" in searched:
+        settled["learning_rate"] = None  # a recipe's, which the one that was found has replaced
     settings = _changed(DataArguments, run.data) | _changed(
-        KINDS[run.command], {**run.arguments, **settled, **searched}
+        KINDS[run.command], {**run.arguments, **searched, **settled}
     )
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
     comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]

@@ -46,7 +46,7 @@ def test_null_takes_back_what_a_recipe_says(option, tmp_path):
             name: getattr(default, name)
         }
         assert all(getattr(args, each) == value for each, value in said.items() if each != name)
-    assert name in parser.given([option, "null"])
+    assert parser.given([option, "null", "--seed", "1"]) == {"seed"}
 
 
 def test_null_stands_alone(parser):

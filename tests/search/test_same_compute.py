@@ -20,28 +20,33 @@ def given(tmp_path):
     return make
 
 
-def scaled(given, **network):
+def length(given, **network):
     return same_compute(given, replace(given, **network), ["cat", "dog"], None)
 
 
 def test_operations_times_epochs_stay(given):
     args = given(lr_milestones=[60, 90], distil_from_epoch=10)
-    found = scaled(args, backbone_args=NARROW)
+    found = length(args, backbone_args=NARROW)
     full, narrow = (forward_operations("resnet18", image_size=48, backbone_args=each) for each in ({}, NARROW))
     assert full > 5 * narrow
-    assert found.num_train_epochs * narrow == pytest.approx(100 * full)
-    assert found.lr_milestones == pytest.approx([60 * full / narrow, 90 * full / narrow])
-    assert found.distil_from_epoch == pytest.approx(10 * full / narrow)
-    assert (args.num_train_epochs, args.lr_milestones) == (100, [60, 90])
+    share = full / narrow
+    assert found == {
+        "num_train_epochs": pytest.approx(100 * share),
+        "distil_from_epoch": pytest.approx(10 * share),
+        "lr_milestones": pytest.approx([60 * share, 90 * share]),
+    }
 
 
 def test_steps_are_scaled_where_they_count(given):
-    found = scaled(given(max_steps=1000), backbone="resnet34")
-    assert 400 < found.max_steps < 520, "twice the blocks in most stages"
-    assert scaled(given(max_steps=1), backbone="resnet34").max_steps == 1
+    found = length(given(max_steps=1000, warmup_steps=100), backbone="resnet34")
+    assert 400 < found["max_steps"] < 520, "twice the blocks in most stages"
+    assert found["warmup_steps"] == pytest.approx(found["max_steps"] / 10, abs=0.1)
+    shortest = length(given(max_steps=1, warmup_steps=1), backbone="resnet34")
+    assert (shortest["max_steps"], shortest["warmup_steps"]) == (1, 1.0)
+    assert "warmup_steps" not in length(given(warmup_steps=0.5), backbone="resnet34"), "a share of any length"
 
 
 def test_the_same_network_and_other_image_sizes_leave_the_length(given):
     args = given()
     for changes in ({"learning_rate": 0.1}, {"image_size": 96}, {"backbone": "resnet18", "backbone_args": {}}):
-        assert scaled(args, **changes).num_train_epochs == 100, changes
+        assert length(args, **changes) == {}, changes

@@ -18,6 +18,8 @@ from hf_vipriors.search.checks import check_effect
 from hf_vipriors.search.space import SearchSpace, tuned_arguments
 from hf_vipriors.search.trials import SearchTrainer
 from hf_vipriors.training import StudentArguments
+from hf_vipriors.training.recipe_of_run import recipe_text
+from hf_vipriors.training.run_files import read_run
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "search"
 SPACE = {"learning_rate": {"low": 0.01, "high": 0.2, "log": True}, "label_smoothing": [0.0, 0.2]}
@@ -127,7 +129,9 @@ def test_settings_of_another_run(options, space, tmp_path, capsys):
     assert read(tuned, "search.json") == found, "what was found is not lost by using it"
 
 
-def test_widths_are_drawn_at_the_same_compute(options, space, measured, tmp_path, capsys):
+def test_widths_are_drawn_at_the_same_compute(options, space, measured, monkeypatch, tmp_path, capsys):
+    taken, finish = [], SearchTrainer.finish
+    monkeypatch.setattr(SearchTrainer, "finish", lambda self: taken.append(self.state.global_step) or finish(self))
     tuned, other = tmp_path / "tuned", tmp_path / "other"
     options, wide = [*options, "--num_train_epochs", "4"], TINY | {"channels": [16, 16, 32, 32]}
     widths = space({"backbone_args": [TINY, wide]})
@@ -138,6 +142,7 @@ def test_widths_are_drawn_at_the_same_compute(options, space, measured, tmp_path
     costs = [forward_operations("resnet18", image_size=32, backbone_args=each) for each in (TINY, wide)]
     steps = {json.dumps(TINY): 24, json.dumps(wide): math.ceil(24 * costs[0] / costs[1])}
     assert state["global_step"] == steps[json.dumps(found["settings"]["backbone_args"])]
+    assert taken[:3] == [steps[json.dumps(each)] for each in drawn], "of the trials too"
     last = [entry for entry in state["log_history"] if "eval_top1" in entry][-1]
     assert (last["eval_loss"], last["eval_top1"]) == measured[found["best_trial"]]
 
@@ -146,17 +151,42 @@ def test_widths_are_drawn_at_the_same_compute(options, space, measured, tmp_path
     capsys.readouterr()
     main([*options, "--settings_of", str(tuned), "--output_dir", str(other)])
     assert read(other, "trainer_state.json")["global_step"] == steps[json.dumps(wide)] < 24
-    assert "times the operations of the recipe's network" in " ".join(capsys.readouterr().err.split())
+    assert "times the operations of the network that was given (resnet18)" in " ".join(capsys.readouterr().err.split())
     assert read(other, "config.json")["model_args"]["channels"] == wide["channels"]
+
+    recipe = yaml.safe_load(recipe_text(read_run(other), found["settings"]))
+    assert recipe["num_train_epochs"] == pytest.approx(4 * costs[0] / costs[1]) and recipe["backbone_args"] == wide
 
 
 def test_a_teachers_weights_fit_one_network(options, space, teacher_folder, tmp_path, capsys):
-    command = [*options, "--teacher", str(teacher_folder), "--trials", "1", *space({"backbone": ["resnet18"]})]
+    command = [*options, "--teacher", str(teacher_folder), "--trials", "1", *space({"backbone": ["resnet34"]})]
     with pytest.raises(SystemExit):
         main([*command, "--output_dir", str(tmp_path / "never")])
-    assert "only one of the networks could start from given weights" in capsys.readouterr().err
+    assert "the weights of --teacher fit only its own network" in capsys.readouterr().err
     main([*command, "--student_init", "scratch", "--output_dir", str(tmp_path / "tuned")])
-    assert read(tmp_path / "tuned", "metrics.json")["search"]["settings"] == {"backbone": "resnet18"}
+    assert read(tmp_path / "tuned", "metrics.json")["search"]["settings"] == {"backbone": "resnet34"}
+
+    command = [*options, "--teacher", str(teacher_folder), "--settings_of", str(tmp_path / "tuned")]
+    with pytest.raises(SystemExit):
+        main([*command, "--output_dir", str(tmp_path / "never")])
+    assert "the weights of --teacher fit only its own network" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_first_trial_has_the_network_that_follows_from_defaults(common, space, tmp_path):
+    names = space({"backbone": ["resnet34", "resnet26", "resnet18"]})
+    command = [*common, "--backbone", "null", "--backbone_args", "null", "--method", "supervised", "--max_steps", "1"]
+    main([*command, "--trials", "1", *names, "--output_dir", str(tmp_path / "tuned")])
+    assert read(tmp_path / "tuned", "search.json")["settings"] == {"backbone": "resnet18"}
+
+
+def test_a_recipe_has_the_learning_rate_that_was_found(options, space, tmp_path):
+    found = space({"base_learning_rate": [0.3]})
+    (tmp_path / "given.yaml").write_text("learning_rate: 0.05\n")
+    recipe = ["--config", str(tmp_path / "given.yaml")]
+    main([*recipe, *options, "--trials", "1", *found, "--output_dir", str(tmp_path / "tuned")])
+    text = yaml.safe_load(recipe_text(read_run(tmp_path / "tuned"), {"base_learning_rate": 0.3}))
+    assert text["base_learning_rate"] == 0.3 and "learning_rate" not in text
 
 
 def kill_after(monkeypatch, trials):
@@ -241,8 +271,18 @@ def test_run_that_was_killed_after_its_search_resumes_with_what_was_found(option
         ({"adam_beta2": [0.9, 0.99]}, [], ["adam_beta2", "sgd"]),
         ({"backbone": ["test_resnet", "resnett18"]}, [], ["space.yaml", "resnett18", "resnet18"]),
         ({"backbone_args": [{"chanels": [8]}]}, [], ["space.yaml", "resnet18", "chanels"]),
-        ({"backbone": ["resnet18"], "num_train_epochs": [1]}, [], ["follows from backbone", "num_train_epochs"]),
-        ({"backbone": ["resnet18"]}, ["--student_init", "somewhere"], ["given weights", "--student_init scratch"]),
+        ({"backbone_args": [{"in_chans": 1}]}, [], ["space.yaml", "in_chans", "three"]),
+        ({"backbone": ["resnet18"], "num_train_epochs": [1]}, [], ["follows from its network", "num_train_epochs"]),
+        (
+            {"backbone": ["resnet18"]},
+            ["--student_init", "somewhere"],
+            ["--student_init somewhere", "fits one network"],
+        ),
+        (
+            {"backbone": ["resnet18", "vit_tiny_patch16_224"], "image_size": [32, 40]},
+            ["--backbone_args", "null", "--image_size", "null"],
+            ["space.yaml", "vit_tiny_patch16_224", "40 px"],
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused(common, space, options_of_space, change, words, tmp_path, capsys):
