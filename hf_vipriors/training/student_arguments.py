@@ -53,7 +53,7 @@ class StudentArguments(*option_groups("student"), RunArguments):
     search_space: str | None = option(
         None,
         "What --trials may change and between what: a YAML file, or the name of one that ships with the package "
-        "(supervised, overhaul, fixmatch, width, rate).",
+        "(supervised, overhaul, fixmatch, width, rate). Networks that it names train for as long as costs the same.",
     )
     settings_of: str | None = option(None, "Folder of a run with --trials: take the settings that were best there.")
 
