@@ -67,8 +67,7 @@ class Parser(HfArgumentParser):
         self.add_argument(
             "--config",
             metavar="RECIPE",
-            help="A YAML file, or the name of a shipped recipe; the command line wins; '--option null' undoes a "
-            "recipe's.",
+            help="A YAML file, or the name of a shipped recipe; the command line wins, and its null undoes.",
         )
         self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
         self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
