@@ -37,6 +37,7 @@ def forward_operations(name: str, *, image_size: int, backbone_args: dict[str, A
                 network(torch.empty(1, network.in_chans, image_size, image_size))
         except Exception as error:  # which one is up to each of timm's files
             raise InputError(
-                f"the operations of backbone {name!r} on {image_size} px images cannot be counted: {one_line(error)}"
+                f"the operations of backbone {name!r} on {image_size} px images cannot be counted, leave it out: "
+                f"{one_line(error)}"
             ) from error
     return counter.get_total_flops()

@@ -22,7 +22,7 @@ from ..training.cards import settings_read
 from ..training.resolve import complete, resolve
 from ..training.run_files import SEARCH_FILE
 from ..training.run_identity import LENGTH
-from ..training.setup import check_channels, network_key
+from ..training.setup import check_channels, network_key, to_harmonic
 from .same_compute import NETWORK, same_compute
 from .space import SearchSpace, tuned_arguments
 
@@ -89,6 +89,8 @@ def check_networks(
             f"{source}: --student_init {args.student_init} fits one network: leave it out, or the networks"
         )
     drawn = [dimension for dimension in space.dimensions if dimension.name in (*NETWORK, "image_size")]
+    if any(not dimension.choices for dimension in drawn):
+        raise InputError(f"{source}: beside networks image_size wants [choices]: not every network takes every size")
     for choices in itertools.product(*(dimension.extremes() for dimension in drawn)):
         chosen = dict(zip((dimension.name for dimension in drawn), choices, strict=True))
         one = checked(args, chosen, source)
@@ -99,6 +101,7 @@ def check_networks(
                     classifier_config(complete(one).args, splits.class_names, teacher)
                 )
                 check_channels(model)
+                to_harmonic(model, one, fresh=True)
                 check_exportable(model)
                 same_compute(args, one, splits.class_names, teacher)
         except InputError as error:
@@ -116,7 +119,8 @@ def check_start(
         InputError: naming the option.
     """
     names = [name for name in NETWORK if name in settings]
-    if not names or teacher is None or not METHODS[args.method].starts_from_teacher or args.student_init == "scratch":
+    starts = args.student_init == "teacher" or (args.student_init is None and METHODS[args.method].starts_from_teacher)
+    if not names or teacher is None or not starts:
         return
     config = classifier_config(complete(args).args, splits.class_names, teacher)
     if network_key(config) != network_key(teacher.config):

@@ -20,13 +20,12 @@ from ..hub.teachers import Teacher
 from ..methods.supervised import classifier_config
 from ..training import StudentArguments
 from ..training.resolve import complete
+from ..training.run_identity import scaled_epochs
 
 logger = logging.getLogger(__name__)
 
 # Options that say which network a student is.
 NETWORK = ("backbone", "backbone_args")
-# Counted in epochs of the student; head_epochs are the teacher's.
-_IN_EPOCHS = ("num_train_epochs", "distil_from_epoch")
 
 
 def same_compute(
@@ -65,11 +64,12 @@ def same_compute(
     if its_cost == cost:
         return {}
     share = cost / its_cost
-    changes: dict[str, Any] = {name: getattr(tuned, name) * share for name in _IN_EPOCHS}
-    if tuned.lr_milestones:
-        changes["lr_milestones"] = [epoch * share for epoch in tuned.lr_milestones]
+    changes = scaled_epochs(tuned, share)
+    changes.pop("head_epochs", None)  # of the teacher's head
     if tuned.max_steps > 0:
         changes["max_steps"] = max(1, round(tuned.max_steps * share))
+    else:
+        changes["num_train_epochs"] = tuned.num_train_epochs * share
     if tuned.warmup_steps >= 1:  # below, it is a share already
         changes["warmup_steps"] = max(1.0, tuned.warmup_steps * share)
     length = f"{changes['max_steps']} steps" if tuned.max_steps > 0 else f"{changes['num_train_epochs']:.4g} epochs"

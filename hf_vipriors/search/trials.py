@@ -138,11 +138,9 @@ class SearchTrainer(StudentTrainer):
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
         if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
-            network = {
-                "backbone": self.setup.config.backbone,
-                "backbone_args": self.setup.config.backbone_args or None,
-            }
-            study.enqueue_trial(self.space.kept(vars(complete(self.given).args) | network))
+            given, found = vars(complete(self.given).args), self.setup.config  # which names what was left to defaults
+            network = {"backbone": found.backbone, "backbone_args": found.backbone_args or {}}
+            study.enqueue_trial(self.space.kept(given | network) | self.space.kept(given))
         while len(done := self._finished(study)) < trials:
             seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
             self.hyperparameter_search(

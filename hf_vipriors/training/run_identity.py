@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..methods import METHODS, method_options
+
 # Where a run and decoded images are written, what is shown and sent, how often it looks, how images reach the network.
 _NO_INFLUENCE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "project", "report_to", "disable_tqdm",
@@ -23,6 +27,23 @@ _MAY_CHANGE = {
 LENGTH = ("num_train_epochs", "max_steps")
 IN_EPOCHS = ("lr_milestones", "distil_from_epoch", "head_epochs")
 _MAY_CHANGE_PREFIXES = ("eval_", "fsdp", "ddp_", "torch_")
+
+
+def scaled_epochs(args: Any, share: float) -> dict[str, Any]:
+    """Options counted in epochs that a run reads, with their values in one that is ``share`` times as long.
+
+    Example:
+        >>> from hf_vipriors.training import StudentArguments
+        >>> args = StudentArguments(method="supervised", lr_milestones=[60, 90], use_cpu=True)
+        >>> scaled_epochs(args, 0.5)
+        {'lr_milestones': [30.0, 45.0]}
+    """
+    read = {*method_options(METHODS[args.method]), "lr_milestones"}
+    values = {name: vars(args)[name] for name in IN_EPOCHS if name in read and vars(args).get(name)}
+    return {
+        name: [each * share for each in value] if isinstance(value, list) else value * share
+        for name, value in values.items()
+    }
 
 
 def influences(option: str) -> bool:

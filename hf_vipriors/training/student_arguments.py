@@ -55,7 +55,11 @@ class StudentArguments(*option_groups("student"), RunArguments):
         "What --trials may change and between what: a YAML file, or the name of one that ships with the package "
         "(supervised, overhaul, fixmatch, width, rate). Networks that it names train for as long as costs the same.",
     )
-    settings_of: str | None = option(None, "Folder of a run with --trials: take the settings that were best there.")
+    settings_of: str | None = option(
+        None,
+        "Folder of a run with --trials: take the settings that were best there. A network among them trains for what "
+        "the one that is given, or the default, would cost.",
+    )
 
     corruptions: bool = option(False, "Score corrupted test images too (11 corruptions, 5 severities).")
 

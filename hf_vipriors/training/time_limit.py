@@ -20,7 +20,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..backbones import feature_dim
 from ..errors import InputError
 from ..logs import quiet
-from ..methods import METHODS, Method, method_options
+from ..methods import METHODS, Method
 from ..options import parse_time_limit
 from ..reports.report_text import duration
 from ..views.corruptions import CORRUPTIONS, SEVERITIES
@@ -28,7 +28,7 @@ from .arguments import WITHOUT_TRACES, RunArguments
 from .evaluating import EvaluatingTrainer
 from .optimizer import OptimizerTrainer
 from .resumption import read_record, total_steps
-from .run_identity import IN_EPOCHS, LENGTH
+from .run_identity import IN_EPOCHS, LENGTH, scaled_epochs
 from .setup import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -198,12 +198,8 @@ class TimedTrainer(EvaluatingTrainer, OptimizerTrainer):
         self.setup.resolved.fill("num_train_epochs", epochs, source)  # exactly
 
     def _scale_epochs(self, share: float, source: str) -> None:
-        for name in {*method_options(METHODS[self.args.method]), "lr_milestones"}.intersection(IN_EPOCHS):
-            value = vars(self.args).get(name)
-            if isinstance(value, list) and value:
-                self.setup.resolved.fill(name, [each * share for each in value], source)
-            elif value:
-                self.setup.resolved.fill(name, value * share, source)
+        for name, value in scaled_epochs(self.args, share).items():
+            self.setup.resolved.fill(name, value, source)
         self.setup.method.scale_epochs(share)
 
     def _evaluations(self, per_epoch: int) -> tuple[int, float]:

@@ -47,5 +47,5 @@ def test_nothing_is_drawn_and_what_cannot_be_built_is_refused():
     assert torch.equal(torch.get_rng_state(), before)
     with pytest.raises(InputError, match="unknown backbone"):
         forward_operations("cifar_wrn_16_3", image_size=32)
-    with pytest.raises(InputError, match="'vgg11' on 16 px images cannot be counted"):
+    with pytest.raises(InputError, match="'vgg11' on 16 px images cannot be counted, leave it out"):
         forward_operations("vgg11", image_size=16)

@@ -1,60 +1,24 @@
 """Trials before the run that counts: chosen on validation, written down, used again, gone on with."""
 
 import json
-import math
 import shutil
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import yaml
-from tiny_runs import TINY
 
-from hf_vipriors.backbones import forward_operations
 from hf_vipriors.cli.student import main
 from hf_vipriors.errors import InputError
 from hf_vipriors.search import searching as search
 from hf_vipriors.search.checks import check_effect
 from hf_vipriors.search.space import SearchSpace, tuned_arguments
-from hf_vipriors.search.trials import SearchTrainer
 from hf_vipriors.training import StudentArguments
-from hf_vipriors.training.recipe_of_run import recipe_text
-from hf_vipriors.training.run_files import read_run
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "search"
-SPACE = {"learning_rate": {"low": 0.01, "high": 0.2, "log": True}, "label_smoothing": [0.0, 0.2]}
-
-
-@pytest.fixture
-def space(tmp_path):
-    def write(options=None):
-        (tmp_path / "space.yaml").write_text(yaml.safe_dump(options or SPACE))
-        return ["--search_space", str(tmp_path / "space.yaml")]
-
-    return write
-
-
-@pytest.fixture
-def options(student_options):
-    return [*student_options, "--num_train_epochs", "1", "--method", "supervised", "--save_strategy", "no"]
 
 
 def read(folder, name):
     return json.loads((folder / name).read_text())
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """(loss, top1) of the validation of each trial."""
-    seen, measure = [], SearchTrainer.measure
-
-    def spy(self, store):
-        outputs, figures = measure(self, store)
-        seen.append((figures["loss"], figures["top1"]))
-        return outputs, figures
-
-    monkeypatch.setattr(SearchTrainer, "measure", spy)
-    return seen
 
 
 @pytest.mark.parametrize("method", ["supervised", "overhaul", "sskd"])
@@ -65,12 +29,13 @@ def test_run_that_counts_is_the_best_trial_again(
     shutil.copytree(classifier_folder if method == "sskd" else teacher_folder, teacher)
     more = ["--method", method, "--trials", "2", "--ema_decay", "0.9"]
     wish = {"crop_scale": [[0.3, 1.0], [0.9, 1.0]]}
-    wish |= {"similarity_weight": [1, 10]} if method == "sskd" else {"mixup": [0.3, 0.8]}
+    rate = {"low": 0.01, "high": 0.2, "log": True}
+    wish |= {"similarity_weight": [1, 10]} if method == "sskd" else {"mixup": [0.3, 0.8], "learning_rate": rate}
     more += [] if method == "supervised" else ["--teacher", str(teacher)]
     more += (
         ["--distil_from_epoch", "0"] if method == "overhaul" else ["--head_epochs", "1"] if method == "sskd" else []
     )
-    main([*options, *more, *space(SPACE | wish if method != "sskd" else wish), "--output_dir", str(folder)])
+    main([*options, *more, *space(wish), "--output_dir", str(folder)])
 
     found, metrics, log = (read(folder, f"{name}.json") for name in ("search", "metrics", "trainer_state"))
     assert [t["validation_top1"] for t in found["all_trials"]] == [top1 for _, top1 in measured]
@@ -127,66 +92,6 @@ def test_settings_of_another_run(options, space, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*options, "--settings_of", str(tuned), "--overwrite_output_dir", "--output_dir", str(tuned)])
     assert read(tuned, "search.json") == found, "what was found is not lost by using it"
-
-
-def test_widths_are_drawn_at_the_same_compute(options, space, measured, monkeypatch, tmp_path, capsys):
-    taken, finish = [], SearchTrainer.finish
-    monkeypatch.setattr(SearchTrainer, "finish", lambda self: taken.append(self.state.global_step) or finish(self))
-    tuned, other = tmp_path / "tuned", tmp_path / "other"
-    options, wide = [*options, "--num_train_epochs", "4"], TINY | {"channels": [16, 16, 32, 32]}
-    widths = space({"backbone_args": [TINY, wide]})
-    main([*options, "--trials", "3", *widths, "--output_dir", str(tuned)])
-    found, state = read(tuned, "search.json"), read(tuned, "trainer_state.json")
-    drawn = [trial["settings"]["backbone_args"] for trial in found["all_trials"]]
-    assert drawn[0] == TINY and wide in drawn, "the run's own network first"
-    costs = [forward_operations("resnet18", image_size=32, backbone_args=each) for each in (TINY, wide)]
-    steps = {json.dumps(TINY): 24, json.dumps(wide): math.ceil(24 * costs[0] / costs[1])}
-    assert state["global_step"] == steps[json.dumps(found["settings"]["backbone_args"])]
-    assert taken[:3] == [steps[json.dumps(each)] for each in drawn], "of the trials too"
-    last = [entry for entry in state["log_history"] if "eval_top1" in entry][-1]
-    assert (last["eval_loss"], last["eval_top1"]) == measured[found["best_trial"]]
-
-    found["settings"]["backbone_args"] = wide
-    (tuned / "search.json").write_text(json.dumps(found))
-    capsys.readouterr()
-    main([*options, "--settings_of", str(tuned), "--output_dir", str(other)])
-    assert read(other, "trainer_state.json")["global_step"] == steps[json.dumps(wide)] < 24
-    assert "times the operations of the network that was given (resnet18)" in " ".join(capsys.readouterr().err.split())
-    assert read(other, "config.json")["model_args"]["channels"] == wide["channels"]
-
-    recipe = yaml.safe_load(recipe_text(read_run(other), found["settings"]))
-    assert recipe["num_train_epochs"] == pytest.approx(4 * costs[0] / costs[1]) and recipe["backbone_args"] == wide
-
-
-def test_a_teachers_weights_fit_one_network(options, space, teacher_folder, tmp_path, capsys):
-    command = [*options, "--teacher", str(teacher_folder), "--trials", "1", *space({"backbone": ["resnet34"]})]
-    with pytest.raises(SystemExit):
-        main([*command, "--output_dir", str(tmp_path / "never")])
-    assert "the weights of --teacher fit only its own network" in capsys.readouterr().err
-    main([*command, "--student_init", "scratch", "--output_dir", str(tmp_path / "tuned")])
-    assert read(tmp_path / "tuned", "metrics.json")["search"]["settings"] == {"backbone": "resnet34"}
-
-    command = [*options, "--teacher", str(teacher_folder), "--settings_of", str(tmp_path / "tuned")]
-    with pytest.raises(SystemExit):
-        main([*command, "--output_dir", str(tmp_path / "never")])
-    assert "the weights of --teacher fit only its own network" in capsys.readouterr().err
-    assert not (tmp_path / "never").exists()
-
-
-def test_the_first_trial_has_the_network_that_follows_from_defaults(common, space, tmp_path):
-    names = space({"backbone": ["resnet34", "resnet26", "resnet18"]})
-    command = [*common, "--backbone", "null", "--backbone_args", "null", "--method", "supervised", "--max_steps", "1"]
-    main([*command, "--trials", "1", *names, "--output_dir", str(tmp_path / "tuned")])
-    assert read(tmp_path / "tuned", "search.json")["settings"] == {"backbone": "resnet18"}
-
-
-def test_a_recipe_has_the_learning_rate_that_was_found(options, space, tmp_path):
-    found = space({"base_learning_rate": [0.3]})
-    (tmp_path / "given.yaml").write_text("learning_rate: 0.05\n")
-    recipe = ["--config", str(tmp_path / "given.yaml")]
-    main([*recipe, *options, "--trials", "1", *found, "--output_dir", str(tmp_path / "tuned")])
-    text = yaml.safe_load(recipe_text(read_run(tmp_path / "tuned"), {"base_learning_rate": 0.3}))
-    assert text["base_learning_rate"] == 0.3 and "learning_rate" not in text
 
 
 def kill_after(monkeypatch, trials):
@@ -269,30 +174,11 @@ def test_run_that_was_killed_after_its_search_resumes_with_what_was_found(option
         ({"lr_scheduler_type": ["cosine", "linear"]}, ["--lr_milestones", "1"], ["lr_milestones"]),
         ({"sgd_momentum": [0.8, 0.9]}, ["--optim", "adamw_torch"], ["sgd_momentum", "without --optim sgd"]),
         ({"adam_beta2": [0.9, 0.99]}, [], ["adam_beta2", "sgd"]),
-        ({"backbone": ["test_resnet", "resnett18"]}, [], ["space.yaml", "resnett18", "resnet18"]),
-        ({"backbone_args": [{"chanels": [8]}]}, [], ["space.yaml", "resnet18", "chanels"]),
-        ({"backbone_args": [{"in_chans": 1}]}, [], ["space.yaml", "in_chans", "three"]),
-        ({"backbone": ["resnet18"], "num_train_epochs": [1]}, [], ["follows from its network", "num_train_epochs"]),
-        (
-            {"backbone": ["resnet18"]},
-            ["--student_init", "somewhere"],
-            ["--student_init somewhere", "fits one network"],
-        ),
-        (
-            {"backbone": ["resnet18", "vit_tiny_patch16_224"], "image_size": [32, 40]},
-            ["--backbone_args", "null", "--image_size", "null"],
-            ["space.yaml", "vit_tiny_patch16_224", "40 px"],
-        ),
     ],
 )
-def test_what_cannot_be_searched_is_refused(common, space, options_of_space, change, words, tmp_path, capsys):
-    folder = tmp_path / "never_written"
-    command = [*common, "--method", "supervised", "--trials", "2", *space(options_of_space)]
-    with pytest.raises(SystemExit) as stop:
-        main([*command, *change, "--output_dir", str(folder)])
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert stop.value.code == 2 and len(lines) == 1 and not folder.exists()
-    assert all(word in lines[0] for word in words), lines[0]
+def test_what_cannot_be_searched_is_refused(common, space, refused, options_of_space, change, words):
+    line = refused([*common, "--method", "supervised", "--trials", "2", *space(options_of_space), *change])
+    assert all(word in line for word in words), line
 
 
 def test_a_recipe_may_set_what_the_space_draws(options, space, tmp_path):
@@ -324,16 +210,6 @@ def test_a_replaced_run_takes_its_search_along(options, space, tmp_path):
     main([*options, "--trials", "1", *space(), "--output_dir", str(folder)])
     main([*options, "--overwrite_output_dir", "--output_dir", str(folder)])
     assert not (folder / "search.json").exists() and "search" not in read(folder, "metrics.json")
-
-
-def test_widths_that_ship_are_those_of_the_recipes_network_and_one_arm_has_all_but_them():
-    space, without = (SearchSpace.read(name) for name in ("width", "rate"))
-    recipe = yaml.safe_load((RECIPES.parent / "cifar10_student.yaml").read_text())
-    (widths,) = [each for each in space.dimensions if each.name == "backbone_args"]
-    assert recipe["backbone_args"] in widths.choices, "the first trial has the recipe's settings"
-    costs = [forward_operations("resnet18", image_size=48, backbone_args=each) for each in widths.choices]
-    assert costs == sorted(costs) and costs[-1] > 6 * costs[0]
-    assert [each for each in space.dimensions if each is not widths] == list(without.dimensions)
 
 
 def test_the_option_names_every_space_that_ships():
