@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .columns import class_name, some
-from .image_files import image_files, subfolders
+from .image_files import hidden_with_images, holds_images, image_files, subfolders
 from .split_names import LABELLED_SPLITS, canonical_split
 
 
@@ -72,6 +72,7 @@ def folder_layout(root: Path) -> Layout:
         else:
             by_split[split] = folder
     pool = [by_split.pop("unlabelled")] if "unlabelled" in by_split else []
+    hidden = [note for folder in (root, *by_split.values()) for note in hidden_with_images(folder)]
     if by_split:
         for split, folder in by_split.items():
             _check_is_split(folder, others)
@@ -81,13 +82,14 @@ def folder_layout(root: Path) -> Layout:
         notes = (
             [f"not a split, passed over: {', '.join(folder.name for folder in others)} in {root}"] if others else []
         )
-        return Layout(classes, pool, notes)
+        return Layout(classes, pool, notes + hidden)
     if any(map(_splits_in, others)):
         return _splits_inside(root, others, pool)
     if pool and not others:
         return Layout({}, pool)
     train = {"train": _class_folders(root, others)}
-    return Layout(train, pool, [f"no split folders in {root}: its class folders are the train split"])
+    notes = [f"no split folders in {root}: its class folders are the train split"]
+    return Layout(train, pool, notes + hidden)
 
 
 def _class_folders(root: Path, folders: list[Path]) -> ClassFolders:
@@ -99,16 +101,12 @@ def _splits_in(folder: Path) -> list[Path]:
 
 
 def _check_not_a_class(by_split: dict[str, Path], others: list[Path]) -> None:
-    if len(by_split) == 1 and len(rich := [folder for folder in others if _holds_images(folder)]) > 1:
+    if len(by_split) == 1 and len(rich := [folder for folder in others if holds_images(folder)]) > 1:
         (folder,) = by_split.values()
         raise InputError(
             f"{str(folder)!r} is called like a split, and lies beside {some((each.name for each in rich), 5)}, which "
             "hold images: if all are classes rename it; if it is a split move the others away"
         )
-
-
-def _holds_images(folder: Path) -> bool:
-    return bool(image_files(folder)) or any(map(_holds_images, subfolders(folder)))
 
 
 def _check_is_split(folder: Path, others: list[Path]) -> None:

@@ -32,6 +32,8 @@ _KINDS = 8  # named in a line
 _HIDDEN = frozenset(
     ["__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "System Volume Information", "$RECYCLE.BIN"]
 )
+# ... where they keep copies of images.
+_THUMBNAILS = frozenset([".thumbnails", ".ipynb_checkpoints", ".Trash", ".AppleDouble"])
 
 
 def is_hidden(name: str) -> bool:
@@ -107,6 +109,29 @@ def _is_image(path: str) -> bool:
 def image_files(folder: Path) -> list[str]:
     """Images directly in a folder, not in deeper ones."""
     return [name for name in _listing(folder)[1] if _is_image(os.path.join(folder, name))]
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether an image lies in a folder, however deep."""
+    return any(_is_image(os.path.join(place, name)) for place, names in walk(folder) for name in names)
+
+
+def _shows_images(folder: Path) -> bool:
+    try:
+        return bool(image_files(folder))
+    except InputError:  # of the system: nobody else may look into it
+        return False
+
+
+def hidden_with_images(folder: Path) -> list[str]:
+    """A note on hidden folders with images (".NET") beside class folders, where there are any."""
+    found = [
+        entry.name
+        for entry in sorted(folder.iterdir())
+        if entry.name.startswith(".") and entry.name not in _THUMBNAILS and entry.is_dir() and _shows_images(entry)
+    ]
+    note = f"{LEFT_OUT}hidden folders with images in {folder} ({some(found)}): rename those that are classes"
+    return [note] if found else []
 
 
 class FolderWalk:

@@ -24,7 +24,7 @@ from ..errors import InputError
 from .columns import Labels, NotLabels, find_label_column, read_labels, some
 from .image_files import composed, is_hidden
 from .split_names import SPLITS, canonical_split
-from .table_files import PATH_NAMES, SPLIT_NAMES, Table, read_table
+from .table_files import PATH_NAMES, SPLIT_NAMES, Table, plain, read_table
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
@@ -49,7 +49,10 @@ class LabelledFiles(NamedTuple):
 def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], list[Table]]:
     """The ``metadata.*`` in an image folder that name files, with labels and without (captions, boxes).
 
-    Those of unlabelled images do not count.
+    Those of unlabelled images do not count, nor those in class folders that name no files.
+
+    Raises:
+        InputError: one in the folder itself or in a split that names no files: what it says would be lost in silence.
     """
     labelled: list[Table] = []
     other: list[Table] = []
@@ -59,12 +62,14 @@ def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], 
             table = read_table(path, path.parent)
             if _path_column(table.columns) is not None:
                 (labelled if label_column or _tells_classes(table.columns) else other).append(table)
+            elif all(map(canonical_split, folders)):
+                raise _lacks("files", table)
     return labelled, other
 
 
 def _named(table: pa.Table, names: Iterable[str]) -> str | None:
     """The first of ``names`` that is a column, in any case."""
-    columns = {column.strip().lower(): column for column in reversed(table.column_names)}
+    columns = {plain(column): column for column in reversed(table.column_names)}
     return next((columns[name] for name in names if name in columns), None)
 
 
@@ -85,7 +90,7 @@ def _label_column(columns: pa.Table, wanted: str | None) -> str | None:
     features = Features.from_arrow_schema(columns.schema)
     found = find_label_column(features, wanted)
     if found is None:  # "Label", "Class": as spreadsheets have it
-        lower = find_label_column(Features({name.strip().lower(): kind for name, kind in features.items()}))
+        lower = find_label_column(Features({plain(name): kind for name, kind in features.items()}))
         found = lower and _named(columns, [lower])
     return found
 
@@ -154,7 +159,8 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
         by_folder = splits is None
         for at, (value, code) in enumerate(zip(values, labels.codes.tolist(), strict=True)):
             place = f"{table} data row {at + 1}"
-            path = _one_file(files.find(value, table.base) if value else [], value, place, root)
+            found = files.find(value, table.base) or files.find(value.strip(), table.base) if value else []
+            path = _one_file(found, value, place, root)
             split = split_of_path(path, root) if by_folder else _split_of_value(splits[at], place)
             given = Given(split, number[labels.names[code] if code >= 0 else None], place)
             before = rows.setdefault(path, given)
@@ -174,17 +180,22 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
         label = _label_column(columns, wanted)
     except InputError as error:
         raise InputError(f"table {table}: {error.on_command_line}") from None
-    for what, column, mend in (("files", path, "call it file_name"), ("labels", label, "name it by --label_column")):
+    for what, column in (("files", path), ("labels", label)):
         if column is None:
-            raise InputError(
-                f"the table {table} has no column of {what} among {some(columns.column_names)}: {mend}"
-                + (" or, if folders are the classes, move the table away" if what == "labels" else "")
-            )
+            raise _lacks(what, table)
     if not len(columns):
         raise InputError(f"the table {table} has no rows: fill or remove it")
     splits = _splits(columns)
     labels = read_labels(Dataset(columns.select([label])), str(label))
     return _texts(columns[path]), labels, splits
+
+
+def _lacks(what: str, table: Table) -> InputError:
+    mend = {"files": "call it file_name", "labels": "name it by --label_column"}[what]
+    return InputError(
+        f"the table {table} has no column of {what} among {some(table.columns.column_names)}: {mend} or, if folders "
+        "are the classes, move the table away"
+    )
 
 
 def _splits(columns: pa.Table) -> list[str | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from ..errors import InputError, one_line
 from .columns import LABEL_NAMES, some
 
 PATH_NAMES = (
-    *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "picture"),
-    *("photo", "image_id", "id"),
+    *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_name", "imagename"),
+    *("image_path", "img", "picture", "photo", "image_id", "id"),
 )
 SPLIT_NAMES = ("subset", "set", "partition")  # they may mean something else: then their values are no splits
 _KNOWN = {*PATH_NAMES, *LABEL_NAMES, "split", *SPLIT_NAMES}
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line that Excel writes and reads
 _WHOLE = r"^(-?(0|[1-9][0-9]{0,17})(\.0)?)?$"  # as pandas writes integers of which some are missing
 # Of a text that is not UTF-8; what UTF-32 begins with begins like UTF-16.
 _MARKS = {
@@ -55,7 +58,7 @@ def read_table(path: Path, base: Path) -> Table:
         columns = read(path)
     except InputError:
         raise
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise InputError(f"cannot read the table {str(path)!r}: {one_line(error)}; mend it or leave it out") from None
     names = columns.column_names
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
@@ -66,16 +69,27 @@ def read_table(path: Path, base: Path) -> Table:
     return Table(path, base, columns)
 
 
+def plain(name: str) -> str:
+    """The name of a column as it is looked for: spreadsheets write "File Name"."""
+    return name.strip().lower().replace(" ", "_")
+
+
 def _read_text(path: Path) -> pa.Table:
     """Text stays what is written (001, NA, true); a column of integers alone becomes numbers."""
     text = _decoded(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text.split("\n", 1)[0])
+    head, *rest = _LINE_END.split(text, maxsplit=1)
+    if separator := _SEPARATOR.fullmatch(head):
+        text, delimiter = "".join(rest), separator[1]
+    else:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(head)
     parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     content = pa.py_buffer(text.encode())
     names = pa.csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
     table = pa.csv.read_csv(pa.BufferReader(content), pa.csv.ReadOptions(use_threads=False), parse, convert)
-    return pa.Table.from_arrays([_numbers(column) for column in table.columns], names=table.column_names)
+    # The name of a file may begin or end with a blank.
+    columns = [_numbers(table[at], trim=plain(name) not in PATH_NAMES) for at, name in enumerate(table.column_names)]
+    return pa.Table.from_arrays(columns, names=table.column_names)
 
 
 def _decoded(path: Path) -> str:
@@ -93,15 +107,15 @@ def _delimiter(head: str) -> str:
 
     def fit(delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([head], delimiter=delimiter), [])
-        return len(_KNOWN & {name.strip().lower() for name in names}), head.count(delimiter)
+        return len(_KNOWN & set(map(plain, names))), head.count(delimiter)
 
     return max(",;\t|", key=fit)
 
 
-def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _numbers(column: pa.ChunkedArray, *, trim: bool) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(column)
     if not pc.all(pc.match_substring_regex(text, _WHOLE)).as_py():
-        return text
+        return text if trim else column
     whole = pc.replace_substring_regex(text, r"\.0$", "")
     return pc.cast(pc.if_else(pc.equal(whole, ""), None, whole), pa.int64())
 

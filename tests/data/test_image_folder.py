@@ -162,6 +162,16 @@ def test_metadata_of_unlabelled_images_is_not_for_labels(tmp_path):
     assert counts(load(tmp_path)) == {"train": 2, "unlabelled": 1}
 
 
+@pytest.mark.parametrize("place", ["", "train"])
+def test_metadata_that_names_no_files_is_not_passed_over_where_folders_would_be_the_classes(place, tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png")
+    write(tmp_path / place / "metadata.csv", "Bild;Klasse", "a/1.png;x", "b/1.png;y")
+    with pytest.raises(InputError, match=r"metadata.csv' has no column of files among 'Bild', 'Klasse': call it "):
+        load(tmp_path)
+    (tmp_path / place / "metadata.csv").rename(tmp_path / "train" / "a" / "metadata.csv")
+    assert load(tmp_path).class_names == ["a", "b"], "of where one class was found"
+
+
 def test_metadata_at_the_top_splits_by_folder_or_by_its_column(tmp_path):
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png", "test/4.png")
     head, rows = "file_name,species", ["train/1.png,a", "train/2.png,b", "test/3.png,a"]
@@ -234,6 +244,12 @@ def test_images_that_nothing_labels_are_the_pool_but_for_those_of_test(photos):
     assert counts(loaded) == {"train": 2, "unlabelled": 3}
     assert sorted(names(loaded, "unlabelled")) == ["3.png", "3.png", "4.png"]
     assert "2 images that nothing labels are unlabelled" in loaded.notes
+
+
+def test_a_name_that_begins_or_ends_with_a_blank_means_no_other_file(photos):
+    put(photos, " 1.png", "some/2.png ")
+    found = load_table(photos, "file_name,label", " 1.png, a ", "1.png,b", "some/2.png ,c")
+    assert labels_of(found) == {" 1.png": "a", "1.png": "b", "2.png ": "c"}
 
 
 @pytest.mark.parametrize("column", ["split", "subset", "Set", "partition"])
@@ -332,6 +348,10 @@ def test_a_table_in_the_folder_is_found_by_its_name(photos):
         ("excel unicode.txt", ["file_name\tlabel", "1.png\tä b", "some/2.png\tx"], "utf-16"),
         ("unicode.csv", ["file_name,label", "1.png,ä b", "some/2.png,x"], "utf-32"),
         ("commas.csv", ["file_name;label;place, time, camera, lens", "1.png;ä b;a", "some/2.png;x;b"], "utf-8"),
+        ("macintosh.csv", ["file_name,label\r1.png,ä b\rsome/2.png,x"], "utf-8"),
+        ("two systems.csv", ["file_name;label\r1.png;ä b", "some/2.png;x"], "utf-8"),
+        ("separator.csv", ["sep=|", "Image Name|Label", "1.png|ä b", "some/2.png|x"], "utf-8"),
+        ("blanks.csv", [" File Name , Label ", "1.png, ä b", " some/2.png ,x "], "utf-8"),
         ("t.jsonl", ['{"image": "1.png", "label": "ä b"}', '{"image": "some/2.png", "label": "x"}'], "utf-8"),
     ],
 )
@@ -375,6 +395,7 @@ def test_an_empty_folder_of_a_split_may_go(split, message, tmp_path):
         (["file_name,text", "1.png,a"], "no column of labels among 'file_name', 'text'"),
         (["file_name,label", "1.png,a,b"], r"cannot read the table .*Expected 2 columns, got 3"),
         ([""], "cannot read the table"),
+        (["x" * 140_000], "cannot read the table .*field larger than field limit"),
         (["file_name,label,label", "1.png,a,b"], "more than one column 'label'"),
     ],
 )
@@ -554,6 +575,21 @@ def test_a_folder_that_may_not_be_listed_is_refused_and_its_images_not_missed(in
             read(tmp_path)
 
 
+def test_a_class_that_looks_hidden_is_named(tmp_path, locked):
+    put(
+        tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in (".NET", "java", ".thumbnails"))
+    )
+    put(tmp_path, "train/rust/1.png", "train/java/.1.png")
+    (tmp_path / "train" / ".system").mkdir()
+    locked(tmp_path / "train" / ".system")
+    loaded = load(tmp_path)
+    assert loaded.class_names == ["java", "rust"]
+    assert [note for note in loaded.notes if note.startswith("left out")] == [
+        f"left out: hidden folders with images in {tmp_path / split} ('.NET'): rename those that are classes"
+        for split in ("test", "train")
+    ]
+
+
 def test_parquet_in_a_folder_whose_disk_does_not_answer_is_not_missed(tmp_path, locked):
     (tmp_path / "parts" / "later").mkdir(parents=True)
     pandas.DataFrame({"label": [0]}).to_parquet(tmp_path / "parts" / "train.parquet")
@@ -575,6 +611,14 @@ def test_links_that_lead_nowhere_are_left_out_and_links_back_followed_once(tmp_p
     (tmp_path / "cat" / "round").symlink_to("round")
     (tmp_path / "cat" / "back").symlink_to("..")
     assert len(every_image(tmp_path)) == 1
+
+
+def test_many_links_back_beside_a_split_are_followed_once(tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png")
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    for number in range(2):  # each walks into the other: 2^40 folders before the system says ELOOP
+        (tmp_path / "docs" / "deep" / f"back{number}").symlink_to("..")
+    assert counts(load(tmp_path)) == {"train": 2}
 
 
 def test_a_file_or_nothing_where_a_folder_belongs(tmp_path):
