@@ -8,14 +8,15 @@ notebook, is told of the installed command.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # Job -> how its script is started in a source checkout.
 SCRIPTS = {
@@ -158,3 +159,27 @@ def resume_command(options: Sequence[str], argv: Sequence[str] | None = None) ->
 def _launched() -> bool:
     """Whether accelerate or torchrun started this process, and not the person."""
     return "ACCELERATE_MIXED_PRECISION" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as a person would type them on a command line; None is left out.
+
+    Example:
+        >>> as_words({"bf16": True, "crop_scale": [0.5, 1.0], "teacher": "-odd", "backbone_args": {"a": 1}})
+        ['--bf16', 'true', '--crop_scale', '0.5', '1.0', '--teacher=-odd', '--backbone_args', '{"a": 1}']
+    """
+    found: list[str] = []
+    for name, value in settings.items():
+        words = [as_word(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+        if len(words) == 1 and words[0].startswith("-"):  # it must stay a value
+            found.append(f"--{name}={words[0]}")
+        elif words:
+            found += [f"--{name}", *words]
+    return found
+
+
+def as_word(value: Any) -> str:
+    """A plain value as it stands on a command line."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from ..cli import process
-from ..cli.parser import Parser, as_words
+from ..cli.parser import Parser
 from ..comparison import HELP, load_networks
 from ..data import ImageSplits
 from ..data.duplicates import find_duplicates, overlaps
 from ..data.survey import ImageSurvey, survey
 from ..errors import InputError, check_choice, check_range
 from ..files import check_new, write_json
-from ..invocation import TRAININGS, command
+from ..invocation import TRAININGS, as_words, command
 from ..machine import best_device
 from ..options import option
 from ..terminal import Console

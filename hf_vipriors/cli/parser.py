@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import InputError, one_line
-from ..invocation import as_typed, this_command
+from ..invocation import as_typed, as_word, this_command
 from ..options import unknown_option
 from ..shipped import find_recipe
 from ..yaml_files import yaml_mapping
@@ -189,7 +189,7 @@ class Parser(HfArgumentParser):
         if type(value) is action.type:
             return value
         try:
-            found = super()._get_value(action, _word(value))  # a file has null for null
+            found = super()._get_value(action, as_word(value))  # a file has null for null
             self._check_value(action, found)
         except argparse.ArgumentError as error:
             raise InputError(f"{source}: {name}: {' '.join(error.message.split())}") from None
@@ -218,23 +218,6 @@ class Parser(HfArgumentParser):
         raise SystemExit(0)
 
 
-def as_words(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as a person would type them on a command line; None is left out.
-
-    Example:
-        >>> as_words({"bf16": True, "crop_scale": [0.5, 1.0], "teacher": "-odd", "backbone_args": {"a": 1}})
-        ['--bf16', 'true', '--crop_scale', '0.5', '1.0', '--teacher=-odd', '--backbone_args', '{"a": 1}']
-    """
-    found: list[str] = []
-    for name, value in settings.items():
-        words = [_word(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
-        if len(words) == 1 and words[0].startswith("-"):  # it must stay a value
-            found.append(f"--{name}={words[0]}")
-        elif words:
-            found += [f"--{name}", *words]
-    return found
-
-
 def _expanded(value: Any) -> Any:
     """Home folders in place of ``~``, which a shell leaves in ``--output=~/x.csv`` and which a recipe may hold.
 
@@ -248,13 +231,6 @@ def _expanded(value: Any) -> Any:
         return [_expanded(each) for each in value]
     is_path = isinstance(value, str) and value.startswith("~") and (value == "~" or os.sep in value)
     return os.path.expanduser(value) if is_path else value
-
-
-def _word(value: Any) -> str:
-    """A plain value as it stands on a command line."""
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _json(value: dict, where: str) -> str:

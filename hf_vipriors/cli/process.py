@@ -100,6 +100,8 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     # Pinning memory without an accelerator is merely useless; torch warns at every loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    # Of palettes with transparency, which is not used, and of spoilt EXIF: it names no image.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # accelerate's call of DDP, not ours.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
     if not is_main_process():

@@ -85,7 +85,7 @@ def _read(record: Mapping[str, Any], full_scale: float | None) -> tuple[tuple[in
         full = image.size
         if image.format == "JPEG" and image.mode in ("L", "RGB"):
             image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # there may be nonsense
             return (full[::-1] if turned else full), ImageOps.exif_transpose(image)
     pixels = read_pixels(record, full_scale=full_scale)
     return pixels.size, pixels

@@ -1,4 +1,4 @@
-"""Score a model on the images that its training had set aside: what its run says of the choice of images."""
+"""Score a model on the images that its training had set aside, with the same labels: what its run says of both."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from ..training import DataArguments
 from ..training.run_files import RUN_FILE, read_run
 
 logger = logging.getLogger(__name__)
-# What decides which images are carved from train, and which are trained on.
-CHOICE = ("subset_seed", "validation_share", "images_per_class")
+# What decides which images are carved from train, and which are trained on; what labels them; how they are read.
+CHOICE = (
+    "subset_seed",
+    "validation_share",
+    "images_per_class",
+    "labels",
+    "label_column",
+    "image_column",
+    "full_scale",
+)
 
 
 def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from ..data.columns import class_name
 from ..errors import InputError
 from ..files import read_json
 from ..hub.teachers import Teacher
-from ..invocation import command
+from ..invocation import as_words, command
 from ..methods import METHODS
 from ..models import VipriorsConfig, VipriorsForImageClassification
 from ..shipped import recipes
@@ -51,12 +52,14 @@ def check_teacher_is_trained(name: str, data: DataArguments) -> None:
     for path in sorted(recipes().glob("*.yaml")):
         recipe = yaml_mapping(path, "--config", "'option: value' lines")
         if recipe.get("output_dir") == Path(name).as_posix():
-            kind, options = METHODS[recipe["method"]], ["--config", path.stem]
-            for option, value in (("dataset_name", data.dataset_name), ("data_dir", data.data_dir)):
-                options += [f"--{option}", value] if value not in (None, recipe.get(option)) else []
+            # With other labels or another choice of images it would learn from those that are set aside here.
+            found = {each.name: getattr(data, each.name) for each in fields(data)}
+            given = {each.name: recipe.get(each.name, each.default) for each in fields(data)}
+            options = as_words({"config": path.stem} | {n: value for n, value in found.items() if value != given[n]})
+            job = command(METHODS[recipe["method"]].job)
             raise InputError(
-                f"no such folder {name} (--teacher): train it first, by `{command(kind.job)} {shlex.join(options)}`, "
-                "or give the folder of another one by --teacher"
+                f"no such folder {name} (--teacher): train it first, by `{job} {shlex.join(options)}`, or give the "
+                "folder of another one by --teacher"
             )
 
 

@@ -224,10 +224,11 @@ def test_a_recipe_before_its_teacher_is_trained_says_how(recipe, teacher, refuse
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my photos").symlink_to(photos)
     images = ["--dataset_name", "imagefolder", "--data_dir", "my photos", "--use_cpu", "--bf16", "false"]
-    line = refused(train_student.main, ["--config", recipe, *images], output=False)
+    choice = ["--labels", "labels.csv", "--subset_seed", "7"]  # it is to learn from the same images
+    line = refused(train_student.main, ["--config", recipe, *images, *choice], output=False)
     name = {"image_folder_student": "photos_teacher", "sskd_fashion": "sskd_fashion_teacher"}.get(recipe)
     assert f"no such folder outputs/{name or 'vipriors_teacher'} (--teacher): train it first, by `" in line
-    assert f"`{teacher.format('photos')}`, or give" in line
+    assert f"`{teacher.format('photos')} {' '.join(choice)}`, or give" in line
     assert list(tmp_path.iterdir()) == [tmp_path / "my photos"]
 
 

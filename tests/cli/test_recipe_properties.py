@@ -8,8 +8,9 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hf_vipriors.cli.parser import Parser, as_words
+from hf_vipriors.cli.parser import Parser
 from hf_vipriors.errors import InputError
+from hf_vipriors.invocation import as_words
 from hf_vipriors.options import parsed_mapping
 from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 

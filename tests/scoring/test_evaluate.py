@@ -13,6 +13,8 @@ from hf_vipriors.evaluation.classification import score
 from hf_vipriors.reports.report_rows import RowSummary
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring.alternatives import conclusions
+from hf_vipriors.scoring.run_protocol import protocol_of
+from hf_vipriors.training import DataArguments
 from hf_vipriors.training.run_files import read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
@@ -87,6 +89,15 @@ def test_a_model_is_scored_on_the_images_that_its_training_set_aside(carved, tmp
     recorded = json.loads((carved / "student" / "metrics.json").read_text())["test"]
     assert found["scores"][model]["top-1"]["top1"] == recorded["top1"] and recorded["count"] == 12
     assert found["split"] == "validation" and "trained_on" not in found
+
+
+def test_labels_are_those_of_the_training_where_none_are_given(carved, tmp_path):
+    run = json.loads((carved / "student" / "run.json").read_text())
+    run["data"] |= {"labels": "corrected.csv", "full_scale": 4095.0}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    found = protocol_of([str(tmp_path)], DataArguments(data_dir=str(carved / "all")))
+    assert found["labels"] == "corrected.csv" and found["full_scale"] == 4095 and found["subset_seed"] == 3
+    assert protocol_of([str(tmp_path)], DataArguments(data_dir=str(tmp_path))) == {}, "other images"
 
 
 @pytest.mark.parametrize("more", [0, 10])
