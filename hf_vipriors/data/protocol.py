@@ -56,11 +56,16 @@ def _share_of(count: int, share: float) -> int:
 
 
 def _carve(
-    rows: list[np.ndarray], images_per_class: int | None, share: float, class_names: list[str]
+    rows: list[np.ndarray],
+    held_out: list[np.ndarray],
+    images_per_class: int | None,
+    share: float,
+    class_names: list[str],
 ) -> tuple[list[np.ndarray], list[np.ndarray], str]:
     """Cut each class's shuffled rows into (train, validation), and word how.
 
-    Train takes from the front and validation from the back, so that a larger ``images_per_class`` only adds rows.
+    Train takes from the front of ``rows`` and validation from the back of ``held_out``, which is the same rows in
+    another order or in the same one, so that a larger ``images_per_class`` only adds rows.
     """
     fewest = min(map(len, rows))
     if fewest < 2:
@@ -78,12 +83,12 @@ def _carve(
         how = f"{size} per class of the train images that were not chosen"
         if fewest < images_per_class + size:
             kept -= size
-            rows = [members[:images_per_class] for members in rows]
+            held_out = [members[:images_per_class] for members in held_out]
             how = f"{size} of the {images_per_class} images chosen per class (train keeps {kept})"
         sizes, keep = [size] * len(rows), [kept] * len(rows)
-    train = [members[:count] for members, count in zip(rows, keep, strict=True)]
-    validation = [members[-size:] for members, size in zip(rows, sizes, strict=True)]
-    return train, validation, how
+    validation = [members[-size:] for members, size in zip(held_out, sizes, strict=True)]
+    left = (members[~np.isin(members, out)] for members, out in zip(rows, validation, strict=True))
+    return [members[:count] for members, count in zip(left, keep, strict=True)], validation, how
 
 
 def _select(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
@@ -120,6 +125,7 @@ def apply_protocol(
     subset_seed: int = 0,
     unlabelled: str = "split",
     validation_share: float = 0.2,
+    validation_seed: int | None = None,
     limits: TrainProtocol | None = None,
 ) -> ImageSplits:
     """Choose the images that may be used. Only row numbers and labels are touched; no pixel is read.
@@ -130,11 +136,12 @@ def apply_protocol(
     Args:
         splits: from :func:`hf_vipriors.data.load_splits`.
         images_per_class: train images to keep of each class (the challenge: 50); None keeps all.
-        subset_seed: of the choice, and of the carving.
+        subset_seed: of the choice, and of the carving where it has no seed of its own.
         unlabelled: pool for label-free training: ``"split"`` the data set's own unlabelled split if it has one,
             ``"rest"`` that and the train images neither chosen nor carved, ``"none"`` nothing.
         validation_share: share to carve when validation is missing and there are not ``images_per_class`` further
             images of each class for it.
+        validation_seed: of the carving; None: ``subset_seed``.
         limits: imbalance, a share of the images and label noise, for the train split alone; None for none. Images
             they leave out count as not chosen (``unlabelled="rest"``).
 
@@ -177,9 +184,11 @@ def apply_protocol(
         carved: list[list[int]] = []
         result["validation"] = splits.splits["validation"]
     else:
-        chosen, carved, how = _carve(rows, images_per_class, validation_share, class_names)
+        carving = subset_seed if validation_seed is None else validation_seed
+        held_out = _shuffled_by_class(label_array(train), len(class_names), carving)
+        chosen, carved, how = _carve(rows, held_out, images_per_class, validation_share, class_names)
         result["validation"] = _select(train, carved)
-        notes.append(f"no validation split: carved from train, {how} (seed {subset_seed})")
+        notes.append(f"no validation split: carved from train, {how} (seed {carving})")
     if images_per_class is not None:
         notes.append(f"{images_per_class} train images per class asked for, chosen with seed {subset_seed}")
     chosen, thinned = limits.thin_out(chosen, class_names)

@@ -43,12 +43,14 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+def mean_interval(values: Sequence[float], level: float = 0.95, *, resolution: float = 0.0) -> Interval | None:
     """Student's t interval of the mean over seeds: how far a re-training would move it.
 
     Args:
         values: one value a seed.
         level: confidence level, within 0 and 1.
+        resolution: the step in which values are measured, such as one test image of all. A standard deviation below
+            it cannot be seen, and counts as that large: few seeds may be equal by luck.
 
     Returns:
         (low, high), or None for a single value, which says nothing about its spread.
@@ -69,7 +71,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
         raise ValueError(f"a value is not finite: {list(values)}")
     if array.size == 1:
         return None
-    standard_error = array.std(ddof=1) / math.sqrt(array.size)
+    standard_error = max(array.std(ddof=1), resolution) / math.sqrt(array.size)
     half = stats.t.ppf((1 + level) / 2, array.size - 1) * standard_error
     return float(array.mean() - half), float(array.mean() + half)
 

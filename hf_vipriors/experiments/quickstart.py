@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,10 +33,11 @@ from transformers.utils import logging as transformers_logging
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import FASHION_VIPRIORS
+from ..errors import InputError
 from ..evaluation.predictions import read_predictions
-from ..files import write_json
+from ..files import read_json, write_json
 from ..hub.embedded import FASHION_TEACHER
-from ..invocation import command
+from ..invocation import as_words, command
 from ..logs import quiet
 from ..reports.report import Report, rich_table, verdict_lines, write_report
 from ..reports.report_text import duration
@@ -45,12 +47,14 @@ from ..training.cards import score_row, write_card
 from ..training.load_images import load_images
 from ..training.results import summary
 from ..training.run_files import RUN_FILE, versions
+from ..training.signals import Stopped
 from .progress import Clock
 from .quickstart_report import Seed, build_report
 from .quickstart_runs import QuickstartArguments, Runs
 from .side_by_side import Training, processes_for, train_all
 
 logger = logging.getLogger(__name__)
+COMMAND = "quickstart"
 
 
 class Quickstart:
@@ -59,7 +63,12 @@ class Quickstart:
     def __init__(self, args: QuickstartArguments, console: Console):
         self.args, self.console = args, console
         self.runs = Runs(args)
-        guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
+        guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=None)
+        there = self.runs.folder / RUN_FILE
+        if there.is_file() and read_json(there).get("command") != COMMAND:
+            raise InputError(
+                f"--output_dir {args.output_dir} holds a run that is no quickstart: choose another folder"
+            )
         self.data, settings = self.runs.settings(StudentArguments, "baseline", args.seeds[0])
         self.device = settings.device
         self.first = load_images(self.data)
@@ -124,6 +133,7 @@ class Quickstart:
         def student(name: str, title: str, **options: Any) -> Training:
             return self._training(name, seed, title, options | {"teacher": source}, after=after)
 
+        scored = "validation" if self.first.test_is_validation else "test"
         # With more labels those that travel to the images without add nothing.
         finetune = {"method": "supervised", "propagate_labels": self.args.few}
         from_own = finetune | {"teacher": own}
@@ -135,7 +145,7 @@ class Quickstart:
                 ("linear",),
                 self.runs.linear,
                 (seed, source),
-                told=lambda scores: f"test top-1 {100 * scores['top1']:.1f} %",
+                told=lambda scores: f"{scored} top-1 {100 * scores['top1']:.1f} %",
                 after=after,
             ),
         }
@@ -149,7 +159,7 @@ class Quickstart:
         return found
 
     def _test_labels(self, seed: int) -> Tensor:
-        """The same in every seed, unless the test images are a part of a folder that has none."""
+        """Of the images that all runs are scored on."""
         found = read_predictions(self.runs.folder_of("baseline", seed))
         assert found is not None, "the run has just written them"
         return found.labels
@@ -170,9 +180,14 @@ class Quickstart:
             (folder / RUN_FILE).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         names = ("images_per_class", "dataset", "seeds", "length")
-        settings = {"command": "quickstart"} | {name: getattr(self.args, name) for name in names}
+        settings = {"command": COMMAND} | {name: getattr(self.args, name) for name in names}
         write_json(folder / RUN_FILE, settings | {"versions": versions()})
-        seeds = self.seeds()
+        try:
+            seeds = self.seeds()
+        except KeyboardInterrupt:
+            raise Stopped(
+                signal.SIGINT, "interrupted: give the command again with --overwrite_output_dir", goes_on=False
+            ) from None
         with quiet(logging.WARNING):
             report = build_report(seeds, self.first, self.data, self.command(), seconds=time.perf_counter() - start)
         paths = write_report(report, folder)
@@ -185,10 +200,9 @@ class Quickstart:
     def command(self) -> str:
         """The command that repeats this."""
         args = self.args
-        dataset = "" if args.dataset is None else f" --dataset {shlex.quote(args.dataset)}"
-        seeds = " ".join(map(str, args.seeds))
-        images = f"--images_per_class {args.images_per_class}"
-        return f"{command('quickstart')} {images}{dataset} --seeds {seeds} --length {args.length:g}"
+        names = ("images_per_class", "dataset", "seeds", "length", "recipes")
+        given = {name: getattr(args, name) for name in names} | {"length": f"{args.length:g}"}
+        return f"{command(COMMAND)} {shlex.join(as_words(given))}"
 
     def farewell(self, paths: dict[str, Path], seconds: float) -> None:
         student = self.runs.folder_of("student", self.args.seeds[0])

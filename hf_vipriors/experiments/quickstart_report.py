@@ -61,9 +61,9 @@ def build_report(
 ) -> Report:
     """The report of one quickstart; images are those of the first seed."""
     first = seeds[0]
-    test = splits.splits["test"]
+    test, scored = splits.splits["test"], "validation" if splits.test_is_validation else "test"
     config = first.student.model.config
-    store = evaluation_store(test, config, data, "test images")
+    store = evaluation_store(test, config, data, f"{scored} images")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}
     # With as many labels a class as there are, every seed has the same.
     choices = len({seed.baseline.metrics["fingerprint"]["data"] for seed in seeds})
@@ -74,12 +74,13 @@ def build_report(
     return Report(
         title=f"{name} quickstart",
         subtitle=(
-            f"{images['train']} labelled training images ({data.images_per_class} of each of "
+            f"{images['train']} labelled training images ({labels_a_class(splits)} of each of "
             f"{len(splits.class_names)} classes), {images.get('unlabelled', 0):,} without labels, "
-            f"{images['test']:,} test images, {several}, {seconds / 60:.1f} minutes"
+            f"{images['test']:,} {scored} images, {several}, {seconds / 60:.1f} minutes"
         ),
         rows=shown,
-        verdict=[plain_words(shown, images.get("unlabelled", 0), data)],
+        scored=scored,
+        verdict=[plain_words(shown, splits, data)],
         curves=curves(first),
         class_names=splits.class_names,
         confusion=first.student.metrics["test"]["confusion"],
@@ -92,11 +93,17 @@ def build_report(
     )
 
 
-def plain_words(shown: list[RunRow], unlabelled: int, data: DataArguments) -> str:
+def labels_a_class(splits: ImageSplits) -> int:
+    """Those that are trained on: of few images some may be set aside for validation."""
+    return len(splits.splits["train"]) // len(splits.class_names)
+
+
+def plain_words(shown: list[RunRow], splits: ImageSplits, data: DataArguments) -> str:
     """What the images without labels gave the student, and when not to expect it."""
     student = summarise(Report("", "", shown))[-1]
     low, high = (points(end) for end in student.difference_interval)
-    pool, labels = f"{unlabelled:,} images without labels", f"{data.images_per_class} labels a class"
+    pool = f"{len(splits.splits.get('unlabelled', ())):,} images without labels"
+    labels = f"{labels_a_class(splits)} labels a class"
     if student.outcome == "better":
         gain = (
             f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}, of which "
@@ -106,11 +113,12 @@ def plain_words(shown: list[RunRow], unlabelled: int, data: DataArguments) -> st
         gain = f"{pool} cost {points(-student.difference, sign=False)} points ({low} to {high}) beside {labels}"
     else:
         gain = f"{pool} made no difference beside {labels} that this could show ({low} to {high} points)"
-    here = " (here with --images_per_class 50)" if data.dataset_name == FASHION_VIPRIORS else ""
-    return (
-        f"In plain words: {gain}. Expect nothing where labels alone come near what the network can learn{here}, and "
-        "more on harder images, such as CIFAR-10 (model_cards/RESULTS.md)."
-    )
+    nothing = "Expect nothing where labels alone come near what the network can learn"
+    if data.dataset_name == FASHION_VIPRIORS:
+        nothing += (
+            " (here with --images_per_class 50), and more on harder images, such as CIFAR-10 (model_cards/RESULTS.md)"
+        )
+    return f"In plain words: {gain}. {nothing}."
 
 
 def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:

@@ -56,7 +56,7 @@ class QuickstartArguments:
         "Other images, as --dataset_name of the trainings: a Hub data set, a .parquet file or folder. Those of its "
         "training images that are not chosen count as unlabelled, and students start from the phase 1 trained here.",
     )
-    full: bool = option(False, "Three seeds, and three times as long.")
+    full: bool = option(False, "Three times as long, and three seeds where one was enough.")
     seeds: list[int] = option(
         [], "Seeds to run, e.g. 0 1 2. Not given: 0 1 2 3 with few labels, 0 1 2 with --full, else 0.", bounds=SEED
     )
@@ -104,6 +104,8 @@ class Runs:
         parser = Parser([DataArguments, kind], "")
         run = {"output_dir": str(self.folder_of(name, seed)), "overwrite_output_dir": True}
         run |= {"seed": seed, "save_strategy": "no", "images_per_class": args.images_per_class, "subset_seed": seed}
+        # Phase 1, once for all seeds, must not learn from images that a seed is scored on.
+        run |= {"validation_seed": args.seeds[0]}
         run |= {} if args.dataset is None else {"dataset_name": args.dataset, "unlabelled": "rest"}
         data, settings = parser.parse([], self.recipes[kind] | run | options)
         length = args.length * (FEW_LENGTHS.get(name, 1.0) if args.few else 1.0)

@@ -107,6 +107,7 @@ class Report:
         neighbours: (query image, its label, [(image, label, cosine), ...]) each. Images are uint8 (H, W), (H, W, 1)
             or (H, W, 3); labels are class numbers (-1: unlabelled) or names.
         mistakes: (image, true label, predicted label, confidence) each, worst first.
+        scored: what the images are that all rows share: "test", or "validation" where there is no test split.
         verdict: further lines for the verdict; what the numbers say is always worded first, by :func:`verdict_lines`.
 
     Raises:
@@ -124,6 +125,7 @@ class Report:
     neighbours: list[tuple] = field(default_factory=list)
     mistakes: list[tuple] = field(default_factory=list)
     settings: dict = field(default_factory=dict)
+    scored: str = "test"
     verdict: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     environment: dict = field(default_factory=dict)
@@ -207,14 +209,14 @@ def verdict_lines(report: Report) -> list[str]:
 
 
 def caveats(report: Report) -> list[str]:
-    """How to read the numbers of this report, in one or two sentences."""
+    """How to read the numbers of this report, in a few sentences."""
     summaries = summarise(report)
     lines = []
     single = [summary.seeds == 1 for summary in summaries]
     if any(single):
         start = "One seed" if all(single) else "Where there is one seed"
         lines.append(
-            f"{start}: the interval covers the choice of test images, not the luck of a training run; "
+            f"{start}: the interval covers the choice of {report.scored} images, not the luck of a training run; "
             "another seed gives other values."
         )
     if any(summary.seeds > 1 for summary in summaries):
@@ -222,9 +224,14 @@ def caveats(report: Report) -> list[str]:
         counts = {summary.seeds for summary in summaries}
         seeds = f"{counts.pop()} seeds" if len(counts) == 1 else "Several seeds"
         low, high = wilson_interval(round(float(np.mean(row.top1)) * row.test_images), row.test_images)
+        images = f"{row.test_images:,} {report.scored} images"
         lines.append(
             f"{seeds}: mean and 95 % t-interval over seeds, differences paired seed by seed. All rows share the "
-            f"{row.test_images:,} test images, whose choice alone is worth about ±{50 * (high - low):.1f} points."
+            f"{images}, whose choice alone is worth about ±{50 * (high - low):.1f} points."
+        )
+    if report.scored != "test":
+        lines.append(
+            "The data set has no independent test split: whatever was chosen on these images makes figures optimistic."
         )
     if sum(not summary.baseline for summary in summaries) > 3:
         lines.append("Many rows are compared: even if none differed, one in twenty would exclude zero by luck alone.")
@@ -244,7 +251,7 @@ def _summary(row: RunRow, baseline: RunRow | None) -> RowSummary:
         "baseline": row.baseline,
         "seeds": seeds,
         "top1": float(np.mean(row.top1)),
-        "interval": mean_interval(row.top1) if seeds > 1 else _single_interval(row),
+        "interval": _interval_of_seeds(row) if seeds > 1 else _single_interval(row),
         "top5": None if row.top5 is None else float(np.mean(row.top5)),
         "seconds": float(np.mean(row.seconds)) if len(row.seconds) else None,
         "calibration_error": None if row.calibration_error is None else float(np.mean(row.calibration_error)),
@@ -262,7 +269,8 @@ def _compare(row: RunRow, baseline: RunRow) -> dict:
         return {"difference": float(np.mean(row.top1) - np.mean(baseline.top1)), **_largest_p_value(row)}
     found = {"difference": float(differences.mean()), **_largest_p_value(row)}
     if len(differences) > 1:
-        return found | {"difference_interval": mean_interval(differences), "comparison": "seeds"}
+        interval = mean_interval(differences, resolution=1 / row.test_images if row.metric == "top1" else 0.0)
+        return found | {"difference_interval": interval, "comparison": "seeds"}
     if row.correct is not None and baseline.correct is not None and row.test_images == baseline.test_images:
         predictions = row.correct[0], baseline.correct[0]
         return found | {
@@ -282,6 +290,11 @@ def _largest_p_value(row: RunRow) -> dict:
 
 def _single_interval(row: RunRow) -> Interval | None:
     return wilson_interval(_right(row), row.test_images) if row.metric == "top1" else None
+
+
+def _interval_of_seeds(row: RunRow) -> Interval:
+    low, high = mean_interval(row.top1)
+    return max(0.0, low), min(1.0, high)
 
 
 def _right(row: RunRow) -> int:

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # What decides which images are carved from train, and which are trained on; what labels them; how they are read.
 CHOICE = (
     "subset_seed",
+    "validation_seed",
     "validation_share",
     "images_per_class",
     "labels",

@@ -46,6 +46,12 @@ class DataArguments:
         high=0.9,
         open_low=True,
     )
+    validation_seed: int | None = option(
+        None,
+        "Seed by which that share is chosen; not given: --subset_seed. With a fixed one, runs on other choices of the "
+        "labelled images are scored on the same images.",
+        bounds=SEED,
+    )
     imbalance: float = option(
         1.0, "Long tail: largest / smallest class of the train split, falling exponentially in class order; 1: none."
     )

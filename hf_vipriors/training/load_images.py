@@ -39,6 +39,7 @@ def load_images(data: DataArguments) -> ImageSplits:
         subset_seed=data.subset_seed,
         unlabelled=data.unlabelled,
         validation_share=data.validation_share,
+        validation_seed=data.validation_seed,
         limits=data.train_protocol(),
     )
     for note in splits.notes[len(found.notes) :]:

@@ -128,8 +128,13 @@ def _interrupted(folder: Path) -> Stopped:
     return Stopped(signal.SIGINT, f"interrupted: {kept}", goes_on=saved is not None or searching)
 
 
-def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
+def guard_output_dir(directory: str, *, overwrite: bool, resume: bool | None) -> None:
     """Refuse a folder that holds something, unless the run in it is to be resumed or replaced.
+
+    Args:
+        directory: where a run is to write.
+        overwrite: whether it replaces a run that lies there.
+        resume: whether it goes on with that; None: such runs cannot.
 
     Raises:
         InputError: naming the folder and the flag that mends it.
@@ -150,9 +155,10 @@ def guard_output_dir(directory: str, *, overwrite: bool, resume: bool) -> None:
     if overwrite:
         raise InputError(f"--output_dir {directory} holds files that no run of ours made: choose another folder")
     if ours:
+        going_on = "" if resume is None else "--resume_from_checkpoint true to go on with it, "
         raise InputError(
-            f"--output_dir {directory} holds another run: add --overwrite_output_dir to replace it, "
-            "--resume_from_checkpoint true to go on with it, or choose another folder"
+            f"--output_dir {directory} holds another run: add --overwrite_output_dir to replace it, {going_on}or "
+            "choose another folder"
         )
     raise InputError(f"--output_dir {directory} is not empty: choose another folder")
 

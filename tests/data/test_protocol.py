@@ -107,6 +107,22 @@ def test_both_parts_of_a_carved_class_have_an_image(share):
     assert min(train.values()) >= 1 and min(validation.values()) >= 1
 
 
+@pytest.mark.parametrize(("each", "number"), [(12, 5), (11, 10), (12, None), (7, 2)])
+def test_other_choices_of_the_images_may_share_the_carved_ones(each, number):
+    """12 images are enough for 5 and 5; of 11 some of the 10 chosen become validation."""
+
+    def chosen(seed, held_out=None):
+        whole, options = splits(train=[0, 1, 2] * each), {"images_per_class": number, "unlabelled": "rest"}
+        found = apply_protocol(whole, subset_seed=seed, validation_seed=held_out, **options).splits
+        return {name: set(rows(data)) for name, data in found.items()}
+
+    first, other = chosen(3), chosen(4, 3)
+    assert chosen(3, 3) == first and first["validation"] == other["validation"]
+    assert {name: len(found) for name, found in first.items()} == {name: len(found) for name, found in other.items()}
+    assert not other["validation"] & (other["train"] | other.get("unlabelled", set()))
+    assert (first["train"] != other["train"]) == (number is not None)
+
+
 def test_too_few_images_to_carve_are_named():
     with pytest.raises(InputError, match="too few train images to carve one from: class 'c' has 1"):
         apply_protocol(splits(train=[0, 0, 1, 1, 2]))

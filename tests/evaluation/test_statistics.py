@@ -57,6 +57,12 @@ def test_mean_interval_by_hand():
     assert mean_interval([0.80, 0.82, 0.84]) == pytest.approx((0.82 - half, 0.82 + half), abs=1e-6)
 
 
+def test_a_spread_below_what_is_measured_counts_as_that():
+    half = 12.706205 * 0.01 / math.sqrt(2)  # t(0.975, 1), a hundred test images
+    assert mean_interval([0.04, 0.04], resolution=0.01) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-6)
+    assert mean_interval([0.02, 0.06], resolution=0.01) == mean_interval([0.02, 0.06])
+
+
 def test_a_single_seed_has_no_interval():
     assert mean_interval([0.8]) is None
 

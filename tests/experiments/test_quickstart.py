@@ -1,6 +1,8 @@
 import json
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hf_vipriors.experiments import quickstart
 from hf_vipriors.experiments.quickstart_report import plain_words
 from hf_vipriors.reports.report import RunRow
 from hf_vipriors.training import DataArguments
+from hf_vipriors.training.load_images import load_images
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -76,28 +79,39 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     assert len(pipeline("image-classification", model=str(folder / "student"))(str(image(tmp_path)))) == 5
 
 
+@pytest.fixture(scope="module")
+def fashion():
+    return load_images(DataArguments(images_per_class=5))
+
+
 @pytest.mark.parametrize(
     ("student", "words"),
     [
-        ([0.70, 0.71, 0.72], "5,000 images without labels were worth +10.0 points (+10.0 to +10.0) beside 5 labels"),
+        ([0.70, 0.71, 0.72], "5,000 images without labels were worth +10.0 points (+9.9 to +10.1) beside 5 labels"),
         ([0.60, 0.66, 0.58], "made no difference beside 5 labels a class that this could show"),
-        ([0.50, 0.51, 0.52], "5,000 images without labels cost 10.0 points (-10.0 to -10.0) beside 5 labels"),
+        ([0.50, 0.51, 0.52], "5,000 images without labels cost 10.0 points (-10.1 to -9.9) beside 5 labels"),
     ],
 )
-def test_what_was_gained_is_said_in_plain_words(student, words):
+def test_what_was_gained_is_said_in_plain_words(student, words, fashion):
     baseline = RunRow("labels alone", "", [0.6, 0.61, 0.62], None, 2000, [], baseline=True)
     shown = [baseline, RunRow("student", "", student, None, 2000, [])]
-    said = plain_words(shown, 5000, DataArguments(images_per_class=5))
+    data = DataArguments(images_per_class=5)
+    said = plain_words(shown, fashion, data)
     assert words in said and ("when they train longer" in said) == ("worth" in words)
+    assert said.endswith("CIFAR-10 (model_cards/RESULTS.md).")
+    other = plain_words(shown, fashion, replace(data, dataset_name="uoft-cs/cifar10"))
+    assert other.endswith("what the network can learn."), "nobody knows how hard other images are"
 
 
 @pytest.mark.slow
-def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_path, capsys):
+@pytest.mark.parametrize("has_test", [True, False])
+def test_other_images_start_from_the_phase_1_trained_here(has_test, recipes, photos, tmp_path, capsys):
     """A Hub data set as parquet, one file: what is not chosen is the pool, and no teacher ships for it."""
     splits = load_dataset("imagefolder", data_dir=str(photos))
     (tmp_path / "set").mkdir()
     splits["test"] = splits["test"].select(range(0, 12, 3))  # fewer than a page shows
-    for split in ("train", "test"):
+    names = ("train", "test") if has_test else ("train",)
+    for split in names:
         splits[split].to_parquet(tmp_path / "set" / f"{split}.parquet")
     folder = tmp_path / "out"
     quickstart.main(
@@ -113,11 +127,25 @@ def test_other_images_start_from_the_phase_1_trained_here(recipes, photos, tmp_p
         *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + FixMatch"),
     ]
     assert report["commands"] == [
-        f"hf-vipriors quickstart --images_per_class 1 --dataset {tmp_path / 'set'} --seeds 0 1 --length 1"
+        f"hf-vipriors quickstart --images_per_class 1 --dataset {tmp_path / 'set'} --seeds 0 1 --length 1 "
+        f"--recipes {recipes}"
     ]
     assert "3 labelled training images (1 of each of 3 classes), " in report["subtitle"]
+    scored = "test" if has_test else "validation"
+    page = (folder / "report.html").read_text()
+    assert f" {scored} images, 2 choices of the labelled images, " in report["subtitle"]
+    assert f"Top-1 is the share of {scored} images" in page and ("no independent test split" in page) != has_test
+    assert shown.count(f"{scored} top-1") == 8 and f"share the {report['rows'][0]['test_images']} {scored}" in page
+    held = [images_of(folder / name)["validation"] for name in ("student", "seed1/student")]
+    phase_1 = images_of(folder / "teacher")
+    assert held[0] == held[1] and not held[1] & (phase_1["train"] | phase_1["unlabelled"])
     run = json.loads((folder / "student" / "run.json").read_text())
     assert run["arguments"]["teacher"] == str(folder / "teacher") and run["data"]["unlabelled"] == "rest"
+
+
+def images_of(run):
+    data = DataArguments(**json.loads((run / "run.json").read_text())["data"])
+    return {split: set(images["origin"]) for split, images in load_images(data).splits.items()}
 
 
 def image(folder):
@@ -130,10 +158,24 @@ def image(folder):
 def test_second_run_does_not_replace_the_first(recipes, tmp_path, capsys):
     folder = tmp_path / "quickstart"
     folder.mkdir()
-    (folder / "run.json").write_text("{}")
+    options = ["--output_dir", str(folder), "--recipes", str(recipes)]
+    for command, more, said in (
+        ("quickstart", [], "holds another run: add --overwrite_output_dir to replace it, or choose another folder"),
+        ("train_student", ["--overwrite_output_dir"], "holds a run that is no quickstart: choose another folder"),
+    ):
+        (folder / "run.json").write_text(json.dumps({"command": command}))
+        with pytest.raises(SystemExit) as stop:
+            quickstart.main([*options, *more])
+        assert stop.value.code == 2 and said in capsys.readouterr().err
+        assert json.loads((folder / "run.json").read_text()) == {"command": command}
+
+
+def test_an_interruption_says_how_to_begin_anew(recipes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quickstart, "train_all", lambda *args, **options: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as stop:
-        quickstart.main(["--output_dir", str(folder), "--recipes", str(recipes)])
-    assert stop.value.code == 2 and "--overwrite_output_dir" in capsys.readouterr().err
+        quickstart.main(["--output_dir", str(tmp_path / "out"), "--recipes", str(recipes)])
+    assert stop.value.code == 130
+    assert "interrupted: give the command again with --overwrite_output_dir" in capsys.readouterr().err
 
 
 def test_missing_recipes_are_named(tmp_path, capsys):

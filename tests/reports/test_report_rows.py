@@ -70,6 +70,29 @@ def test_several_seeds_are_compared_seed_by_seed():
     assert found[1].outcome == "better"
 
 
+def test_few_seeds_that_are_equal_by_luck_show_nothing():
+    """Both gained the same four of 114 images."""
+    base, new = ([right / 114 for right in counts] for counts in ((30, 50), (34, 54)))
+    found = summarise(small(row("base", base, images=114, baseline=True), row("new", new, images=114)))[1]
+    assert found.difference == pytest.approx(4 / 114) and found.outcome == "unclear"
+
+
+def test_an_interval_of_accuracies_stays_within_0_and_1():
+    assert [each.interval for each in summarise(small(row("low", [0.01, 0.03]), row("high", [1.0, 0.9])))] == [
+        (0.0, pytest.approx(0.147, abs=1e-3)),
+        (pytest.approx(0.315, abs=1e-3), 1.0),
+    ]
+
+
+def test_images_without_a_test_split_are_called_what_they_are():
+    for values in ([0.8], [0.8, 0.9]):
+        report = small(row("base", values, baseline=True), scored="validation")
+        said = " ".join(caveats(report))
+        assert "validation images" in said and "test images" not in said and "no independent test split" in said
+        assert "share of validation images" in html(report)
+    assert "independent" not in " ".join(caveats(small(row("base", [0.8]))))
+
+
 def test_unequal_numbers_of_seeds_give_no_interval_and_no_conclusion():
     report = small(row("base", [0.80, 0.82], baseline=True), row("new", [0.95]))
     found = summarise(report)[1]
