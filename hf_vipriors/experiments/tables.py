@@ -51,7 +51,7 @@ from ..errors import InputError, nearest, one_line
 from ..reports.table_figures import check_plots
 from ..shipped import find_recipe
 from ..yaml_files import yaml_mapping
-from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer
+from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer, word
 
 RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "matrix")
 ROW_KEYS = ("name", "run", "score", "metric", "note", "baseline", "published", "matrix")
@@ -145,7 +145,8 @@ def read_table(name: str, folder: Path, jobs: Sequence[str]) -> Table:
     try:
         _check_keys(found, TITLE_KEYS, "it")
         runs = _runs(found["runs"])
-        table = Table(path.stem, found["title"], runs, _groups(found["groups"], runs), found.get("plots", []))
+        plots = [_plot(plot) for plot in found.get("plots", [])]
+        table = Table(path.stem, _text(found["title"], "its title"), runs, _groups(found["groups"], runs), plots)
         _check(table, jobs)
         check_plots(table.plots, table.groups)
     except InputError as error:
@@ -176,27 +177,29 @@ def _groups(found: list[dict[str, Any]], runs: list[TableRun]) -> list[dict[str,
     for group in found:
         where = f"group {group['title']!r}"
         _check_keys(group, GROUP_KEYS, where)
+        texts = {key: _text(group.get(key, ""), f"{where}: {key}") for key in ("title", "about")}
         for outer in cells(group.get("matrix"), where):
             rows = [row for written in group["rows"] for row in _rows(written, outer, runs)]
-            words = {key: fill(group.get(key, ""), outer, where) for key in ("title", "about")}
-            groups.append({**words, "series": group["title"], "values": outer, "rows": rows})
+            words = {key: word(fill(text, outer, where)) for key, text in texts.items()}
+            groups.append({**words, "series": texts["title"], "values": outer, "rows": rows})
     return groups
 
 
 def _rows(written: dict[str, Any], outer: Cell, runs: list[TableRun]) -> list[dict[str, Any]]:
     where = f"row {written['name']!r}"
     _check_keys(written, ROW_KEYS, where)
+    texts = {key: _text(written.get(key, ""), f"{where}: {key}") for key in ("name", "note")}
     known = [(run.name, run.base, run.values) for run in runs]
     rows = []
     for inner in cells(written.get("matrix"), where):
         values = outer | inner
-        row = fill({key: value for key, value in written.items() if key != "matrix"}, values, where)
+        row = fill({key: value for key, value in (written | texts).items() if key != "matrix"}, values, where)
         run = cell_of(row["run"], values, known, where)
         values = next(cell for name, _, cell in known if name == run) | values
         rows.append(
             {
-                "name": str(row["name"]),
-                "note": row.get("note", ""),
+                "name": word(row["name"]),
+                "note": word(row["note"]),
                 "run": run,
                 "score": row["score"],
                 "metric": row.get("metric", "top1"),
@@ -204,10 +207,24 @@ def _rows(written: dict[str, Any], outer: Cell, runs: list[TableRun]) -> list[di
                 "published": _published(row.get("published"), where),
                 "values": values,
                 # What a line of a plot is called: rows of one line differ in their values alone.
-                "series": written["run"] if "$" in str(written["name"]) else str(row["name"]),
+                "series": written["run"] if "$" in texts["name"] else word(row["name"]),
             }
         )
     return rows
+
+
+def _plot(found: dict[str, Any]) -> dict[str, Any]:
+    """With texts where titles are: those of groups are texts too."""
+    if not isinstance(found, dict):
+        return found  # refused with the other plots that cannot be drawn
+    return found | {key: _text(found[key], f"plot {found!r}: {key}") for key in ("title", "group") if key in found}
+
+
+def _text(value: Any, what: str) -> str:
+    """A text; a number is one too. YAML makes true of yes, and nothing of ~: nobody knows what was written there."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{what} is {value!r}, which is no text: write one, in quotes")
+    return str(value)
 
 
 def _is_baseline(wanted: bool | Cell, values: Cell, where: str) -> bool:

@@ -118,6 +118,26 @@ def test_rows_and_groups_for_each_cell(read):
     assert ten["rows"][3]["series"] == "tuned"
 
 
+def test_a_number_is_a_text_where_one_is_shown(content, read):
+    """Else it is met once all runs are trained, where its file is named."""
+    linear, tuned = content["groups"]
+    content["title"], linear["about"], linear["title"] = 2026, 5, 7
+    linear["rows"][0] |= {"name": 0.5, "note": 3, "run": "moco-margin0.4-negatives128", "matrix": {"margin": [0.0]}}
+    linear["rows"][0]["baseline"] = True
+    tuned |= {"title": "$images", "about": "$images"}
+    tuned["rows"][0] |= {"name": "$flag", "note": "$flag", "matrix": {"flag": [True]}}
+    content["plots"] = [{"kind": "bars", "title": 8, "group": 7}]
+    table = read()
+    linear, five, _ = table.groups
+    assert (table.title, linear["title"], linear["series"], linear["about"]) == ("2026", "7", "7", "5")
+    assert (five["title"], five["about"], five["series"]) == ("5", "5", "$images")
+    assert [(row["name"], row["note"]) for row in (linear["rows"][0], five["rows"][0])] == [
+        *(("0.5", "3"), ("true", "true")),
+    ]
+    assert linear["rows"][0]["series"] == "0.5"
+    assert table.plots == [{"kind": "bars", "title": "8", "group": "7"}]
+
+
 def test_only_some_cells(read):
     table = read()
     assert len(table.only(["moco"]).runs) == 4 and len(table.only(["tuned"]).runs) == 12
@@ -169,6 +189,14 @@ REFUSED = [
     (("groups", 0, "rows", 0, "metric"), "balanced", ["Linear probe", "balanced", "balanced_accuracy"]),
     (("groups", 1, "rows", 0, "metric"), "balanced_accuracy", ["images per class", "top1", "same metric"]),
     (("groups", 1, "matrx"), 1, ["images per class", "matrx", "matrix"]),
+    (("title",), None, ["title", "None", "in quotes"]),
+    (("groups", 0, "title"), None, ["title", "None", "in quotes"]),
+    (("groups", 0, "title"), True, ["title", "True", "in quotes"]),  # a YAML file says yes
+    (("groups", 0, "about"), None, ["Linear probe", "about", "in quotes"]),
+    (("groups", 0, "about"), {"a": 1}, ["Linear probe", "about", "in quotes"]),
+    (("groups", 0, "rows", 0, "name"), None, ["name", "in quotes"]),
+    (("groups", 0, "rows", 0, "note"), ["a"], ["margin $margin", "note", "in quotes"]),
+    (("plots",), [{"kind": "bars", "title": None}], ["title", "in quotes"]),
     (("plots",), [{"kind": "pie", "title": "P"}], ["'P'", "pie"]),
     (("plots",), [{"kind": "bars"}], ["no title"]),
     (("plots",), [{"kind": "bars", "title": "P", "x": "margin"}], ["'P'", "'x'"]),
