@@ -8,7 +8,8 @@
 A table is a YAML file: runs (a job, a recipe, options) that may use each other's results, and groups of rows, each
 compared with its own baseline. A finished run is never run again; one that was made with other settings is refused.
 OUTPUT_DIR gets results.json, .md and .csv, report.html and plots/*.png. All but the first are drawn from it, and drawn
-again by --results FILE --output_dir DIR without any run. (--help lists the options)
+again by --results FILE --output_dir DIR without any run. Files there that are not of this table are never overwritten.
+(--help lists the options)
 """
 
 from __future__ import annotations
@@ -92,14 +93,48 @@ def is_part(args: ReproduceArguments, folder: Path) -> bool:
     return bool(args.runs) or (whole.is_file() and not set(read_json(whole)["seeds"]) <= set(args.seeds))
 
 
+def check_own(folder: Path, table: str, names: Sequence[str]) -> None:
+    """Refuse to draw over files that are not of this table: nobody could have them back.
+
+    Args:
+        folder: where the files go.
+        table: name of the table.
+        names: of its results; the JSON of each is the first of its files to be written.
+
+    Raises:
+        InputError: naming the file that would be lost.
+    """
+    for name in names:
+        kept = folder / f"{name}.json"
+        if not kept.exists():
+            foreign = next((path for path in drawn_files(folder, name) if path.exists()), None)
+        else:
+            foreign = None if _table_of(kept) == table else kept
+        if foreign is not None:
+            raise InputError(
+                f"--output_dir {folder}: {foreign.name} there is not of table {table} and would be overwritten: "
+                "choose another --output_dir"
+            )
+
+
+def _table_of(path: Path) -> str | None:
+    """The table whose results a file holds, if it holds any."""
+    try:
+        return read_results(path)["table"]
+    except InputError:
+        return None
+
+
 def reproduce(args: ReproduceArguments, console: Console) -> None:
     """Run what is not finished, then write the results; see :func:`main` for the command."""
     table = read_table(args.table, Path(args.recipes) / "tables", list(JOBS))
     table = table.only(args.runs) if args.runs else table
     check_marks(table.name, args.draw)
     reproduction = Reproduction(table, args.request(table.name))
-    folder, part = reproduction.folder, is_part(args, reproduction.folder)
+    folder = reproduction.folder
     check_can_write(folder, "output_dir")
+    check_own(folder, table.name, (RESULTS, PARTIAL))
+    part = is_part(args, folder)
     if args.draw and part:
         raise InputError("--draw takes a whole table: leave --runs out, and give all --seeds that were run")
     reproduction.run(console, args.at_once)
@@ -124,6 +159,8 @@ def redraw(args: ReproduceArguments) -> None:
     if args.output_dir is not None:
         check_can_write(args.output_dir, "output_dir")
     found = read_results(args.results)
+    if args.output_dir is not None:
+        check_own(Path(args.output_dir), found["table"], [Path(args.results).stem])
     check_marks(found["table"], args.draw)
     if args.output_dir is not None:
         folder = Path(args.output_dir)
@@ -133,16 +170,21 @@ def redraw(args: ReproduceArguments) -> None:
         draw(found["table"], results_markdown(found), args.draw)
 
 
-def write_drawn(found: dict[str, Any], folder: Path, name: str, images: list[Section]) -> None:
-    """NAME.md, NAME.csv, the plots and report.html of what results.json holds."""
-    write_file(folder / f"{name}.md", results_markdown(found, verdict=True))
-    write_file(folder / f"{name}.csv", results_csv(found))
+def drawn_files(folder: Path, name: str) -> tuple[Path, Path, Path, Path]:
+    """NAME.md, NAME.csv, the folder of the plots and report.html."""
     part = "-partial" if name == PARTIAL else ""
-    plots = folder / f"plots{part}"
+    return folder / f"{name}.md", folder / f"{name}.csv", folder / f"plots{part}", folder / f"report{part}.html"
+
+
+def write_drawn(found: dict[str, Any], folder: Path, name: str, images: list[Section]) -> None:
+    """The files of :func:`drawn_files`, of what results.json holds."""
+    text, lines, plots, page = drawn_files(folder, name)
+    write_file(text, results_markdown(found, verdict=True))
+    write_file(lines, results_csv(found))
     plots.mkdir(exist_ok=True)
     for plot, figure in all_figures(found).items():
         write_file(plots / f"{plot}.png", to_png(figure))
-    write_file(folder / f"report{part}.html", table_page(found, images))
+    write_file(page, table_page(found, images))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -370,6 +370,40 @@ def test_a_part_of_a_table_leaves_the_whole_alone(table, jobs, refused, tmp_path
     assert "3 seeds" in page.read_text()
 
 
+@pytest.mark.parametrize("name", ["results.csv", "report.html", "results.json", "plots", "report-partial.html"])
+def test_files_that_are_not_of_this_table_are_left_alone(table, jobs, refused, name):
+    table.folder.mkdir()
+    (table.folder / name).write_text("mine")
+    for more in ([], ["--runs", "scratch"]):
+        line = refused(table.options(*more))
+        assert name in line and str(table.folder) in line and "choose another --output_dir" in line
+    assert not jobs
+
+
+@pytest.mark.parametrize("more", [[], ["--runs", "scratch"]])
+def test_results_of_another_table_are_left_alone(table, jobs, refused, more):
+    main(table.options(*more))
+    other = Changeable(table.path.with_name("other.yaml"), table.content)
+    name = "results-partial.json" if more else "results.json"
+    kept = table.folder / name
+    for argv in (other.options(), other.options("--runs", "tuned"), other.options(seeds=("1",))):
+        line = refused(argv)
+        assert name in line and "not of table other" in line
+    elsewhere = write_json(table.path.with_name(name), json.loads(kept.read_text()) | {"table": "other"})
+    assert name in refused(["--results", str(elsewhere), "--output_dir", str(table.folder)])
+    main(["--results", str(kept), "--output_dir", str(table.folder)])
+
+
+def test_what_a_killed_first_run_left_is_its_own(table, jobs):
+    jobs.stop = "seed0/scratch"
+    with pytest.raises(Killed):
+        main(table.options())
+    jobs.stop = None
+    for argv in (table.options(), table.options(), table.options("--runs", "tuned"), table.options(seeds=("0", "1"))):
+        main(argv)
+    assert json.loads((table.folder / "results.json").read_text())["seeds"] == [0, 1]
+
+
 def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
     main(table.options())
     shutil.rmtree(table.folder / "seed0" / "teacher")
