@@ -32,7 +32,7 @@ from ..reports.table_figures import all_figures
 from ..shipped import recipes
 from ..terminal import Console
 from .side_by_side import AT_ONCE
-from .table_files import check_marks, draw, read_results, render, results_csv, results_markdown
+from .table_files import check_marks, draw, made_otherwise, read_results, render, results_csv, results_markdown
 from .table_jobs import JOBS
 from .table_report import run_sections, table_page
 from .table_request import TableRequest
@@ -141,6 +141,9 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     found = results(table, args.seeds, reproduction.folder_of)
     if args.dataset is not None:
         found["title"] += f", on {Path(args.dataset).name}"
+    # Where they are not the table's own, every reader is told.
+    found |= {} if args.length == 1 else {"length": args.length}
+    found |= {} if args.dataset is None else {"dataset": args.dataset}
     name = PARTIAL if part else RESULTS
     # The numbers come first and the images last: should drawing fail after hours of training, they are on disk.
     write_json(folder / f"{name}.json", found)
@@ -148,6 +151,8 @@ def reproduce(args: ReproduceArguments, console: Console) -> None:
     console.print(
         f"{len(reproduction.cells)} runs: {folder / name}.md, .json, .csv; report.html and plots beside them"
     )
+    for line in made_otherwise(found):
+        console.print(line)
     if args.draw:
         draw(found["table"], results_markdown(found), args.draw)
 

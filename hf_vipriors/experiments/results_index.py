@@ -30,7 +30,8 @@ def results_index(folder: Path) -> dict[str, Any]:
         measured |= {name: value for name, value in environment.items() if name in measured}
         measured |= found.get("measured", {})
         versions = found.get("versions") or {k: v for k, v in environment.items() if k not in (*measured, "threads")}
-        files[path.stem] = {"title": found["title"], **measured, "versions": versions}
+        otherwise = {name: found[name] for name in ("length", "dataset") if name in found}
+        files[path.stem] = {"title": found["title"], **otherwise, **measured, "versions": versions}
         for group in found.get("groups", [found]):
             figures += [{"file": path.stem, "group": group["title"]} | figure for figure in _figures(group)]
     return {"files": files, "figures": figures}

@@ -43,7 +43,7 @@ def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
 
 def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
     """How to read the table, in a few sentences."""
-    lines = caveats(max(reports, key=lambda each: len(each.rows)))
+    lines = made_otherwise(found) + caveats(max(reports, key=lambda each: len(each.rows)))
     rows = [row for group in found["groups"] for row in group["rows"]]
     if any("seconds" in row for row in rows):
         lines.append("Time is that of the run and of all runs it needs.")
@@ -64,6 +64,31 @@ def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
         )
     if any("trials" in row for row in rows):
         lines.append("Trials: the budget of the search for a row's settings, chosen on validation.")
+    return lines
+
+
+def made_otherwise(found: dict[str, Any]) -> list[str]:
+    """What keeps these figures from being those of the table: its length, its images, its test split.
+
+    Example:
+        >>> made_otherwise({"groups": [], "length": 0.01})
+        ["Trained for 1 % of the table's length, at least one epoch or step."]
+    """
+    lines = []
+    if "length" in found:
+        least = ", at least one epoch or step" if found["length"] < 1 else ""
+        lines.append(f"Trained for {100 * found['length']:.4g} % of the table's length{least}.")
+    if "dataset" in found:
+        name = Path(found["dataset"]).name or found["dataset"]
+        lines.append(f"Made on {name}: counts of images in titles and notes are those of the table's own images.")
+    rows = [row for group in found["groups"] for row in group["rows"]]
+    marked = [row for row in rows if row.get("test_is_validation")]
+    if marked:
+        names = ", ".join(dict.fromkeys(row["name"] for row in marked))
+        whose = "" if len(marked) == len(rows) else f" for {names}"
+        lines.append(
+            f"No independent test split{whose}: scored on validation images, which were used for choices in training."
+        )
     return lines
 
 

@@ -34,7 +34,8 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
         and, where known, ``top5``, ``calibration_error``, ``trials``, ``parameters`` of the network, ``seconds`` (of
         the run and all it needs) and ``p_values`` (McNemar's test against the baseline), one value a seed; where the
         table has it ``published``;
-        where the runs evaluated while they trained ``over_steps``, see :func:`over_steps`.
+        where the runs evaluated while they trained ``over_steps``, see :func:`over_steps`; and, where a run had no
+        test split, ``test_is_validation``.
 
     Raises:
         InputError: a run without the score that a row shows, or with damaged files.
@@ -153,6 +154,7 @@ class _Reader:
         described |= {"values": row.get("values", {}), "series": row.get("series", row["name"]), "seeds": seeds}
         described |= {"top1": [score[metric] for score in scores], "test_images": scores[0]["count"]}
         described |= {"published": row["published"]} if row.get("published") else {}
+        described |= {"test_is_validation": True} if any(found.get("test_is_validation") for found in metrics) else {}
         described |= over_steps([log_history(self.folder_of(seed, row["run"])) for seed in seeds])
         extras = {name: [score.get(name) for score in scores] for name in EXTRAS}
         extras["trials"] = [found.get("search", {}).get("trials") for found in metrics]

@@ -1,5 +1,6 @@
 """Whole tables as one job: stopped and started again, checked before anything runs, drawn into a README."""
 
+import html
 import json
 import os
 import shutil
@@ -327,7 +328,7 @@ def test_settings_that_change_no_figure_may_change(table, jobs):
     assert not jobs
 
 
-def test_length_multiplies_all_epochs(table, jobs, refused):
+def test_length_multiplies_all_epochs(table, jobs, refused, capsys):
     options = {"num_train_epochs": 40, "lr_milestones": [20, 30], "head_epochs": 30, "distil_from_epoch": 10}
     options |= {"max_steps": 50}
     table.content["runs"]["scratch"]["options"] |= options
@@ -336,6 +337,9 @@ def test_length_multiplies_all_epochs(table, jobs, refused):
     made = json.loads((table.folder / "seed0" / "scratch" / "run.json").read_text())["arguments"]
     assert (made["num_train_epochs"], made["head_epochs"], made["distil_from_epoch"]) == (4, 3, 1)
     assert made["lr_milestones"] == [2, 3] and made["max_steps"] == 5
+    said = "Trained for 10 % of the table's length, at least one epoch or step."
+    assert json.loads((table.folder / "results.json").read_text())["length"] == 0.1
+    assert all(said in text for text in (shown(table.folder), " ".join(capsys.readouterr().out.split())))
     line = refused(table.options())
     assert "seed0/teacher" in line and "max_steps 1, the table has 2" in line
 
@@ -402,6 +406,36 @@ def test_what_a_killed_first_run_left_is_its_own(table, jobs):
     for argv in (table.options(), table.options(), table.options("--runs", "tuned"), table.options(seeds=("0", "1"))):
         main(argv)
     assert json.loads((table.folder / "results.json").read_text())["seeds"] == [0, 1]
+
+
+def shown(folder):
+    """What is under the table in Markdown; the page has it too."""
+    remarks = (folder / "results.md").read_text().rstrip().split("\n\n")[-1]
+    page = html.unescape((folder / "report.html").read_text())
+    assert all(sentence in page for sentence in remarks.split(". "))
+    return remarks
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        ([], None),
+        (["scratch", "tuned", "teacher"], "No independent test split: scored on validation images"),
+        (["tuned"], "No independent test split for fine-tuned: scored on validation images"),
+    ],
+)
+def test_scores_on_validation_are_told(table, jobs, without, words):
+    """Of a data set without a test split."""
+    main(table.options())
+    for run in without:
+        file = table.folder / "seed0" / run / "metrics.json"
+        write_json(file, json.loads(file.read_text()) | {"test_is_validation": True})
+    main(table.options())
+    found = json.loads((table.folder / "results.json").read_text())
+    rows = [row for group in found["groups"] for row in group["rows"]]
+    assert [row["run"] for row in rows if "test_is_validation" in row] == without
+    assert (words or "seed") in shown(table.folder) and not {"length", "dataset"} & found.keys()
+    assert ("validation" in shown(table.folder)) == bool(words)
 
 
 def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
@@ -589,7 +623,9 @@ def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
     data = json.loads((folder / "seed0" / "scratch" / "run.json").read_text())["data"]
     assert (data["dataset_name"], data["data_dir"], data["label_column"]) == (str(photos), None, None)
     assert data["images_per_class"] == 5, "the protocol stays"
-    assert json.loads((folder / "results.json").read_text())["title"] == f"A tiny table, on {photos.name}"
+    found = json.loads((folder / "results.json").read_text())
+    assert found["title"] == f"A tiny table, on {photos.name}" and found["dataset"] == str(photos)
+    assert "length" not in found and f"Made on {photos.name}: counts of images in titles" in shown(folder)
 
 
 @pytest.mark.parametrize(
