@@ -84,6 +84,23 @@ def test_the_terminal_table_fits_and_holds_every_number(full, width):
     assert "…" not in text  # nothing was cut
 
 
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(80, []), (72, ["params"]), (60, ["params", "time"]), (50, ["params", "time", "top-5 %"])]
+)
+def test_a_narrow_terminal_keeps_the_names(full, width, left_out):
+    """Rich takes the room from the one column that may be folded."""
+    full.rows[2].name = "a network that loses"
+    text = shown(full, width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    table = text.split("• ")[0]
+    for part in ("supervised", "student <b>", "a network that", "loses", "84.3", "78.5 to 83.5", "+1.9 to +4.8"):
+        assert part in table, part
+    columns = {"params": "0.70 M", "time": "6 min 50 s", "top-5 %": "99.0"}
+    assert [name for name, value in columns.items() if value not in table] == left_out
+    said = " ".join(text.split())
+    assert (f"as the terminal is narrow: {', '.join(left_out)}." in said) == bool(left_out)
+
+
 def test_names_with_brackets_are_not_taken_for_markup():
     assert "net[red]" in shown(small(row("net[red]", [0.8])), 80)
 
