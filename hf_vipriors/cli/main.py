@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import nearest
 from ..invocation import COMMAND, MODULE, entry_point
+from .readers import leaving_with_the_reader
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     name, options = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("-h", "--help"):
-        sys.stdout.write(help_text())
+        with leaving_with_the_reader():
+            sys.stdout.write(help_text())
     elif name == "--version":
         from .. import __version__
 

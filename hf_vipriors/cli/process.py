@@ -23,6 +23,7 @@ from ..terminal import Console
 from ..training.run_folder import outputs
 from ..training.signals import Stopped
 from .machine_errors import explain_error
+from .readers import leaving_with_the_reader
 
 MAIN_SPEAKS_FIRST = 10.0  # seconds
 _LONGEST = 1000  # characters of a line of error
@@ -31,7 +32,7 @@ _LONGEST = 1000  # characters of a line of error
 def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None:
     """Run a command: a user's mistake becomes one line on stderr and exit code 2.
 
-    A signal becomes one line and exit code 128 + signal.
+    A signal becomes one line and exit code 128 + signal. A reader of the output who leaves ends it quietly.
 
     Of several processes that fail alike the main one speaks. The others let it go first, for a launcher ends all as
     soon as one has ended; what is still there after that has met something of its own, and says so.
@@ -43,7 +44,8 @@ def run(job: Callable[[], None], *, resume: Sequence[str] | None = None) -> None
     configure_logging()
     use_all_cores()
     try:
-        job()
+        with leaving_with_the_reader():
+            job()
     except InputError as error:
         # From a data worker the message comes with the worker's traceback: the last line is ours.
         refuse(error.on_command_line.strip().splitlines()[-1].removeprefix("hf_vipriors.errors.InputError: "))
