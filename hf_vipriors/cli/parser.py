@@ -70,10 +70,16 @@ class Parser(HfArgumentParser):
             help="A YAML file, or the name of a shipped recipe; the command line wins, and its null undoes.",
         )
         self.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
-        self.add_argument("--help_all", action="store_true", help="Show every option of transformers too, and exit.")
+        if self._trains():
+            about = "Show every option of transformers too, and exit."
+            self.add_argument("--help_all", action="store_true", help=about)
 
     def error(self, message: str) -> None:
         raise InputError(" ".join(message.removeprefix("argument ").split()))
+
+    def _trains(self) -> bool:
+        """Whether there are more options than ours."""
+        return any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types)
 
     def known(self) -> list[str]:
         """Names of all options, without dashes."""
@@ -213,7 +219,7 @@ class Parser(HfArgumentParser):
         )
         self.usage = "%(prog)s [--config RECIPE] [--option value ...]"
         self.print_help()
-        if not everything and any(issubclass(kind, TrainingArguments) for kind in self.dataclass_types):
+        if not everything and self._trains():
             sys.stdout.write("\nEvery other option of transformers.TrainingArguments works too: see --help_all.\n")
         raise SystemExit(0)
 

@@ -5,6 +5,7 @@ import yaml
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.errors import InputError
+from hf_vipriors.experiments.reproduce import ReproduceArguments
 from hf_vipriors.scoring.evaluate import EvaluationArguments
 from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 
@@ -47,6 +48,17 @@ def test_null_takes_back_what_a_recipe_says(option, tmp_path):
         }
         assert all(getattr(args, each) == value for each, value in said.items() if each != name)
     assert parser.given([option, "null", "--seed", "1"]) == {"seed"}
+
+
+@pytest.mark.parametrize(("kind", "more"), [(TeacherArguments, True), (ReproduceArguments, False)])
+def test_help_names_what_transformers_adds_only_where_it_does(kind, more, capsys):
+    with pytest.raises(SystemExit):
+        Parser([kind], "").parse(["--help"])
+    shown = capsys.readouterr().out
+    assert shown.count("--help_all") == 2 * more and ("transformers" in shown) == more
+    with pytest.raises(SystemExit if more else InputError, match=None if more else "help_all"):
+        Parser([kind], "").parse(["--help_all"])
+    assert ("--adam_beta1" in capsys.readouterr().out) == more
 
 
 def test_null_stands_alone(parser):
