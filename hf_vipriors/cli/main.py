@@ -6,6 +6,7 @@ Nothing here imports torch, so that ``hf-vipriors --help`` answers at once.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,12 @@ def run_job(name: str, options: Sequence[str]) -> None:
     """Run a job with its options; ``evaluate --advise`` is the older name of ``advise``."""
     if name == "evaluate" and "--advise" in options:
         name, options = "advise", [option for option in options if option != "--advise"]
-    importlib.import_module(f"hf_vipriors.{JOBS[name].module}").main(options)
+    try:
+        module = importlib.import_module(f"hf_vipriors.{JOBS[name].module}")
+    except KeyboardInterrupt:  # libraries take seconds to load
+        sys.stderr.write("interrupted before it began\n")
+        raise SystemExit(128 + signal.SIGINT) from None
+    module.main(options)
 
 
 def run_script(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,13 @@ def test_an_unknown_job_is_one_line(capsys):
         cli.main(["studnt"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: unknown command 'studnt': did you mean 'student'?\n"
+
+
+def test_an_interruption_while_libraries_load_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["student"])
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted before it began\n"
 
 
 def test_scripts_do_not_see_their_own_folder(called, monkeypatch):
