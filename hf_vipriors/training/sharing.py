@@ -33,7 +33,7 @@ class SharingTrainer(Trainer):
     """
 
     setup: Setup
-    # What is known of the model's accuracy, for its card: filled by create_model_card(), or by whoever measured more.
+    # Of the weights as they are, for their card, by whoever measured more than validation; train() drops it.
     results: dict[str, Any] | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -76,11 +76,10 @@ class SharingTrainer(Trainer):
         }
         if given := [name for name, value in derived.items() if value is not None]:
             raise InputError(f"{', '.join(given)}: the card derives these from the run; leave them out")
-        if self.results is None:
-            self.results = self.validation_results()
+        results = self.validation_results() if self.results is None else self.results
         if not self.args.should_save:
             return
-        facts = result_facts(self.setup, self.evaluated()[""], self.results)
+        facts = result_facts(self.setup, self.evaluated()[""], results)
         changes = {"licence": license, "model_name": model_name, "dataset_name": dataset}
         facts = replace(facts, **{name: value for name, value in changes.items() if value is not None})
         folder = Path(self.args.output_dir)

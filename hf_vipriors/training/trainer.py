@@ -197,6 +197,7 @@ class MethodTrainer(
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
         self._began = time.monotonic()
+        self.results = None  # of other weights
         if self.model_init is None and not self.prepared:  # a search prepares each of its methods by itself
             self.model.prepare(self)
             self.prepared = True

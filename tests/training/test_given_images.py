@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
+from huggingface_hub import ModelCard
 from PIL import Image as Picture
 
 from hf_vipriors import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, VipriorsConfig
@@ -188,6 +189,19 @@ def test_figures_of_numpy_are_numbers_and_keep_their_prefix(tmp_path):
     assert figures["eval_mine"] == 0.5 and figures["eval_count"] == 3
     with pytest.raises(InputError, match="'odd' is a ndarray"):
         student(tmp_path, eval_dataset=photos(), compute_metrics=lambda given: {"odd": np.zeros(2)}).evaluate()
+
+
+def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path):
+    trainer = student(tmp_path, eval_dataset=photos(["cat"]))
+    for says, top1 in (("dog", 0.0), ("cat", 1.0)):
+        bias = trainer.model.deployable().backbone.get_classifier().bias
+        bias.data = torch.tensor([1e3 * (name == says) for name in trainer.class_names])
+        trainer.create_model_card()
+        (figure, *_) = ModelCard.load(tmp_path / "student" / "README.md").data.eval_results
+        assert figure.metric_value == top1
+    trainer.results = {"test": "of the weights before"}
+    trainer.train()
+    assert trainer.results is None
 
 
 def test_the_loss_of_a_resumed_training_is_that_of_the_whole(tmp_path):
