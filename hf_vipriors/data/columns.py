@@ -127,7 +127,7 @@ def some(names: Iterable[str], limit: int = 10) -> str:
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
-def _listed(features: Features) -> str:
+def listed(features: Features) -> str:
     """Name every column with its type, for an error."""
     return ", ".join(
         f"{name} ({kind.dtype if isinstance(kind, Value) else type(kind).__name__})" for name, kind in features.items()
@@ -140,9 +140,7 @@ def _preferred(candidates: list[str], names: tuple[str, ...]) -> str:
 
 def _check_exists(features: Features, column: str, option: str) -> None:
     if column not in features:
-        raise InputError(
-            f"no column {column!r} ({option}): {nearest(column, features)} (columns: {_listed(features)})"
-        )
+        raise InputError(f"no column {column!r} ({option}): {nearest(column, features)} (columns: {listed(features)})")
 
 
 def _is_record(feature: object) -> bool:
@@ -176,11 +174,11 @@ def find_image_column(features: Features, wanted: str | None = None) -> str:
         feature = features[wanted]
         if isinstance(feature, Image) or _is_record(feature) or _has_dtype(feature, "binary", "large_", "string"):
             return wanted
-        raise InputError(f"column {wanted!r} (--image_column) holds no images (columns: {_listed(features)})")
+        raise InputError(f"column {wanted!r} (--image_column) holds no images (columns: {listed(features)})")
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
     candidates = candidates or [name for name, feature in features.items() if _is_record(feature)]
     if not candidates:
-        raise InputError(f"no image column found: name it with --image_column (columns: {_listed(features)})")
+        raise InputError(f"no image column found: name it with --image_column (columns: {listed(features)})")
     return _preferred(candidates, IMAGE_NAMES)
 
 
@@ -202,7 +200,7 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
         _check_exists(features, wanted, "--label_column")
         if not _is_label(features[wanted]):
             raise InputError(
-                f"column {wanted!r} (--label_column) is no class label, text or number (columns: {_listed(features)})"
+                f"column {wanted!r} (--label_column) is no class label, text or number (columns: {listed(features)})"
             )
         return wanted
     candidates = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
@@ -213,7 +211,7 @@ def find_label_column(features: Features, wanted: str | None = None) -> str | No
     if found is None and usual:
         raise NotLabels(
             f"column {usual[0]!r} is no class label, text or number: name another by --label_column "
-            f"(columns: {_listed(features)})"
+            f"(columns: {listed(features)})"
         )
     return found
 

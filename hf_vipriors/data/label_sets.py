@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,9 @@ def _doubts(names: list[str], hidden: bool) -> list[str]:
     return notes
 
 
-def _set_hidden_apart(parts: dict[str, LabelledImages]) -> tuple[dict[str, LabelledImages], list[Dataset], list[str]]:
+def _set_hidden_apart(
+    parts: dict[str, LabelledImages], left_out: Collection[str]
+) -> tuple[dict[str, LabelledImages], list[Dataset], list[str]]:
     """Collect the rows whose label is -1, and the splits in which some label is known."""
     labelled: dict[str, LabelledImages] = {}
     hidden: list[Dataset] = []
@@ -59,10 +62,12 @@ def _set_hidden_apart(parts: dict[str, LabelledImages]) -> tuple[dict[str, Label
         if known.any():
             labelled[split] = part
         if not known.all():
-            hidden.append(part.images.select(np.flatnonzero(~known)))
+            if split not in left_out:
+                hidden.append(part.images.select(np.flatnonzero(~known)))
+            what = "are left out" if split in left_out else "join the unlabelled images"
             notes.append(
-                f"{split} has {(~known).sum()} hidden labels (-1 or missing) in {len(known)} rows: those join the "
-                f"unlabelled images{'' if known.any() else f', no {split} split is left'}"
+                f"{split} has {(~known).sum()} hidden labels (-1 or missing) in {len(known)} rows: those {what}"
+                f"{'' if known.any() else f', no {split} split is left'}"
             )
     return labelled, hidden, notes
 
@@ -74,7 +79,7 @@ def _with_label(images: Dataset, codes: np.ndarray) -> Dataset:
 
 
 def unify_classes(
-    parts: dict[str, LabelledImages],
+    parts: dict[str, LabelledImages], left_out: Collection[str] = ()
 ) -> tuple[dict[str, Dataset], list[Dataset], list[str], list[str]]:
     """Number the classes alike in every labelled split.
 
@@ -83,6 +88,7 @@ def unify_classes(
 
     Args:
         parts: split -> images and labels.
+        left_out: splits whose images with hidden labels are not returned.
 
     Returns:
         ``(splits with a label column, images with hidden labels, class names, notes)``.
@@ -90,7 +96,7 @@ def unify_classes(
     Raises:
         InputError: the splits have different classes, or a class has images in another split but none in train.
     """
-    parts, hidden, notes = _set_hidden_apart(parts)
+    parts, hidden, notes = _set_hidden_apart(parts, left_out)
     if not parts:
         return {}, hidden, [], notes
     first = next(iter(parts))

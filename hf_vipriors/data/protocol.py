@@ -167,9 +167,8 @@ def apply_protocol(
                 "no labelled train split: --images_per_class, --imbalance, --train_fraction, --label_noise and "
                 "--unlabelled none need class labels"
             )
-        return ImageSplits(
-            {"unlabelled": own}, [], [*splits.notes, "no labels at all: only label-free training is possible"]
-        )
+        notes = [*splits.notes, "no labels at all: only label-free training is possible"]
+        return ImageSplits({"unlabelled": own}, [], notes, unlabelled_because=splits.unlabelled_because)
 
     train, class_names, notes = splits.splits["train"], splits.class_names, list(splits.notes)
     rows = _shuffled_by_class(label_array(train), len(class_names), subset_seed)

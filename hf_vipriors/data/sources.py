@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from .columns import (
     find_image_column,
     find_label_column,
     label_array,
+    listed,
     read_labels,
     some,
 )
@@ -38,6 +39,7 @@ class ImageSplits:
         class_names: the K names; empty when nothing is labelled.
         notes: what was found and decided, one log line each.
         image_column, label_column: the columns that were read, as the data set calls them.
+        unlabelled_because: why no image of train has a label, and how to mend it; None where some have one.
     """
 
     splits: dict[str, Dataset]
@@ -45,6 +47,7 @@ class ImageSplits:
     notes: list[str] = field(default_factory=list)
     image_column: str | None = None
     label_column: str | None = None
+    unlabelled_because: str | None = None
 
     @property
     def test_is_validation(self) -> bool:
@@ -111,6 +114,7 @@ def splits_of(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    measured: Collection[str] = (),
 ) -> ImageSplits:
     """Data sets that are already loaded, as the splits of this package: columns found, classes numbered alike.
 
@@ -120,6 +124,7 @@ def splits_of(
         title: what the notes call the data.
         notes: what was decided on the way here.
         image_column, label_column: as in :func:`load_splits`.
+        measured: splits that are only measured on: their images without a label are left out, not ``unlabelled``.
 
     Raises:
         InputError: no image, an unknown column, or classes that differ between the labelled splits.
@@ -136,12 +141,15 @@ def splits_of(
     columns: dict[str, list[str]] = {}  # "image column 'img'" -> splits in which it was chosen
     labelled: dict[str, LabelledImages] = {}
     unlabelled: list[Dataset] = []
+    reasons: dict[str, str] = {}  # why a split has no label
     for split, dataset in raw.items():
         # The first split decides; a later one may lack the label column (a hidden test) but gets no other one.
-        if image not in dataset.features:
-            image = find_image_column(dataset.features, image_column)
-        columns.setdefault(f"image column {image!r}", []).append(split)
-        images = _with_origin(as_image_column(dataset, image), split)
+        here = image
+        if image not in dataset.features:  # images of another source are found by their type
+            here = find_image_column(dataset.features, image_column if image is None else None)
+        image = image or here
+        columns.setdefault(f"image column {here!r}", []).append(split)
+        images = _with_origin(as_image_column(dataset, here), split)
         if split != "unlabelled":
             try:
                 label = label or find_label_column(dataset.features, label_column)
@@ -149,25 +157,31 @@ def splits_of(
             except NotLabels as error:
                 if label_column is not None:
                     raise
-                notes.append(f"{error.on_command_line}; the {len(images)} images of {split} are taken as unlabelled")
-                unlabelled.append(images)
+                reasons[split], left_out = error.on_command_line, split in measured
+                taken = "left out" if left_out else "taken as unlabelled"
+                notes.append(f"{error.on_command_line}; the {len(images)} images of {split} are {taken}")
+                unlabelled += [] if left_out else [images]
                 continue
         if split == "unlabelled" or label not in dataset.features:
-            unlabelled.append(images)
+            unlabelled += [] if split in measured else [images]
             if split != "unlabelled":
-                notes.append(f"{split} has no label column: its {len(images)} images join the unlabelled ones")
+                reasons[split] = f"name its column by --label_column (columns: {listed(dataset.features)})"
+                taken = "are left out" if split in measured else "join the unlabelled ones"
+                notes.append(f"{split} has no label column: its {len(images)} images {taken}")
         else:
             columns.setdefault(f"label column {label!r}", []).append(split)
             labelled[split] = LabelledImages(images, found)
+            reasons[split] = f"all labels in its column {label!r} are hidden (-1 or missing)"
 
-    splits, hidden, class_names, class_notes = unify_classes(labelled)
+    splits, hidden, class_names, class_notes = unify_classes(labelled, measured)
     if unlabelled or hidden:
         splits["unlabelled"] = concatenate_datasets([*unlabelled, *hidden])
     chosen = "; ".join(f"{column} in {', '.join(where)}" for column, where in columns.items())
     notes += [chosen, *class_notes, f"{title}: {counts_note(splits)} images"]
     if class_names:
         notes.append(f"{len(class_names)} classes: {', '.join(class_names[:20])}{', ...' * (len(class_names) > 20)}")
-    return ImageSplits(splits, class_names, notes, image, label)
+    because = None if "train" in splits else reasons.get("train")
+    return ImageSplits(splits, class_names, notes, image, label, because)
 
 
 def numbered_as(found: ImageSplits, class_names: Sequence[str], whose: str) -> ImageSplits:

@@ -15,7 +15,7 @@ from ..data import TrainingSample, labels_for
 from ..errors import InputError
 from ..evaluation.features import Outputs
 from ..hub.preprocessing import evaluation_geometry
-from .given_images import Images, check_images
+from .given_images import Images, check_images, columns_of
 from .setup import Setup
 from .sharding import whole
 from .stores import Store, evaluation_store
@@ -98,12 +98,8 @@ class EvaluatingTrainer(Trainer):
         images = check_images(images, f"the data set to {name}")
         if not isinstance(images, datasets.Dataset):
             return images
-        data, read = self.setup.data, self.setup.splits
-        # As in the images that were trained on, where these have such columns.
-        chosen = (read.image_column, read.label_column)
-        image, label = (column if column in images.features else None for column in chosen)
-        columns = {"image_column": data.image_column or image, "label_column": data.label_column or label}
-        known = labels_for(images, self.class_names, name, **columns)
+        data = self.setup.data
+        known = labels_for(images, self.class_names, name, **columns_of(images, self.setup.splits, data))
         return evaluation_store(known, self.setup.config, data, name)
 
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:

@@ -178,7 +178,7 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
     """Data sets as splits. Images to validate on stay that, labelled or not: nothing is trained on them."""
     columns = {"image_column": data.image_column, "label_column": data.label_column}
     raw = {SPLIT_OF[name]: images for name, images in given.items()}
-    found = splits_of(raw, "train_dataset", **columns)
+    found = splits_of(raw, "train_dataset", **columns, measured=["validation"])
     student = METHODS[args.method].job == "student"
     reads = student and METHODS[args.method].reads_unlabelled(complete(args).args)
     if reads and "unlabelled" not in found.splits:
@@ -190,10 +190,21 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
             "eval_dataset has no label, so nothing can be measured on it: give labelled images, or these as "
             "unlabelled_dataset"
         )
-    validation = raw.pop("validation")
-    found = splits_of(raw, "train_dataset", **columns)
-    unknown = labels_for(validation, found.class_names, "eval_dataset", **columns)
+    validation = raw["validation"]
+    unknown = labels_for(validation, found.class_names, "eval_dataset", **columns_of(validation, found, data))
     return replace(found, splits=found.splits | {"validation": unknown})
+
+
+def columns_of(images: datasets.Dataset, read: ImageSplits, data: DataArguments) -> dict[str, str | None]:
+    """Of further images the columns that were read in those that were trained on, where they have such.
+
+    Others are found by their type: images to predict have no labels.
+    """
+    chosen = {
+        "image_column": read.image_column or data.image_column,
+        "label_column": read.label_column or data.label_column,
+    }
+    return {option: name if name in images.features else None for option, name in chosen.items()}
 
 
 def _classes_of(model: Any, splits: ImageSplits) -> ImageSplits:

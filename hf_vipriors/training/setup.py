@@ -99,7 +99,8 @@ def set_up(
     """
     args, kind = complete(given).args, METHODS[given.method]
     if kind.job == "student" and stores is None and "train" not in splits.splits:
-        raise InputError("no labelled train split: a student needs labels (only phase 1 does without)")
+        because = "" if splits.unlabelled_because is None else f": {splits.unlabelled_because}"
+        raise InputError(f"no labelled train split: a student needs labels (only phase 1 does without){because}")
     if kind.job == "student" and len(splits.class_names) == 1 and network is None:
         raise InputError(
             f"only one class ({splits.class_names[0]!r}): a classifier needs two; labels of -1 count as hidden ones"

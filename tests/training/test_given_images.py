@@ -86,6 +86,39 @@ def test_later_images_are_read_from_the_columns_that_were_trained_on(tmp_path):
     assert torch.equal(trainer.store_of(later).labels, trainer.eval_dataset.labels)
 
 
+def test_columns_that_were_chosen_are_those_of_images_that_have_them(tmp_path):
+    train = photos(column="species").rename_column("image", "img").add_column("label", list(range(12)))
+    data = DataArguments(image_column="img", label_column="species")
+    bare = photos(seed=1).remove_columns("label")
+    trainer = student(tmp_path, train, "fixmatch", data=data, eval_dataset=train, unlabelled_dataset=bare)
+    assert trainer.class_names == sorted(COLOURS) and len(trainer.train_dataset.store) == 24
+    assert trainer.predict(bare).label_ids is None
+    assert trainer.predict(train).label_ids.tolist() == trainer.eval_dataset.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (
+            photos(column="species"),
+            r"needs labels .*: name its column by label_column .*species \(string\)",
+        ),
+        (
+            photos().remove_columns("label").add_column("label", [[1, 0, 0]] * 12),
+            "needs labels .*: column 'label' .* has up to 3 labels an image, and one is needed: .*one-hot",
+        ),
+        (
+            photos().remove_columns("label").add_column("label", [-1] * 12),
+            r"needs labels .*: all labels in its column 'label' are hidden \(-1 or missing\)",
+        ),
+    ],
+    ids=["another name", "one-hot", "hidden"],
+)
+def test_a_student_without_labels_says_why_none_were_found(tmp_path, train, words):
+    with pytest.raises(InputError, match=words):
+        student(tmp_path, train)
+
+
 # What is measured on is not trained on
 
 
@@ -96,6 +129,20 @@ def test_images_to_validate_on_without_labels_are_no_training_images(tmp_path):
     assert "eval_effective_rank" in trainer.evaluate() and "eval_knn_top1" not in trainer.evaluate()
     with pytest.raises(InputError, match="eval_dataset has no label"):
         student(tmp_path, train, eval_dataset=bare)
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["text", "numbers"])
+def test_images_to_validate_on_whose_label_is_missing_are_no_training_images(tmp_path, text):
+    train, pool = photos(), photos(seed=2).remove_columns("label")
+    known = [name if text else list(COLOURS).index(name) for name in train["label"]]
+    train = train.remove_columns("label").add_column("label", known)
+    hidden = [None if text else -1] * 9
+    validation = photos(seed=1).remove_columns("label").add_column("label", hidden + known[9:])
+    learner = student(tmp_path, train, "fixmatch", eval_dataset=validation, unlabelled_dataset=pool)
+    assert len(learner.train_dataset.store) == 24 and len(learner.eval_dataset) == 3
+    assert len(teacher(tmp_path, train, eval_dataset=validation).train_dataset) == 12
+    with pytest.raises(InputError, match="give unlabelled_dataset"):
+        student(tmp_path, train, "fixmatch", eval_dataset=validation)
 
 
 def test_a_teacher_without_labels_is_measured_on_what_was_given(tmp_path):
