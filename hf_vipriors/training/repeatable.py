@@ -24,11 +24,13 @@ class RepeatableTrainer(Trainer):
     views: nn.Module
     _start: Setup  # of a search
     _start_args: dict[str, Any]
+    _set_before: dict[str, Any]  # in trainer.args, by a person
 
     def hyperparameter_search(self, *args: Any, **options: Any):
         """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
 
-        Afterwards ``trainer.args`` are what they were, and ``train()`` begins anew with what is set in them then.
+        Trials begin with what is set in ``trainer.args``, and what they draw. Afterwards ``trainer.args`` are what
+        they were, and ``train()`` begins anew with what is set in them then.
 
         Raises:
             InputError: the trainer was made around a network or method that cannot be made anew, or a trial draws
@@ -37,6 +39,7 @@ class RepeatableTrainer(Trainer):
         if not self.setup.repeatable:
             raise InputError("a search makes the network anew for each trial: give its name or a VipriorsConfig")
         self._start, self._start_args = self.setup, dict(vars(self.args))
+        self._set_before = self.setup.resolved.set_since(self.args)
         self.model_init = self._fresh_method
         try:
             return super().hyperparameter_search(*args, **options)
@@ -47,25 +50,26 @@ class RepeatableTrainer(Trainer):
 
     def trial_setup(self, trial: Any) -> Setup:
         """The setup of one trial of a search."""
-        return self._set_up_with(self.hp_space(trial))
+        return self._set_up_with(self._set_before | self.hp_space(trial))
 
     def _set_up_with(self, options: dict[str, Any]) -> Setup:
-        start, known = self._start, self._options()
+        start = self._start
+        known = {field.name for field in dataclasses.fields(start.given)}
         if unknown := [name for name in options if name not in known]:
             raise unknown_option(unknown[0], known)
         given = dataclasses.replace(start.given, **options)
         teachers = start.method.teachers()
         with quiet(logging.WARNING):  # every trial would say the same
-            return set_up(given, start.data, start.splits, teacher=teachers[0].model if teachers else None)
-
-    def _options(self) -> set[str]:
-        return {field.name for field in dataclasses.fields(self._start.given)}
+            made = set_up(
+                given, start.data, start.splits,
+                teacher=teachers[0].model if teachers else None,
+                stores=None if start.splits.splits else start.stores,
+            )  # fmt: skip
+        return dataclasses.replace(made, title=start.title)
 
     def _method_of_args(self) -> Method:
         """After a search: the method with what a person has set in ``trainer.args`` since."""
-        before, known = self._start_args, self._options()
-        changed = {name: value for name, value in vars(self.args).items() if name in known and value != before[name]}
-        method = self._take(self._set_up_with(changed))
+        method = self._take(self._set_up_with(self._start.resolved.set_since(self.args)))
         self.create_accelerator_and_postprocess()  # new arguments have reset its state
         return method
 

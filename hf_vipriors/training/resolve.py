@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy
@@ -29,6 +29,7 @@ class Resolved:
     Attributes:
         args: a copy of what was given, complete.
         sources: option -> where its value came from, of those that were not given.
+        filled: option -> its value when it was given or filled; ``args`` are a person's to change.
 
     Example:
         >>> from hf_vipriors.training import TeacherArguments
@@ -42,10 +43,19 @@ class Resolved:
 
     args: RunArguments
     sources: dict[str, str] = field(default_factory=dict)
+    filled: dict[str, Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Copies, as lists are changed in place.
+        self.filled = {each.name: copy.deepcopy(vars(self.args)[each.name]) for each in fields(self.args)}
 
     def fill(self, name: str, value: Any, source: str) -> None:
         setattr(self.args, name, value)
-        self.sources[name] = source
+        self.filled[name], self.sources[name] = copy.deepcopy(value), source
+
+    def set_since(self, args: RunArguments) -> dict[str, Any]:
+        """Options that ``args``, once as complete as these, have otherwise now: what a person has set since."""
+        return {name: vars(args)[name] for name, value in self.filled.items() if vars(args)[name] != value}
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Option -> its value and where it came from, for ``run.json``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import transformers
 from torch import nn
@@ -25,6 +25,9 @@ from .stores import Store, check_classes_left, evaluation_store, full_scale, is_
 from .teacher_checks import check_classifier, check_teacher_is_trained
 
 logger = logging.getLogger(__name__)
+# Of the options that all runs have: what batches, networks, precision and learning rate were made with.
+READ_FIRST = {"per_device_train_batch_size", "base_learning_rate", "seed", "bf16", "fp16"}
+READ_LATER = {"knn_neighbours", "corruptions"}  # of those of a job: what evaluations ask for each time
 # Images without labels that features are measured on, where none has one: more cost seconds and tell the same.
 SAMPLE = 1000
 
@@ -72,6 +75,19 @@ class Setup:
     @property
     def class_names(self) -> list[str]:
         return self.splits.class_names
+
+    def check_as_made(self) -> None:
+        """Refuse options that were set when all that reads them had been made: they would be told, and not so.
+
+        Raises:
+            InputError: naming them.
+        """
+        own = {each.name for each in fields(self.args)} - {each.name for each in fields(RunArguments)} - READ_LATER
+        if late := sorted(self.resolved.set_since(self.args).keys() & (own | READ_FIRST)):
+            raise InputError(
+                f"trainer.args: {', '.join(late)} set after the trainer was made, which would change nothing: give "
+                f"{'it' if len(late) == 1 else 'them'} to {type(self.args).__name__} and make a new trainer"
+            )
 
 
 def set_up(

@@ -68,7 +68,7 @@ class SharingTrainer(Trainer):
                 from the run.
 
         Raises:
-            InputError: one of the latter was given.
+            InputError: one of the latter was given, or ``trainer.args`` say of the method what is not so.
         """
         derived = {
             **{"language": language, "tags": tags, "finetuned_from": finetuned_from, "tasks": tasks},
@@ -76,6 +76,7 @@ class SharingTrainer(Trainer):
         }
         if given := [name for name, value in derived.items() if value is not None]:
             raise InputError(f"{', '.join(given)}: the card derives these from the run; leave them out")
+        self.setup.check_as_made()
         results = self.validation_results() if self.results is None else self.results
         if not self.args.should_save:
             return

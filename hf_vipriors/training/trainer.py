@@ -198,9 +198,11 @@ class MethodTrainer(
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
         self._began = time.monotonic()
         self.results = None  # of other weights
-        if self.model_init is None and not self.prepared:  # a search prepares each of its methods by itself
-            self.model.prepare(self)
-            self.prepared = True
+        if self.model_init is None:  # a search makes and prepares each of its methods by itself
+            self.setup.check_as_made()
+            if not self.prepared:
+                self.model.prepare(self)
+                self.prepared = True
         try:
             with freed_memory_kept(self.args.device):
                 found = super().train(resume_from_checkpoint, **options)

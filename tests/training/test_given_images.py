@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from PIL import Image as Picture
 
 from hf_vipriors import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, VipriorsConfig
-from hf_vipriors.data import labels_for
+from hf_vipriors.data import ImageStore, labels_for
 from hf_vipriors.errors import InputError
 from hf_vipriors.hub.teachers import load_teacher
 from hf_vipriors.models import VipriorsForImageClassification
@@ -221,6 +221,52 @@ def test_an_optimizer_of_other_parameters_is_refused(tmp_path):
     other = torch.optim.SGD(network().parameters(), lr=0.1)
     with pytest.raises(InputError, match=r"optimizers: \d+ parameters of the method are in no group"):
         student(tmp_path, optimizers=(other, None)).train()
+
+
+# What is set later
+
+
+def test_what_was_made_with_the_trainer_is_not_set_later(tmp_path):
+    trainer = student(tmp_path, eval_dataset=photos(seed=1))
+    assert not trainer.setup.resolved.set_since(trainer.args)
+    trainer.args.knn_neighbours, trainer.args.learning_rate, trainer.args.max_steps = 5, 0.01, 2
+    trainer.train()
+    trainer.create_model_card()
+    assert trainer.state.global_step == 2
+    trainer.args.mixup, trainer.args.per_device_train_batch_size = 0.5, 4
+    trainer.args.crop_scale[0] = 0.2
+    for call in (trainer.train, trainer.create_model_card):
+        with pytest.raises(
+            InputError, match="crop_scale, mixup, per_device_train_batch_size set after .*: give them to"
+        ):
+            call()
+
+
+def test_a_search_begins_with_what_was_set_before_it(tmp_path):
+    trainer = student(tmp_path, eval_dataset=photos(seed=1), given={"eval_strategy": "no"})
+    trainer.setup.title = "mine"
+    trainer.args.weight_decay, trainer.args.mixup = 0.25, 0.5
+    seen = []
+
+    def objective(found):
+        seen.append(trainer.setup.args)
+        return 1.0
+
+    trainer.hyperparameter_search(
+        hp_space=lambda trial: {"cutmix": 0.5}, compute_objective=objective, n_trials=1, backend="optuna"
+    )
+    trainer.train()
+    trial, made = *seen, trainer.setup.args
+    assert (trial.weight_decay, trial.mixup, trial.cutmix) == (0.25, 0.5, 0.5)
+    assert (made.weight_decay, made.mixup, made.cutmix) == (0.25, 0.5, 0) and trainer.model.mixer is not None
+    assert trainer.setup.title == "mine"
+
+
+def test_a_search_trains_on_image_stores_too(tmp_path):
+    store = ImageStore(torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8), torch.arange(12) % 2)
+    trainer = student(tmp_path, store, eval_dataset=store)
+    options = {"n_trials": 1, "backend": "optuna", "compute_objective": lambda found: found["eval_top1"]}
+    assert trainer.hyperparameter_search(hp_space=lambda trial: {"mixup": 0.5}, **options).objective >= 0
 
 
 # What comes back
