@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import datasets
 from torch.distributed import broadcast
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer
-from transformers.trainer_utils import PredictionOutput, denumpify_detensorize
+from transformers.trainer_utils import IntervalStrategy, PredictionOutput, denumpify_detensorize
 
 from ..data import TrainingSample, labels_for
 from ..errors import InputError
 from ..evaluation.features import Outputs
 from ..hub.preprocessing import evaluation_geometry
-from .given_images import Images, check_images, columns_of
+from .given_images import Images, check_images, columns_of, with_labels
 from .setup import Setup
 from .sharding import whole
 from .stores import Store, evaluation_store
@@ -98,9 +99,39 @@ class EvaluatingTrainer(Trainer):
         images = check_images(images, f"the data set to {name}")
         if not isinstance(images, datasets.Dataset):
             return images
-        data = self.setup.data
-        known = labels_for(images, self.class_names, name, **columns_of(images, self.setup.splits, data))
-        return evaluation_store(known, self.setup.config, data, name)
+        return evaluation_store(self.images_of(images, name), self.setup.config, self.setup.data, name)
+
+    def validate_on(self, images: Images | None) -> None:
+        """Take others for validation than the trainer was made with; None: no validation.
+
+        Raises:
+            InputError: what the trainer could not have been made with.
+        """
+        setup, before = self.setup, self.setup.stores.get("validation")
+        stores = {name: store for name, store in setup.stores.items() if name != "validation"}
+        splits = {name: split for name, split in setup.splits.splits.items() if name != "validation"}
+        if images is not None:
+            images = check_images(images, "eval_dataset")
+            if isinstance(images, datasets.Dataset) != bool(splits):
+                raise InputError(
+                    "eval_dataset: give images of the kind that train_dataset is, data set or image store"
+                )
+            if isinstance(images, datasets.Dataset):
+                splits["validation"] = with_labels(self.images_of(images, "eval_dataset"))
+                images = evaluation_store(splits["validation"], setup.config, setup.data, "eval_dataset")
+            if self.needs_labels and not (images.labels >= 0).any():
+                raise InputError("eval_dataset has no label, so nothing can be measured on it: give labelled images")
+            stores["validation"] = images
+        self.setup = replace(setup, stores=stores, splits=replace(setup.splits, splits=splits))
+        if (images is None) != (before is None):
+            strategy = IntervalStrategy.NO if images is None else setup.given.eval_strategy
+            setup.resolved.fill("eval_strategy", strategy, "by whether there are images to validate on")
+            self.args.eval_strategy = strategy
+
+    def images_of(self, images: datasets.Dataset, name: str) -> datasets.Dataset:
+        """Further images, their labels counted in the classes that the model knows; -1 where there is none."""
+        columns = columns_of(images, self.setup.splits, self.setup.data)
+        return labels_for(images, self.class_names, name, **columns)
 
     def measure(self, store: Store) -> tuple[Outputs, dict[str, float]]:
         """What the deployable model gives for each image, and the figures by name.

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
 from ..data import ImageSplits, PairedStore, labels_for, numbered_as, splits_of
+from ..data.columns import label_array
 from ..errors import InputError
 from ..hub.teachers import Teacher
 from ..methods import METHODS, Method
@@ -205,6 +207,12 @@ def columns_of(images: datasets.Dataset, read: ImageSplits, data: DataArguments)
         "label_column": read.label_column or data.label_column,
     }
     return {option: name if name in images.features else None for option, name in chosen.items()}
+
+
+def with_labels(images: datasets.Dataset) -> datasets.Dataset:
+    """Those of images that have a label; all where none has."""
+    known = label_array(images) >= 0
+    return images if known.all() or not known.any() else images.select(np.flatnonzero(known))
 
 
 def _classes_of(model: Any, splits: ImageSplits) -> ImageSplits:

@@ -79,7 +79,6 @@ class RepeatableTrainer(Trainer):
     def _take(self, setup: Setup) -> Method:
         self.setup = setup
         vars(self.args).update(vars(self.setup.args))  # in place: the Trainer holds on to the object
-        self.train_dataset, self.eval_dataset = self.setup.stores["train"], self.setup.stores.get("validation")
         self.views = self.setup.views.to(self.args.device)
         self._parts.clear()
         self.setup.method.prepare(self)

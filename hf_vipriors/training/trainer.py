@@ -195,6 +195,27 @@ class MethodTrainer(
     def class_names(self) -> list[str]:
         return self.setup.class_names
 
+    @property
+    def train_dataset(self) -> Store:
+        return self.setup.stores["train"]
+
+    @train_dataset.setter
+    def train_dataset(self, images: Any) -> None:
+        if images is not self.train_dataset:
+            raise InputError(
+                "train_dataset stays: classes, batch and learning rate follow from it; make a new trainer of the other"
+            )
+
+    @property
+    def eval_dataset(self) -> Store | None:
+        return self.setup.stores.get("validation")
+
+    @eval_dataset.setter
+    def eval_dataset(self, images: Images | None) -> None:
+        if images is not self.eval_dataset:
+            self.validate_on(images)
+            self.guards.validation_images = 0 if self.eval_dataset is None else len(self.eval_dataset)
+
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any):
         self._began = time.monotonic()
         self.results = None  # of other weights

@@ -87,8 +87,10 @@ class TeacherTrainer(MethodTrainer):
     def validation_results(self) -> dict[str, Any]:
         if self.setup.stores.get("bank") is None or self.eval_dataset is None:
             return {}
+        if not (self.eval_dataset.labels >= 0).any():
+            return {}
         model = self.evaluated()[""]
-        queries = features(model, self.eval_dataset, **self._pass_options())
+        queries = features(model, self.eval_dataset, **self._pass_options()).labelled
         return {"knn": self._knn(model, queries).to_dict(), "split": "validation"}
 
 
@@ -184,7 +186,7 @@ class StudentTrainer(MethodTrainer):
                 )
 
     def _top1(self, model: nn.Module, store: Store, **options: Any) -> float:
-        found = probabilities(model, store, **options, **self._pass_options())
+        found = probabilities(model, store, **options, **self._pass_options()).labelled
         return score(found.values, found.labels, self.class_names).top1
 
     def predictions(self, store: Store) -> Outputs:
@@ -205,5 +207,5 @@ class StudentTrainer(MethodTrainer):
     def validation_results(self) -> dict[str, Any]:
         if self.eval_dataset is None:
             return {}
-        found = probabilities(self.evaluated()[""], self.eval_dataset, **self._pass_options())
+        found = probabilities(self.evaluated()[""], self.eval_dataset, **self._pass_options()).labelled
         return {"test": score(found.values, found.labels, self.class_names).to_dict(), "split": "validation"}

@@ -269,6 +269,27 @@ def test_a_search_trains_on_image_stores_too(tmp_path):
     assert trainer.hyperparameter_search(hp_space=lambda trial: {"mixup": 0.5}, **options).objective >= 0
 
 
+def test_images_to_validate_on_may_be_set_later(tmp_path):
+    trainer = student(tmp_path, given={"eval_strategy": "epoch"})
+    assert trainer.args.eval_strategy == "no"
+    trainer.eval_dataset = photos(count=2, seed=1)
+    trainer.train()
+    trainer.create_model_card()
+    assert len(trainer.eval_dataset) == 6 and "eval_top1" in trainer.state.log_history[-2]
+    assert "validation: 6" in (tmp_path / "student" / "README.md").read_text()
+    trainer.eval_dataset = None
+    assert trainer.args.eval_strategy == "no" and trainer.validation_results() == {}
+    for images, words in (
+        (photos().remove_columns("label"), "eval_dataset has no label"),
+        (DatasetDict(test=photos()), "eval_dataset is a DatasetDict of several splits"),
+        (ImageStore(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(2)), "of the kind that train_dataset is"),
+    ):
+        with pytest.raises(InputError, match=words):
+            trainer.eval_dataset = images
+    with pytest.raises(InputError, match="train_dataset stays: .* make a new trainer"):
+        trainer.train_dataset = photos()
+
+
 # What comes back
 
 
