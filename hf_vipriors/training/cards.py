@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ from transformers import PreTrainedModel
 from ..backbones import is_ours
 from ..data import FASHION_VIPRIORS
 from ..evaluation.without_duplicates import WITHOUT, without
-from ..hub.card_facts import CardFacts, ScoreRow, write_facts
+from ..hub.card_facts import FACTS_FILE, CardFacts, ScoreRow, is_edited, write_facts
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.import_checkpoint import SUFFIXES
 from ..hub.model_card import model_card
+from ..hub.repository_files import CARD
 from ..hub.teachers import TIMM_PREFIXES
 from ..methods import METHODS
 from ..papers import HARMONIC
@@ -28,6 +30,7 @@ from .data_arguments import DataArguments
 from .run_files import versions
 from .setup import Setup
 
+logger = logging.getLogger(__name__)
 COMMON_SETTINGS = (
     "num_train_epochs",
     "per_device_train_batch_size",
@@ -247,4 +250,15 @@ def write_card(facts: CardFacts, directory: Path) -> None:
     """README.md beside the model, and what it is rendered from."""
     card = model_card(facts)
     write_facts(facts, directory, str(card))
-    card.save(directory / "README.md")
+    card.save(directory / CARD)
+
+
+def renew_card(facts: CardFacts, directory: Path) -> None:
+    """As :func:`write_card`, but a README.md that is not as it was rendered stays: a person wrote in it."""
+    file = directory / CARD
+    known = (directory / FACTS_FILE).is_file()
+    if file.is_file() and not (known and is_edited(file.read_text(encoding="utf-8"), directory) is False):
+        write_facts(facts, directory, str(model_card(facts)))
+        logger.warning("%s was edited by hand and stays as it is: remove it for a new card", file)
+    else:
+        write_card(facts, directory)

@@ -17,7 +17,7 @@ from ..hub.upload import check_login
 from ..hub.whole_folder import whole_folder
 from ..methods import METHODS
 from ..models import VipriorsForImageClassification, VipriorsModel
-from .cards import result_facts, write_card
+from .cards import renew_card, result_facts
 from .finished_run import push_run
 from .setup import Setup
 from .sharding import whole_state
@@ -62,6 +62,8 @@ class SharingTrainer(Trainer):
     ) -> None:  # fmt: skip
         """Write ``README.md`` into the run's folder, with what was measured: on validation, if nothing else was.
 
+        One that a person wrote or edited stays as it is, which a warning says.
+
         Args:
             license, model_name, dataset: as in ``Trainer``.
             language, tags, finetuned_from, tasks, dataset_tags, dataset_args: must be None, the card's own are derived
@@ -85,7 +87,7 @@ class SharingTrainer(Trainer):
         facts = replace(facts, **{name: value for name, value in changes.items() if value is not None})
         folder = Path(self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_card(facts, folder)
+        renew_card(facts, folder)
 
     def validation_results(self) -> dict[str, Any]:
         """Figures on the validation images in the form of ``metrics.json``; empty without any. Every process calls."""
@@ -95,7 +97,7 @@ class SharingTrainer(Trainer):
         self, commit_message: str | None = None, blocking: bool = True, token: str | None = None,
         revision: str | None = None, private: bool | None = None, **kwargs: Any,
     ) -> str | None:  # fmt: skip
-        """Save the model, write its card, and push both in one commit.
+        """Save the model, write its card, and push both in one commit; a card that was edited goes as it is.
 
         Args:
             commit_message, token, revision, private: as in ``Trainer``.

@@ -305,7 +305,7 @@ def test_figures_of_numpy_are_numbers_and_keep_their_prefix(tmp_path):
         student(tmp_path, eval_dataset=photos(), compute_metrics=lambda given: {"odd": np.zeros(2)}).evaluate()
 
 
-def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path):
+def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path, caplog):
     trainer = student(tmp_path, eval_dataset=photos(["cat"]))
     for says, top1 in (("dog", 0.0), ("cat", 1.0)):
         bias = trainer.model.deployable().backbone.get_classifier().bias
@@ -313,6 +313,9 @@ def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path):
         trainer.create_model_card()
         (figure, *_) = ModelCard.load(tmp_path / "student" / "README.md").data.eval_results
         assert figure.metric_value == top1
+    (tmp_path / "student" / "README.md").write_text("mine")
+    trainer.create_model_card()
+    assert (tmp_path / "student" / "README.md").read_text() == "mine" and "edited by hand" in caplog.text
     trainer.results = {"test": "of the weights before"}
     trainer.train()
     assert trainer.results is None
