@@ -53,6 +53,15 @@ INHERITED = {
     "local_rank": Bounds(-1),
 }
 
+# Options of the evaluation of transformers, in place of which ours is called, and their defaults.
+OF_ANOTHER_LOOP: dict[str, Any] = {
+    "include_for_metrics": [],
+    "prediction_loss_only": False,
+    "label_names": None,
+    "bf16_full_eval": False,
+    "fp16_full_eval": False,
+    "eval_do_concat_batches": True,
+}
 # Of a training beside another one: no checkpoints, trackers, bar or remarks, and nothing measured on its way.
 WITHOUT_TRACES: dict[str, Any] = {
     "eval_strategy": "no",
@@ -179,8 +188,11 @@ class RunArguments(TrainingArguments):
             )
         if self.batch_eval_metrics:
             raise InputError("--batch_eval_metrics: compute_metrics gets all predictions at once; leave it out")
-        if _word(self.train_sampling_strategy) == "group_by_length":
-            raise InputError("--train_sampling_strategy group_by_length: images have no lengths; leave it out")
+        for name, default in OF_ANOTHER_LOOP.items():
+            if vars(self)[name] != default:
+                raise InputError(f"--{name} does nothing here: evaluate() and predict() have a loop of their own")
+        if (drawn := _word(self.train_sampling_strategy)) in ("group_by_length", "batch_rebalance"):
+            raise InputError(f"--train_sampling_strategy {drawn}: images have no lengths; leave it out")
         for tracker in self.report_to:
             if tracker not in get_available_reporting_integrations():
                 raise InputError(f"--report_to {tracker!r}: no such tracker is installed (pip install it)")
@@ -219,6 +231,12 @@ class RunArguments(TrainingArguments):
         for name, default in method.defaults(self).items():
             setattr(complete, name, default.value)
         method.check(complete)
+        paired = job == "student" and vars(complete)["unlabelled_ratio"]
+        if paired and _word(self.train_sampling_strategy) != "random":
+            raise InputError(
+                f"--train_sampling_strategy {_word(self.train_sampling_strategy)}: images without labels are drawn "
+                "beside the labelled ones, both at random; leave it out"
+            )
 
     @property
     def default_base_learning_rate(self) -> float:

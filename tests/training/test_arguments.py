@@ -4,7 +4,7 @@ import torch
 
 from hf_vipriors.data.columns import label_array
 from hf_vipriors.errors import InputError
-from hf_vipriors.training import DataArguments, TeacherArguments
+from hf_vipriors.training import DataArguments, StudentArguments, TeacherArguments
 from hf_vipriors.training.load_images import load_images
 
 
@@ -18,6 +18,29 @@ def test_bf16_on_a_machine_without_an_accelerator_runs_on_its_cpu(tmp_path, monk
 def test_processes_never_hold_different_numbers_of_images(tmp_path, option):
     with pytest.raises(InputError, match="as many images on every process"):
         TeacherArguments(output_dir=str(tmp_path), use_cpu=True, accelerator_config=option)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"include_for_metrics": ["loss"]}, "include_for_metrics does nothing here"),
+        ({"prediction_loss_only": True}, "prediction_loss_only does nothing here"),
+        ({"label_names": ["label"]}, "label_names does nothing here"),
+        ({"bf16_full_eval": True}, "bf16_full_eval does nothing here"),
+        ({"eval_do_concat_batches": False}, "eval_do_concat_batches does nothing here"),
+        ({"train_sampling_strategy": "batch_rebalance"}, "images have no lengths"),
+        ({"train_sampling_strategy": "sequential"}, "train_sampling_strategy sequential: .* both at random"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_options_of_transformers_that_would_do_nothing_are_refused(tmp_path, option, words):
+    with pytest.raises(InputError, match=words):
+        StudentArguments(str(tmp_path), method="fixmatch", use_cpu=True, **option)
+
+
+def test_images_may_be_trained_on_in_their_order(tmp_path):
+    args = StudentArguments(str(tmp_path), method="supervised", use_cpu=True, train_sampling_strategy="sequential")
+    assert args.train_sampling_strategy == "sequential"
 
 
 def test_a_folder_alone_is_a_folder_of_images():
