@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -206,12 +207,14 @@ def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
     return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
-def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+def _numbers(metrics: Any) -> dict[str, Any]:
     """What ``compute_metrics`` found, as plain numbers that a checkpoint can hold.
 
     Raises:
-        InputError: one is no number.
+        InputError: it is no dict, or one is no number.
     """
+    if not isinstance(metrics, Mapping):
+        raise InputError(f"compute_metrics gave a {type(metrics).__name__}: it must return a dict, figures by name")
     found = denumpify_detensorize(dict(metrics))
     for name, value in found.items():
         if not isinstance(value, int | float):

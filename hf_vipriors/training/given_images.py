@@ -126,7 +126,9 @@ def _check_read(args: RunArguments, data: DataArguments, given: dict[str, Images
     if isinstance(args, StudentArguments) and (args.trials or args.settings_of):
         raise InputError("trials and settings_of are of the command; a trainer has hyperparameter_search()")
     if args.push_to_hub:
-        logger.info("push_to_hub: nothing is sent by train() and save_model(), but by push_to_hub(), with the card")
+        logger.warning(
+            "push_to_hub: train() and save_model() send nothing; call trainer.push_to_hub() when it is done"
+        )
     if args.load_best_model_at_end and "eval_dataset" not in given:
         raise InputError("load_best_model_at_end needs eval_dataset: the best on what?")
     if "unlabelled_dataset" in given and METHODS[args.method].job == "student":
@@ -165,13 +167,21 @@ def _images(
     """Data sets as splits, or stores as they are."""
     tables = [name for name, images in given.items() if isinstance(images, datasets.Dataset)]
     if len(tables) == len(given):
+        if class_names is not None:
+            raise InputError(
+                "class_names are of image stores; a data set names its classes itself: "
+                "dataset.cast_column('label', ClassLabel(names=[...])) for labels that are numbers"
+            )
         return _splits(given, args, data), None
     if tables:
         raise InputError(f"{', '.join(tables)} is a data set, others are image stores: give one kind")
     if "unlabelled_dataset" in given:
         raise InputError("image stores: put unlabelled images into a PairedStore beside the labelled ones")
-    count = int(_labels(given["train_dataset"]).max(initial=-1)) + 1
-    names = list(class_names or [f"class {number}" for number in range(count)])
+    highest = {name: int(_labels(images).max(initial=-1)) for name, images in given.items()}
+    names = list(class_names or [f"class {number}" for number in range(highest["train_dataset"] + 1)])
+    for name, label in highest.items():
+        if names and label >= len(names):
+            raise InputError(f"{name} has label {label}, and there are {len(names)} classes: give class_names of all")
     stores = {SPLIT_OF[name]: images for name, images in given.items()}
     return ImageSplits({}, names), stores | ({"bank": bank} if bank is not None else {})
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from ..data.columns import class_name
+from ..data.columns import class_name, some
 from ..errors import InputError
 from ..files import read_json
 from ..hub.teachers import Teacher
@@ -89,6 +89,11 @@ def check_classifier(teacher: Teacher, name: str, config: VipriorsConfig, asked:
     ours = list(map(class_name, config.class_names))
     if theirs != ours and sorted(theirs) == sorted(ours):
         raise InputError(f"the teacher knows the same classes in another order ({', '.join(theirs[:5])}, ...)")
+    if moved := [name for at, name in enumerate(ours) if name in theirs and theirs.index(name) != at]:
+        raise InputError(
+            f"the teacher knows {some(moved, 5)} at another place among its classes, and {asked} goes by place: it "
+            "needs one trained on the same classes"
+        )
     known = [name for name in theirs if not name.startswith("LABEL_")]
     if known and not set(known) & set(ours):
         raise InputError(

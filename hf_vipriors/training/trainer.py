@@ -170,7 +170,10 @@ class MethodTrainer(
         """
         if args is None:
             args = self.default_arguments()
-        if not isinstance(args, RunArguments) or METHODS[args.method].job not in self.jobs:
+        if not isinstance(args, RunArguments):
+            own = " or ".join(f"{job.capitalize()}Arguments" for job in self.jobs)
+            raise InputError(f"args are {type(args).__name__}: use {own}, which has the same options and the method's")
+        if METHODS[args.method].job not in self.jobs:
             wanted = " or ".join(sorted(name for name, kind in METHODS.items() if kind.job in self.jobs))
             raise InputError(
                 f"{type(self).__name__} takes the arguments of a method among {wanted}, not {type(args).__name__}"

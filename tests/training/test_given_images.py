@@ -6,6 +6,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
 from huggingface_hub import ModelCard
 from PIL import Image as Picture
+from transformers import TrainingArguments
 
 from hf_vipriors import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, VipriorsConfig
 from hf_vipriors.data import ImageStore, labels_for
@@ -182,11 +183,23 @@ def test_copies_are_said_in_python_too(tmp_path):
             "'f1' for metric_for_best_model: choose from 'loss', 'top1', 'top5'",
             {"given": {"metric_for_best_model": "eval_f1"}, "eval_dataset": photos()},
         ),
+        ("class_names are of image stores", {"class_names": list(COLOURS)}),
+        (
+            "train_dataset has label 2, and there are 2 classes",
+            {
+                "train": ImageStore(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3)),
+                "class_names": ["cat", "dog"],
+            },
+        ),
         ("settings_of are of the command", {"given": {"settings_of": "elsewhere"}}),
         ("'fixmatch' learns from images without labels too: give unlabelled_dataset", {"method": "fixmatch"}),
         ("'supervised' learns from images without labels too", {"given": {"propagate_labels": True}}),
         ("model '.' is a folder: give load_teacher", {"model": "."}),
         ("two teachers", {"method": "kd", "teacher": network(), "given": {"teacher": "other"}}),
+        (
+            "the teacher knows 'dog' at another place",
+            {"train": photos(["dog", "emu"]), "method": "kd", "teacher": network(["cat", "dog"])},
+        ),
         ("image_mean differ from what timm has", {"model": network(image_mean=[0.5] * 3).config}),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
@@ -195,6 +208,17 @@ def test_what_nothing_would_read_is_refused(tmp_path, words, options):
     options = {"train": photos(), **options}
     with pytest.raises(InputError, match=words):
         student(tmp_path, options.pop("train"), **options)
+
+
+def test_plain_arguments_are_named_with_those_to_use(tmp_path):
+    with pytest.raises(InputError, match="TrainingArguments: use TeacherArguments or PretrainArguments"):
+        TeacherTrainer("resnet18", TrainingArguments(str(tmp_path), use_cpu=True), train_dataset=photos())
+
+
+def test_push_to_hub_as_an_option_says_what_pushes(tmp_path, caplog):
+    student(tmp_path, given={"push_to_hub": True, "hub_model_id": "me/mine"})
+    (said,) = [each for each in caplog.records if "push_to_hub" in each.message]
+    assert said.levelname == "WARNING" and "call trainer.push_to_hub()" in said.message
 
 
 def test_a_model_says_what_the_arguments_are(tmp_path):
@@ -301,8 +325,13 @@ def test_figures_of_numpy_are_numbers_and_keep_their_prefix(tmp_path):
     trainer.train()
     figures = trainer.evaluate()
     assert figures["eval_mine"] == 0.5 and figures["eval_count"] == 3
-    with pytest.raises(InputError, match="'odd' is a ndarray"):
-        student(tmp_path, eval_dataset=photos(), compute_metrics=lambda given: {"odd": np.zeros(2)}).evaluate()
+    for gives, words in (
+        ({"odd": np.zeros(2)}, "'odd' is a ndarray"),
+        (None, "gave a NoneType"),
+        (0.5, "gave a float"),
+    ):
+        with pytest.raises(InputError, match=f"compute_metrics.*{words}"):
+            student(tmp_path, eval_dataset=photos(), compute_metrics=lambda given, gives=gives: gives).evaluate()
 
 
 def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path, caplog):
