@@ -185,6 +185,10 @@ def test_a_push_is_one_commit_with_our_card(student, logged_in):
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"} <= set(files)
     assert not any("checkpoint" in name or name.endswith((".pt", ".bin")) for name in files)
     assert name.split("/")[1] == "student"
+    card = Path(student.args.output_dir) / "README.md"
+    card.write_text(f"{card.read_text()}\nMine too.\n")
+    student.push_to_hub()
+    assert logged_in.repository(name).files()["README.md"].endswith(b"Mine too.\n") and "Mine too." in card.read_text()
     with pytest.raises(InputError, match="blocking=False"):
         student.push_to_hub(blocking=False)
 

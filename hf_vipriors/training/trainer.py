@@ -68,15 +68,17 @@ class MethodTrainer(
             classes keep the order that a classifier or a configuration has them in.
         args: :class:`TeacherArguments`, :class:`PretrainArguments` or :class:`StudentArguments`. They stay as they
             are: ``trainer.args`` is a complete copy, ``trainer.setup.resolved.sources`` says where each value is from.
+            What the method was made with is refused where it is set in that copy later.
         data_collator: must be None, images are collated as a whole batch.
         train_dataset: a :class:`datasets.Dataset` with an image column and, where the method needs them, labels; or an
             image store.
-        eval_dataset: the same, to be validated on; None: no validation.
+        eval_dataset: the same, to be validated on, may be set later; None: no validation. Images without a label are
+            left out, and never trained on.
         unlabelled_dataset: further images; labels are not read.
         teacher: a model, which is copied and stays as it is, or what ``args.teacher`` takes.
         data: how images are read and kept; default :class:`DataArguments`.
         views: of a method that is already built; otherwise the method's own.
-        class_names: where image stores are given; their classes are numbered otherwise.
+        class_names: where image stores are given; their classes are numbered otherwise. Data sets have their own.
         setup: what :func:`hf_vipriors.training.setup.set_up` made, in place of all of these but ``callbacks``,
             ``compute_metrics`` and ``optimizers``.
         compute_metrics: gets ``EvalPrediction(predictions, label_ids)`` and adds to the figures of an evaluation:

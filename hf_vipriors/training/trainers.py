@@ -85,12 +85,11 @@ class TeacherTrainer(MethodTrainer):
         return knn_score(voting, queries, self.class_names, neighbours=self.args.knn_neighbours)
 
     def validation_results(self) -> dict[str, Any]:
-        if self.setup.stores.get("bank") is None or self.eval_dataset is None:
-            return {}
-        if not (self.eval_dataset.labels >= 0).any():
+        store = self.eval_dataset
+        if self.setup.stores.get("bank") is None or store is None or not (store.labels >= 0).any():
             return {}
         model = self.evaluated()[""]
-        queries = features(model, self.eval_dataset, **self._pass_options()).labelled
+        queries = features(model, store, **self._pass_options()).labelled
         return {"knn": self._knn(model, queries).to_dict(), "split": "validation"}
 
 

@@ -128,6 +128,7 @@ def test_images_to_validate_on_without_labels_are_no_training_images(tmp_path):
     trainer = teacher(tmp_path, train, eval_dataset=bare)
     assert len(trainer.train_dataset) == 12 and len(trainer.eval_dataset) == 12
     assert "eval_effective_rank" in trainer.evaluate() and "eval_knn_top1" not in trainer.evaluate()
+    assert trainer.validation_results() == {}
     with pytest.raises(InputError, match="eval_dataset has no label"):
         student(tmp_path, train, eval_dataset=bare)
 
