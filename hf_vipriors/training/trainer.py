@@ -27,7 +27,8 @@ from .checkpoints import read_method_state, write_method_state
 from .data_arguments import DataArguments
 from .evaluating import EvaluatingTrainer
 from .freed_memory import freed_memory_kept
-from .given_images import Images, refuse_given, setup_from_arguments
+from .given_images import Images
+from .given_setup import refuse_given, setup_from_arguments
 from .guards import Guards
 from .leaks import look_for_leaks
 from .loading import LoadingTrainer, collate_batch
