@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +60,10 @@ def test_an_unknown_job_is_one_line(capsys):
 
 
 def test_an_interruption_while_libraries_load_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: signal.raise_signal(signal.SIGINT))
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
     with pytest.raises(SystemExit) as stop:
         cli.main(["student"])
     assert stop.value.code == 130 and capsys.readouterr().err == "interrupted before it began\n"

@@ -1,5 +1,4 @@
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,7 +170,10 @@ def test_second_run_does_not_replace_the_first(recipes, tmp_path, capsys):
 
 
 def test_an_interruption_says_how_to_begin_anew(recipes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(quickstart, "train_all", lambda *args, **options: signal.raise_signal(signal.SIGINT))
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "train_all", interrupted)
     with pytest.raises(SystemExit) as stop:
         quickstart.main(["--output_dir", str(tmp_path / "out"), "--recipes", str(recipes)])
     assert stop.value.code == 130
