@@ -33,7 +33,7 @@ _HIDDEN = frozenset(
     ["__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "System Volume Information", "$RECYCLE.BIN"]
 )
 # ... where they keep copies of images.
-_THUMBNAILS = frozenset([".thumbnails", ".ipynb_checkpoints", ".Trash", ".AppleDouble"])
+_THUMBNAILS = frozenset([".thumbnails", ".ipynb_checkpoints", ".AppleDouble", ".@__thumb", ".picasaoriginals"])
 
 
 def is_hidden(name: str) -> bool:
@@ -117,19 +117,18 @@ def holds_images(folder: Path) -> bool:
 
 
 def _shows_images(folder: Path) -> bool:
+    if not folder.name.startswith(".") or folder.name in _THUMBNAILS or folder.name.startswith(".Trash"):
+        return False
     try:
-        return bool(image_files(folder))
-    except InputError:  # of the system: nobody else may look into it
+        return folder.is_dir() and bool(image_files(folder))
+    except (InputError, OSError):  # of the system: nobody else may look into it
         return False
 
 
 def hidden_with_images(folder: Path) -> list[str]:
     """A note on hidden folders with images (".NET") beside class folders, where there are any."""
-    found = [
-        entry.name
-        for entry in sorted(folder.iterdir())
-        if entry.name.startswith(".") and entry.name not in _THUMBNAILS and entry.is_dir() and _shows_images(entry)
-    ]
+    _listing(folder)  # refuses one that cannot be listed
+    found = [entry.name for entry in sorted(folder.iterdir()) if _shows_images(entry)]
     note = f"{LEFT_OUT}hidden folders with images in {folder} ({some(found)}): rename those that are classes"
     return [note] if found else []
 

@@ -84,7 +84,7 @@ def _carve(
         if fewest < images_per_class + size:
             kept -= size
             held_out = [members[:images_per_class] for members in held_out]
-            how = f"{size} of the {images_per_class} images chosen per class (train keeps {kept})"
+            how = f"{size} of {images_per_class} images per class, of which train keeps {kept}"
         sizes, keep = [size] * len(rows), [kept] * len(rows)
     validation = [members[-size:] for members, size in zip(held_out, sizes, strict=True)]
     left = (members[~np.isin(members, out)] for members, out in zip(rows, validation, strict=True))

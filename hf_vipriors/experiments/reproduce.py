@@ -104,16 +104,17 @@ def check_own(folder: Path, table: str, names: Sequence[str]) -> None:
     Raises:
         InputError: naming the file that would be lost.
     """
+    tables = {path: _table_of(path) for path in sorted(folder.glob("*.json"))}
     for name in names:
-        kept = folder / f"{name}.json"
-        if not kept.exists():
+        kept, foreign = folder / f"{name}.json", None
+        if kept.exists():
+            foreign = None if tables[kept] == table else kept
+        elif table not in tables.values():  # the page and the plots are of all results there
             foreign = next((path for path in drawn_files(folder, name) if path.exists()), None)
-        else:
-            foreign = None if _table_of(kept) == table else kept
         if foreign is not None:
             raise InputError(
-                f"--output_dir {folder}: {foreign.name} there is not of table {table} and would be overwritten: "
-                "choose another --output_dir"
+                f"--output_dir {folder}: {foreign.name} there is not known to be of table {table}, and would be "
+                "overwritten: choose another --output_dir"
             )
 
 
@@ -170,6 +171,7 @@ def redraw(args: ReproduceArguments) -> None:
     if args.output_dir is not None:
         folder = Path(args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{Path(args.results).stem}.json", found)  # it tells whose the other files are
         write_drawn(found, folder, Path(args.results).stem, [])
     if args.draw:
         draw(found["table"], results_markdown(found), args.draw)

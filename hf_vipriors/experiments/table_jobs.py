@@ -63,7 +63,7 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
         InputError: one is no student of ours, or they know other classes than the data set.
     """
     start = time.perf_counter()
-    guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=False)
+    guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=None)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
     splits = load_images(data)
     predictions = []

@@ -71,8 +71,9 @@ def head_settings(
         "crop_scale": args.crop_scale,
         "flip": args.flip,
         "auto_augment": args.auto_augment,
-        # Not where it is 0: heads that were fitted before there was such an option are found again.
+        # Not where they are 0 or not given: heads that were fitted before there were such options are found again.
         **({"random_shift": args.random_shift} if args.random_shift else {}),
+        **({} if data.validation_seed is None else {"validation_seed": data.validation_seed}),
         "batch": args.step_images,
         "seed": args.seed,
     }

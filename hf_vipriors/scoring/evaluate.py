@@ -7,8 +7,8 @@
     python scripts/evaluate.py --model outputs/student --compare timm:vit_small_patch14_dinov2.lvd142m
 
 Several --model folders are scored one by one and as an ensemble (mean of their probabilities). A teacher has no
-classifier: of it, kNN and the linear probe are measured. On the data of its training a model is scored with the
---subset_seed, --validation_share and --images_per_class of its run, unless others are given.
+classifier: of it, kNN and the linear probe are measured. On the data of its training a model is scored with the choice
+of images of its run (--subset_seed, --images_per_class, ...) and its --labels, unless others are given.
 
 Before any training: do I have enough images? (``--advise --help`` lists its options)
 

@@ -11,24 +11,17 @@ from ..training import DataArguments
 from ..training.run_files import RUN_FILE, read_run
 
 logger = logging.getLogger(__name__)
-# What decides which images are carved from train, and which are trained on; what labels them; how they are read.
-CHOICE = (
-    "subset_seed",
-    "validation_seed",
-    "validation_share",
-    "images_per_class",
-    "labels",
-    "label_column",
-    "image_column",
-    "full_scale",
-)
+# What decides which images are carved from train, and which are trained on.
+CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
+# What labels them, and how they are read.
+READING = ("labels", "label_column", "image_column", "full_scale")
 
 
 def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
-    """The options of :data:`CHOICE` that the runs of the models had, where these agree and were on the same data.
+    """The options of :data:`CHOICE` and :data:`READING` that the runs of the models had, where these agree.
 
     Args:
-        models: names; those that are no folder of a run say nothing.
+        models: names; those that are no folder of a run on the same data say nothing.
         data: what they are scored on.
 
     Example:
@@ -36,14 +29,20 @@ def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
         {}
     """
     runs = {name: read_run(Path(name)).data for name in models if (Path(name) / RUN_FILE).is_file()}
-    of_data = {name: run for name, run in runs.items() if _source(run) == _source(vars(data))}
-    found = [{option: run[option] for option in CHOICE if run.get(option) is not None} for run in of_data.values()]
-    if not found:
-        return {}
-    if any(each != found[0] for each in found):
+    of_data = [run for run in runs.values() if _source(run) == _source(vars(data))]
+    given = [{name: run[name] for name in CHOICE + READING if run.get(name) is not None} for run in of_data]
+    choices = [{name: each[name] for name in CHOICE if name in each} for each in given]
+    if any(each != choices[0] for each in choices):
         logger.info("the models were trained on different choices of images: those of the command line count")
-        return {}
-    return found[0]
+        choices = []
+    found = choices[0] if choices else {}
+    for name in READING:
+        values = [each[name] for each in given if name in each]
+        if values and all(value == values[0] for value in values):
+            found[name] = values[0]
+        elif values:
+            logger.info("the models were trained with different --%s: that of the command line counts", name)
+    return found
 
 
 def log_protocol(taken: Mapping[str, Any], given: DataArguments, used: DataArguments, models: Sequence[str]) -> None:

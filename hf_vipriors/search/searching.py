@@ -170,8 +170,11 @@ def search_identity(space: SearchSpace, data: DataArguments, args: StudentArgume
     arguments = {k: value for k, value in args.to_dict().items() if influences(k) and k not in _NOT_OF_A_TRIAL}
     folders = (args.teacher, args.student_init, *args.more_teachers)
     weights = [Path(folder or "") / "model.safetensors" for folder in folders]
+    images = asdict(data)
+    if data.validation_seed is None:  # searches that were begun before there was such an option go on
+        del images["validation_seed"]
     identity = {
-        "data": {k: value for k, value in asdict(data).items() if influences(k)},
+        "data": {k: value for k, value in images.items() if influences(k)},
         "arguments": arguments,
         "space": space.describe(),
         "weights": [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in weights],

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..backbones import is_ours
 from ..data import FASHION_VIPRIORS
 from ..evaluation.without_duplicates import WITHOUT, without
-from ..hub.card_facts import FACTS_FILE, CardFacts, ScoreRow, is_edited, write_facts
+from ..hub.card_facts import CardFacts, ScoreRow, is_edited, read_facts, write_facts
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.import_checkpoint import SUFFIXES
 from ..hub.model_card import model_card
@@ -256,9 +256,17 @@ def write_card(facts: CardFacts, directory: Path) -> None:
 def renew_card(facts: CardFacts, directory: Path) -> None:
     """As :func:`write_card`, but a README.md that is not as it was rendered stays: a person wrote in it."""
     file = directory / CARD
-    known = (directory / FACTS_FILE).is_file()
-    if file.is_file() and not (known and is_edited(file.read_text(encoding="utf-8"), directory) is False):
-        write_facts(facts, directory, str(model_card(facts)))
-        logger.warning("%s was edited by hand and stays as it is: remove it for a new card", file)
-    else:
+    written = file.read_text(encoding="utf-8") if file.is_file() else None
+    if written is None or _is_rendered(written, directory):
         write_card(facts, directory)
+    else:
+        logger.warning("%s is not as it was rendered, and stays: remove it for a new card", file)
+
+
+def _is_rendered(card: str, directory: Path) -> bool:
+    """Whether a card is what the facts beside it give; nothing is known of one without them."""
+    known = read_facts(directory)
+    if known is None:
+        return False
+    edited = is_edited(card, directory)
+    return card == str(model_card(known)) if edited is None else not edited

@@ -124,7 +124,7 @@ class EvaluatingTrainer(Trainer):
                 raise InputError("eval_dataset has no label, so nothing can be measured on it: give labelled images")
             stores["validation"] = images
         self.setup = replace(setup, stores=stores, splits=replace(setup.splits, splits=splits))
-        if (images is None) != (before is None):
+        if (images is None) != (before is None) and "eval_strategy" not in setup.resolved.set_since(self.args):
             strategy = IntervalStrategy.NO if images is None else setup.given.eval_strategy
             setup.resolved.fill("eval_strategy", strategy, "by whether there are images to validate on")
             self.args.eval_strategy = strategy

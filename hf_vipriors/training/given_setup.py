@@ -78,7 +78,9 @@ def setup_from_arguments(
     for note in splits.notes:
         logger.info(note)
     setup = set_up(args, data, splits, teacher=teacher, network=network, stores=stores)
-    return replace(setup, title=title_of(train))
+    # Of a model that a student only starts from nothing is left to start from again.
+    repeatable = setup.repeatable and (teacher is None or bool(setup.method.teachers()))
+    return replace(setup, title=title_of(train), repeatable=repeatable)
 
 
 def _check_read(args: RunArguments, data: DataArguments, given: dict[str, Images]) -> None:

@@ -37,7 +37,10 @@ class RepeatableTrainer(Trainer):
                 what is no option.
         """
         if not self.setup.repeatable:
-            raise InputError("a search makes the network anew for each trial: give its name or a VipriorsConfig")
+            raise InputError(
+                "a search makes the network anew for each trial: give its name or a VipriorsConfig, and a teacher to "
+                "start from by its folder or name"
+            )
         self._start, self._start_args = self.setup, dict(vars(self.args))
         self._set_before = self.setup.resolved.set_since(self.args)
         self.model_init = self._fresh_method
@@ -69,6 +72,8 @@ class RepeatableTrainer(Trainer):
 
     def _method_of_args(self) -> Method:
         """After a search: the method with what a person has set in ``trainer.args`` since."""
+        # Images to validate on may have been set since, too.
+        self._start = dataclasses.replace(self._start, splits=self.setup.splits, stores=self.setup.stores)
         method = self._take(self._set_up_with(self._start.resolved.set_since(self.args)))
         self.create_accelerator_and_postprocess()  # new arguments have reset its state
         return method

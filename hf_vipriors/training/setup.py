@@ -85,8 +85,8 @@ class Setup:
         own = {each.name for each in fields(self.args)} - {each.name for each in fields(RunArguments)} - READ_LATER
         if late := sorted(self.resolved.set_since(self.args).keys() & (own | READ_FIRST)):
             raise InputError(
-                f"trainer.args: {', '.join(late)} set after the trainer was made, which would change nothing: give "
-                f"{'it' if len(late) == 1 else 'them'} to {type(self.args).__name__} and make a new trainer"
+                f"trainer.args: {', '.join(late)} set after what reads {'it' if len(late) == 1 else 'them'} was made: "
+                f"give {'it' if len(late) == 1 else 'them'} to {type(self.args).__name__} and make a new trainer"
             )
 
 

@@ -55,7 +55,10 @@ def check_teacher_is_trained(name: str, data: DataArguments) -> None:
             # With other labels or another choice of images it would learn from those that are set aside here.
             found = {each.name: getattr(data, each.name) for each in fields(data)}
             given = {each.name: recipe.get(each.name, each.default) for each in fields(data)}
-            options = as_words({"config": path.stem} | {n: value for n, value in found.items() if value != given[n]})
+            changed = {n: "null" if value is None else value for n, value in found.items() if value != given[n]}
+            if data.images_per_class is not None and data.images_per_class < (given["images_per_class"] or 0):
+                del changed["images_per_class"]  # of a table, whose teacher leaves the most images out
+            options = as_words({"config": path.stem} | changed)
             job = command(METHODS[recipe["method"]].job)
             raise InputError(
                 f"no such folder {name} (--teacher): train it first, by `{job} {shlex.join(options)}`, or give the "

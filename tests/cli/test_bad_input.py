@@ -15,6 +15,8 @@ from hf_vipriors.hub.native_export import export_native
 from hf_vipriors.inference import embed, label_next, predict
 from hf_vipriors.models import VipriorsConfig, VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.scoring import evaluate
+from hf_vipriors.training import DataArguments
+from hf_vipriors.training.teacher_checks import check_teacher_is_trained
 
 VIT = ["--backbone", "vit_tiny_patch16_224", "--backbone_args", '{"depth": 1, "embed_dim": 32, "num_heads": 2}']
 
@@ -230,6 +232,16 @@ def test_a_recipe_before_its_teacher_is_trained_says_how(recipe, teacher, refuse
     assert f"no such folder outputs/{name or 'vipriors_teacher'} (--teacher): train it first, by `" in line
     assert f"`{teacher.format('photos')} {' '.join(choice)}`, or give" in line
     assert list(tmp_path.iterdir()) == [tmp_path / "my photos"]
+
+
+@pytest.mark.parametrize(
+    ("number", "more"), [(50, ""), (100, ""), (250, " --images_per_class 250"), (None, " --images_per_class null")]
+)
+def test_the_teacher_of_a_table_leaves_the_most_images_out(number, more):
+    data = DataArguments(dataset_name="uoft-cs/cifar10", images_per_class=number, unlabelled="rest")
+    with pytest.raises(InputError) as raised:
+        check_teacher_is_trained("outputs/cifar10_teacher", data)
+    assert f"by `hf-vipriors teacher --config cifar10_teacher{more}`, or" in raised.value.on_command_line
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,7 @@ def test_a_table_in_the_folder_is_found_by_its_name(photos):
         ("macintosh.csv", ["file_name,label\r1.png,ä b\rsome/2.png,x"], "utf-8"),
         ("two systems.csv", ["file_name;label\r1.png;ä b", "some/2.png;x"], "utf-8"),
         ("separator.csv", ["sep=|", "Image Name|Label", "1.png|ä b", "some/2.png|x"], "utf-8"),
+        ("hub.csv", ["image_file_name,label", "1.png,ä b", "some/2.png,x"], "utf-8"),
         ("blanks.csv", [" File Name , Label ", "1.png, ä b", " some/2.png ,x "], "utf-8"),
         ("t.jsonl", ['{"image": "1.png", "label": "ä b"}', '{"image": "some/2.png", "label": "x"}'], "utf-8"),
     ],

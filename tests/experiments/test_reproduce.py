@@ -392,7 +392,7 @@ def test_results_of_another_table_are_left_alone(table, jobs, refused, more):
     kept = table.folder / name
     for argv in (other.options(), other.options("--runs", "tuned"), other.options(seeds=("1",))):
         line = refused(argv)
-        assert name in line and "not of table other" in line
+        assert name in line and "not known to be of table other" in line
     elsewhere = write_json(table.path.with_name(name), json.loads(kept.read_text()) | {"table": "other"})
     assert name in refused(["--results", str(elsewhere), "--output_dir", str(table.folder)])
     main(["--results", str(kept), "--output_dir", str(table.folder)])

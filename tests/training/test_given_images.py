@@ -285,6 +285,15 @@ def test_a_search_begins_with_what_was_set_before_it(tmp_path):
     assert (trial.weight_decay, trial.mixup, trial.cutmix) == (0.25, 0.5, 0.5)
     assert (made.weight_decay, made.mixup, made.cutmix) == (0.25, 0.5, 0) and trainer.model.mixer is not None
     assert trainer.setup.title == "mine"
+    trainer.eval_dataset = photos(count=2, seed=2)
+    trainer.train()
+    assert len(trainer.eval_dataset) == 6, "set after the search"
+
+
+def test_no_search_where_a_model_to_start_from_was_handed_over(tmp_path):
+    trainer = student(tmp_path, eval_dataset=photos(seed=1), teacher=network())
+    with pytest.raises(InputError, match="a teacher to start from by its folder or name"):
+        trainer.hyperparameter_search(hp_space=lambda trial: {}, n_trials=1, backend="optuna")
 
 
 def test_a_search_trains_on_image_stores_too(tmp_path):
@@ -345,7 +354,9 @@ def test_a_card_has_the_figures_of_the_weights_that_it_lies_beside(tmp_path, cap
         assert figure.metric_value == top1
     (tmp_path / "student" / "README.md").write_text("mine")
     trainer.create_model_card()
-    assert (tmp_path / "student" / "README.md").read_text() == "mine" and "edited by hand" in caplog.text
+    assert (
+        tmp_path / "student" / "README.md"
+    ).read_text() == "mine" and "as it was rendered, and stays" in caplog.text
     trainer.results = {"test": "of the weights before"}
     trainer.train()
     assert trainer.results is None
