@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import InputError
+
 # Labelled images per class. The VIPriors challenge has 50 [2008.00261]; below 10 the images chosen decide the result.
 TOO_FEW, FEW, PLENTY = 10, 50, 250
+LEAST = 4  # images in all, two batches of two
 # Unlabelled images for each labelled one, from which FixMatch has more to learn from than the labels have.
 POOL = 2.0
 # Classes this unequal (largest to smallest) get weights in the loss.
@@ -174,6 +177,9 @@ def recommendation(facts: Facts, name: str) -> Recommendation:
         facts: of it.
         name: what the output folders are called after.
 
+    Raises:
+        InputError: fewer than four images.
+
     Example:
         >>> facts = Facts({"cat": 50, "dog": 50}, unlabelled=900, side=300, accelerator=False)
         >>> advice = recommendation(facts, "pets")
@@ -182,6 +188,8 @@ def recommendation(facts: Facts, name: str) -> Recommendation:
     """
     method, reason, wanted = method_for(facts)
     pool = facts.labelled + facts.unlabelled
+    if pool < LEAST:
+        raise InputError(f"{pool} images are too few for any training: gather {LEAST} at the very least")
     side = image_side(facts)
     shared: dict[str, Any] = {} if facts.accelerator else dict(CPU_BACKBONE)
     shared |= {"image_size": side} | ({"crop_pct": 1.0} if facts.side <= side else {})
@@ -249,7 +257,7 @@ def _phase_1_settings(pool: int, teacher: dict[str, Any]) -> list[Setting]:
         Setting(
             "phase 1 method",
             PHASE_1_METHOD,
-            "learnt more than MoCo in as many epochs, from 500 images and from 5,500.",
+            "learnt more than MoCo from thousands of images in as many epochs, and no less from 500.",
         ),
         Setting(
             "phase 1 batch", str(batch), "the default, 128." if batch == 128 else "a quarter of the images at most."

@@ -34,8 +34,8 @@ def leaving_with_the_reader() -> Iterator[None]:
 
 def _reader_left() -> bool:
     """Whether standard output is a pipe without a reader."""
-    if sys.platform == "win32":
-        return True
+    if sys.platform == "win32":  # it has no poll
+        return False
     watched = select.poll()
     try:
         watched.register(sys.stdout.fileno(), 0)  # errors are told without being asked for

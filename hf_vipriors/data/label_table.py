@@ -79,9 +79,7 @@ def _path_column(columns: pa.Table) -> str | None:
         for field in columns.schema
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_integer(field.type)
     ]
-    # load_dataset("imagefolder") reads image_file_name and its like.
-    others = (name for name in texts if plain(name).endswith("_file_name"))
-    return _named(columns.select(texts), PATH_NAMES) or next(others, None)
+    return _named(columns.select(texts), PATH_NAMES)
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:

@@ -20,7 +20,7 @@ from .columns import LABEL_NAMES, some
 
 PATH_NAMES = (
     *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_name", "imagename"),
-    *("image_path", "img", "picture", "photo", "image_id", "id"),
+    *("image_path", "image_file_name", "img", "picture", "photo", "image_id", "id"),
 )
 SPLIT_NAMES = ("subset", "set", "partition")  # they may mean something else: then their values are no splits
 _KNOWN = {*PATH_NAMES, *LABEL_NAMES, "split", *SPLIT_NAMES}

@@ -104,13 +104,12 @@ def check_own(folder: Path, table: str, names: Sequence[str]) -> None:
     Raises:
         InputError: naming the file that would be lost.
     """
-    tables = {path: _table_of(path) for path in sorted(folder.glob("*.json"))}
     for name in names:
-        kept, foreign = folder / f"{name}.json", None
-        if kept.exists():
-            foreign = None if tables[kept] == table else kept
-        elif table not in tables.values():  # the page and the plots are of all results there
+        kept = folder / f"{name}.json"
+        if not kept.exists():
             foreign = next((path for path in drawn_files(folder, name) if path.exists()), None)
+        else:
+            foreign = None if _table_of(kept) == table else kept
         if foreign is not None:
             raise InputError(
                 f"--output_dir {folder}: {foreign.name} there is not known to be of table {table}, and would be "
@@ -165,14 +164,18 @@ def redraw(args: ReproduceArguments) -> None:
     if args.output_dir is not None:
         check_can_write(args.output_dir, "output_dir")
     found = read_results(args.results)
+    name = Path(args.results).stem
     if args.output_dir is not None:
-        check_own(Path(args.output_dir), found["table"], [Path(args.results).stem])
+        check_own(Path(args.output_dir), found["table"], [name])
+        kept = Path(args.output_dir) / f"{name}.json"  # it tells whose the other files are
+        if kept.exists() and read_json(kept) != read_json(Path(args.results)):
+            raise InputError(f"--output_dir: {kept} holds other figures of the table: choose another --output_dir")
     check_marks(found["table"], args.draw)
     if args.output_dir is not None:
-        folder = Path(args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{Path(args.results).stem}.json", found)  # it tells whose the other files are
-        write_drawn(found, folder, Path(args.results).stem, [])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if not kept.exists():
+            write_json(kept, read_json(Path(args.results)))
+        write_drawn(found, kept.parent, name, [])
     if args.draw:
         draw(found["table"], results_markdown(found), args.draw)
 

@@ -13,8 +13,8 @@ from ..training.run_files import RUN_FILE, read_run
 logger = logging.getLogger(__name__)
 # What decides which images are carved from train, and which are trained on.
 CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
-# What labels them, and how they are read.
-READING = ("labels", "label_column", "image_column", "full_scale")
+# What labels them.
+READING = ("labels", "label_column", "image_column")
 
 
 def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
@@ -30,18 +30,17 @@ def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
     """
     runs = {name: read_run(Path(name)).data for name in models if (Path(name) / RUN_FILE).is_file()}
     of_data = [run for run in runs.values() if _source(run) == _source(vars(data))]
-    given = [{name: run[name] for name in CHOICE + READING if run.get(name) is not None} for run in of_data]
-    choices = [{name: each[name] for name in CHOICE if name in each} for each in given]
+    choices = [{name: run[name] for name in CHOICE if run.get(name) is not None} for run in of_data]
     if any(each != choices[0] for each in choices):
         logger.info("the models were trained on different choices of images: those of the command line count")
         choices = []
     found = choices[0] if choices else {}
     for name in READING:
-        values = [each[name] for each in given if name in each]
-        if values and all(value == values[0] for value in values):
-            found[name] = values[0]
-        elif values:
+        values = [run.get(name) for run in of_data]  # none is an answer too: as folders and names say
+        if any(value != values[0] for value in values):
             logger.info("the models were trained with different --%s: that of the command line counts", name)
+        elif values and values[0] is not None:
+            found[name] = values[0]
     return found
 
 

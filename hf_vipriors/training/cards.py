@@ -260,6 +260,7 @@ def renew_card(facts: CardFacts, directory: Path) -> None:
     if written is None or _is_rendered(written, directory):
         write_card(facts, directory)
     else:
+        write_facts(facts, directory, str(model_card(facts)))
         logger.warning("%s is not as it was rendered, and stays: remove it for a new card", file)
 
 

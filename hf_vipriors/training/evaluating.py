@@ -124,7 +124,8 @@ class EvaluatingTrainer(Trainer):
                 raise InputError("eval_dataset has no label, so nothing can be measured on it: give labelled images")
             stores["validation"] = images
         self.setup = replace(setup, stores=stores, splits=replace(setup.splits, splits=splits))
-        if (images is None) != (before is None) and "eval_strategy" not in setup.resolved.set_since(self.args):
+        chosen = "eval_strategy" in setup.resolved.set_since(self.args)
+        if (images is None) != (before is None) and not (chosen and before is None):
             strategy = IntervalStrategy.NO if images is None else setup.given.eval_strategy
             setup.resolved.fill("eval_strategy", strategy, "by whether there are images to validate on")
             self.args.eval_strategy = strategy

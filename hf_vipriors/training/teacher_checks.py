@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -56,7 +57,12 @@ def check_teacher_is_trained(name: str, data: DataArguments) -> None:
             found = {each.name: getattr(data, each.name) for each in fields(data)}
             given = {each.name: recipe.get(each.name, each.default) for each in fields(data)}
             changed = {n: "null" if value is None else value for n, value in found.items() if value != given[n]}
-            if data.images_per_class is not None and data.images_per_class < (given["images_per_class"] or 0):
+            own = not changed.keys() & {"dataset_name", "dataset_config", "data_dir", "labels", "unlabelled"}
+            if (
+                own
+                and data.unlabelled == "rest"
+                and (data.images_per_class or math.inf) < (given["images_per_class"] or 0)
+            ):
                 del changed["images_per_class"]  # of a table, whose teacher leaves the most images out
             options = as_words({"config": path.stem} | changed)
             job = command(METHODS[recipe["method"]].job)

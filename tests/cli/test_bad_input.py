@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -242,6 +243,9 @@ def test_the_teacher_of_a_table_leaves_the_most_images_out(number, more):
     with pytest.raises(InputError) as raised:
         check_teacher_is_trained("outputs/cifar10_teacher", data)
     assert f"by `hf-vipriors teacher --config cifar10_teacher{more}`, or" in raised.value.on_command_line
+    with pytest.raises(InputError) as raised:
+        check_teacher_is_trained("outputs/cifar10_teacher", replace(data, images_per_class=50, unlabelled="none"))
+    assert "--images_per_class 50 --unlabelled none`" in raised.value.on_command_line, "the strict protocol"
 
 
 @pytest.mark.parametrize(

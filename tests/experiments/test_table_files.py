@@ -118,6 +118,11 @@ def test_all_files_are_drawn_again_from_the_results_alone(found, tmp_path):
     names = sorted(str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*.*"))
     assert names == ["old.csv", "old.json", "old.md", "plots/a-group.png", "report.html"]
     assert (tmp_path / "new" / "old.md").read_text() == results_markdown(found, verdict=True)
+    kept = (tmp_path / "new" / "old.json").read_text()
+    (tmp_path / "old.json").write_text(json.dumps(found | {"seeds": [7]}))
+    with pytest.raises(SystemExit):
+        main(["--results", str(tmp_path / "old.json"), "--output_dir", str(tmp_path / "new")])
+    assert (tmp_path / "new" / "old.json").read_text() == kept, "other figures of the same table"
 
 
 def test_render_draws_every_result_where_its_marks_are(project, found):

@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image
 from huggingface_hub import ModelCard
 from PIL import Image as Picture
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from hf_vipriors import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, VipriorsConfig
 from hf_vipriors.data import ImageStore, labels_for
@@ -313,6 +314,11 @@ def test_images_to_validate_on_may_be_set_later(tmp_path):
     assert "validation: 6" in (tmp_path / "student" / "README.md").read_text()
     trainer.eval_dataset = None
     assert trainer.args.eval_strategy == "no" and trainer.validation_results() == {}
+    trainer.args.eval_strategy = IntervalStrategy.STEPS
+    trainer.eval_dataset = photos(count=2, seed=1)
+    assert trainer.args.eval_strategy == "steps", "what a person has set"
+    trainer.eval_dataset = None
+    assert trainer.args.eval_strategy == "no"
     for images, words in (
         (photos().remove_columns("label"), "eval_dataset has no label"),
         (DatasetDict(test=photos()), "eval_dataset is a DatasetDict of several splits"),
