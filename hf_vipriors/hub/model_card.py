@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from ..files import file_stem
 from ..markup import markdown, visible
-from .card_facts import CardFacts
+from .card_facts import CardFacts, is_edited, read_facts
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PLACE = "path/to/this/folder"
@@ -69,6 +69,21 @@ def model_card(facts: CardFacts) -> ModelCard:
     # Sections that were left out leave several empty lines behind.
     body = re.sub(r"\n{3,}", "\n\n", body)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
+
+
+def why_kept(card: str, directory: Path) -> str | None:
+    """Why a README.md is not to be replaced; None: it is as it was rendered from the ``card.json`` beside it.
+
+    Raises:
+        InputError: the ``card.json`` is damaged.
+    """
+    known = read_facts(directory)
+    if known is None:
+        return "there is no card.json from which it could have been rendered"
+    edited = is_edited(card, directory)
+    if edited is None and card != str(model_card(known)):
+        return "an earlier version wrote it, or it was edited by hand"
+    return "it was edited by hand" if edited else None
 
 
 def render(template: str, **values: Any) -> str:

@@ -16,8 +16,8 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from ..errors import InputError, one_line
 from ..files import file_stem, json_text, read_json
-from .card_facts import CardFacts, is_edited, read_facts
-from .model_card import model_card
+from .card_facts import CardFacts, read_facts
+from .model_card import model_card, why_kept
 from .notebook import NOTEBOOK, notebook
 from .preprocessing import processor_words
 from .remote_code import AUTO_MAP, remote_files
@@ -160,7 +160,7 @@ def model_files(
         if shown is None or not student:
             raise InputError(f"{directory} is no student with a card.json: leave out --notebook")
         files[NOTEBOOK] = notebook(shown).encode()
-    card, notes = _card(directory, facts, shown)
+    card, notes = _card(directory, shown)
     files |= {CARD: card.encode()} if card is not None else {}
     found = RepositoryFiles(repo_id, files, identity_of(config), "student" if student else "teacher", notes)
     check_no_secrets(found)
@@ -212,18 +212,16 @@ def _native(directory: Path, inside: str = "") -> dict[str, Path | bytes]:
     return {path.as_posix(): directory / path for path in paths} if whole else {}
 
 
-def _card(directory: Path, facts: CardFacts | None, shown: CardFacts | None) -> tuple[str | None, list[str]]:
-    """The text of the card of ``shown``, and what to say of it; ``facts`` are those of the card that lies there."""
+def _card(directory: Path, shown: CardFacts | None) -> tuple[str | None, list[str]]:
+    """The text of the card of ``shown``, and what to say of it; None: there is no ``card.json``."""
     file = directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
-    if facts is None:
+    if shown is None:
         missing = "there is no README.md" if written is None else "README.md goes as it is"
         return written, [f"no card.json in {directory}, from which the card is rendered: {missing}"]
-    edited = None if written is None else is_edited(written, directory)
-    if edited:
-        return written, ["README.md was edited by hand: it goes as it is"]
-    if written is not None and edited is None and written != str(model_card(facts)):
-        return written, [
-            "README.md goes as it is: an earlier version wrote it, or it was edited by hand; remove it for a new one"
-        ]
-    return str(model_card(shown)), []
+    kept = None if written is None else why_kept(written, directory)
+    return (
+        (str(model_card(shown)), [])
+        if kept is None
+        else (written, [f"README.md goes as it is: {kept}; remove it for a new one"])
+    )

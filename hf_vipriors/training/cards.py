@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from ..backbones import is_ours
 from ..data import FASHION_VIPRIORS
 from ..evaluation.without_duplicates import WITHOUT, without
-from ..hub.card_facts import CardFacts, ScoreRow, is_edited, read_facts, write_facts
+from ..hub.card_facts import CardFacts, ScoreRow, write_facts
 from ..hub.embedded import FASHION_TEACHER
 from ..hub.import_checkpoint import SUFFIXES
-from ..hub.model_card import model_card
+from ..hub.model_card import model_card, why_kept
 from ..hub.repository_files import CARD
 from ..hub.teachers import TIMM_PREFIXES
 from ..methods import METHODS
@@ -70,7 +70,7 @@ def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
     if what:
         name += f" ({', '.join(what)})"
     settings = args.to_dict()
-    split = metrics.get("split") or ("validation" if splits.test_is_validation else "test")
+    split = metrics.get("split") or splits.test_title
     local = (
         ours
         or setup.title is not None
@@ -83,11 +83,7 @@ def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
         "dataset_id": None if local else data.dataset_name,
         "dataset_sources": ["zalando-datasets/fashion_mnist"] if ours else [],
         "dataset_licence": "MIT" if ours else None,
-        "dataset_counts": {
-            split: len(dataset)
-            for split, dataset in splits.splits.items()
-            if not (split == "test" and splits.test_is_validation)
-        },
+        "dataset_counts": {split: len(images) for split, images in splits.distinct.items()},
         "split": split,
         "interval_note": f"95 % Wilson interval on the {split} images",
         "settings": {key: settings[key] for key in settings_read(args) if settings.get(key) not in (None, [], {})},
@@ -257,17 +253,9 @@ def renew_card(facts: CardFacts, directory: Path) -> None:
     """As :func:`write_card`, but a README.md that is not as it was rendered stays: a person wrote in it."""
     file = directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
-    if written is None or _is_rendered(written, directory):
+    kept = None if written is None else why_kept(written, directory)
+    if kept is None:
         write_card(facts, directory)
     else:
         write_facts(facts, directory, str(model_card(facts)))
-        logger.warning("%s is not as it was rendered, and stays: remove it for a new card", file)
-
-
-def _is_rendered(card: str, directory: Path) -> bool:
-    """Whether a card is what the facts beside it give; nothing is known of one without them."""
-    known = read_facts(directory)
-    if known is None:
-        return False
-    edited = is_edited(card, directory)
-    return card == str(model_card(known)) if edited is None else not edited
+        logger.warning("%s stays as it is: %s; remove it for a new one", file, kept)

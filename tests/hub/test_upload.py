@@ -107,7 +107,7 @@ def test_a_card_edited_by_hand_goes_as_it_is(student):
     (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
     publication = model_files(folder, NAME)
     assert publication.content("README.md").decode().endswith("\nMy own words.\n")
-    assert publication.notes[0].startswith("README.md was edited by hand: it goes as it is")
+    assert publication.notes[0].startswith("README.md goes as it is: it was edited by hand")
 
 
 def test_a_card_of_an_earlier_version_is_not_taken_for_an_edited_one(student, monkeypatch):
