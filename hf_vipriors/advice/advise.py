@@ -74,9 +74,7 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     splits = load_images(data)
     if networks and "train" not in splits.splits:
         raise InputError("--compare fits a classifier to labels, and no image here has one: leave it out")
-    own = {name: splits.splits[name] for name in ORDER if name in splits.splits}
-    if splits.test_is_validation:
-        del own["test"]
+    own = {name: splits.distinct[name] for name in ORDER if name in splits.distinct}
     found = survey(own, data.full_scale)
     if not len(found):
         raise InputError("none of the images can be read: check the data set")

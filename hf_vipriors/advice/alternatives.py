@@ -39,8 +39,9 @@ def alternatives(
         measure_frozen(name, network, splits, readable, "test", batch_size=_BATCH, device=device)
         for name, network in networks.items()
     ]
-    split = "validation" if splits.test_is_validation else "test"
-    subtitle = f"fitted on the labelled training images, scored on the {split} images; no network was trained"
+    subtitle = (
+        f"fitted on the labelled training images, scored on the {splits.test_title} images; no network was trained"
+    )
     baseline = most_frequent(label_array(splits.splits["train"]), found[0].labels, splits.class_names)
     return compare(found, baseline, subtitle, ("the recommended student", size), conclusions)
 

@@ -54,6 +54,16 @@ class ImageSplits:
         """No independent test exists: figures on ``test`` are figures on validation."""
         return "test" in self.splits and self.splits["test"] is self.splits.get("validation")
 
+    @property
+    def test_title(self) -> str:
+        """What a person is told that the images of ``test`` are."""
+        return "validation" if self.test_is_validation else "test"
+
+    @property
+    def distinct(self) -> dict[str, Dataset]:
+        """The splits, none twice: without ``test`` where it is validation again."""
+        return {name: images for name, images in self.splits.items() if name != "test" or not self.test_is_validation}
+
 
 def counts_note(splits: dict[str, Dataset]) -> str:
     """Word the number of images in every split, in their usual order."""

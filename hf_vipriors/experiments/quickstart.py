@@ -133,7 +133,7 @@ class Quickstart:
         def student(name: str, title: str, **options: Any) -> Training:
             return self._training(name, seed, title, options | {"teacher": source}, after=after)
 
-        scored = "validation" if self.first.test_is_validation else "test"
+        scored = self.first.test_title
         # With more labels those that travel to the images without add nothing.
         finetune = {"method": "supervised", "propagate_labels": self.args.few}
         from_own = finetune | {"teacher": own}

@@ -61,7 +61,7 @@ def build_report(
 ) -> Report:
     """The report of one quickstart; images are those of the first seed."""
     first = seeds[0]
-    test, scored = splits.splits["test"], "validation" if splits.test_is_validation else "test"
+    test, scored = splits.splits["test"], splits.test_title
     config = first.student.model.config
     store = evaluation_store(test, config, data, f"{scored} images")
     images = {name: len(dataset) for name, dataset in splits.splits.items()}

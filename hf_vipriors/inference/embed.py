@@ -69,9 +69,7 @@ def embed(data: DataArguments, args: EmbedArguments) -> Counter:
         return each.features(images)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for split, images in splits.splits.items():
-            if split == "test" and splits.test_is_validation:
-                continue
+        for split, images in splits.distinct.items():
             records = Records(images, split)
             found_of = outputs_of(
                 [model], records, pooled, batch_size=args.batch_size, device=args.device, any_depth=False

@@ -41,7 +41,7 @@ class Evaluated:
     @property
     def split_title(self) -> str:
         """What headings call the images: test is validation again where there are no test images."""
-        return "validation" if self.split == "test" and self.splits.test_is_validation else self.split
+        return self.splits.test_title if self.split == "test" else self.split
 
     @property
     def first(self) -> str:

@@ -19,10 +19,8 @@ def look_for_leaks(guards: Guards, splits: ImageSplits, args: RunArguments) -> N
         splits: of the run.
         args: complete; they tell which splits are trained on.
     """
-    found = splits.splits
+    found = splits.distinct
     measured = [name for name in ("validation", "test") if name in found]
-    if splits.test_is_validation:
-        measured = ["validation"]
     trained = splits_trained_on(splits, args)
     if not guards.args.should_log or sum(len(found[name]) for name in (*trained, *measured)) > MOST_IMAGES:
         return
