@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.trainer_utils import IntervalStrategy
 
 from ..backbones import is_harmonic, load_plain_state, make_harmonic, plain_state
-from ..data import ImageSplits, PairedStore, sample
+from ..data import ImageSplits
 from ..errors import InputError
 from ..hub.native_export import check_exportable
 from ..hub.teachers import Teacher, load_ours, load_teacher
@@ -21,15 +20,13 @@ from .arguments import RunArguments
 from .data_arguments import DataArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
-from .stores import Store, check_classes_left, evaluation_store, full_scale, is_streamed, training_store
+from .stores import Store, check_classes_left, decode_images, full_scale, is_streamed
 from .teacher_checks import check_classifier, check_teacher_is_trained
 
 logger = logging.getLogger(__name__)
 # Of the options that all runs have: what batches, networks, precision and learning rate were made with.
 READ_FIRST = {"per_device_train_batch_size", "base_learning_rate", "seed", "bf16", "fp16"}
 READ_LATER = {"knn_neighbours", "corruptions"}  # of those of a job: what evaluations ask for each time
-# Images without labels that features are measured on, where none has one: more cost seconds and tell the same.
-SAMPLE = 1000
 
 
 @dataclass
@@ -272,51 +269,6 @@ def start_weights(student: VipriorsForImageClassification, teacher: Teacher | No
 def network_key(config: VipriorsConfig) -> tuple[str, dict]:
     """What makes two backbones the same one."""
     return config.backbone, config.backbone_args or {}
-
-
-def decode_images(
-    splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments
-) -> dict[str, Store]:
-    """What is trained on and what is measured on, see :class:`Setup`.
-
-    Without a single label, features are measured on some of the images that they are learnt from.
-
-    Raises:
-        InputError: images without labels are asked for, and there are none.
-    """
-    found = splits.splits
-    if METHODS[args.method].job != "student":
-        pool = [found[name] for name in ("train", "unlabelled") if name in found]
-        stores = {"train": training_store(pool, config, data)}
-        scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
-        if "train" not in found:
-            note = ", for the rank of the features"
-            if args.eval_strategy == IntervalStrategy.NO:
-                found = {}  # nobody looks at them
-            elif "validation" not in found:
-                found = {"validation": sample(found["unlabelled"], SAMPLE)}
-    else:
-        stores = {"train": _labelled_store(splits, config, args, data)}
-        scored, note = {"validation": "validation", "test": "test"}, ""
-    for name, split in scored.items():
-        if split in found:
-            stores[name] = evaluation_store(found[split], config, data, f"{split}{note}")
-    return stores
-
-
-def _labelled_store(splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments) -> Store:
-    """Labelled images, and where they are asked for those without labels beside them, or for the end."""
-    pools = [splits.splits["train"]]
-    reads = METHODS[args.method].reads_unlabelled(args)
-    if reads:
-        if "unlabelled" not in splits.splits:
-            raise InputError(
-                "no images without labels: --unlabelled split (the data set's own) or rest (those not chosen), or "
-                "--unlabelled_ratio 0 and --propagate_labels false"
-            )
-        pools.append(splits.splits["unlabelled"])
-    store = training_store(pools, config, data)
-    return PairedStore(store, args.unlabelled_ratio) if reads else store
 
 
 def log_resolved(resolved: Resolved) -> None:

@@ -7,16 +7,75 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from datasets import Dataset
+from transformers.trainer_utils import IntervalStrategy
 
-from ..data import ImageSplits, ImageStore, PairedStore, ResizeCrop, StreamedStore, build_store, train_geometry
+from ..data import (
+    ImageSplits,
+    ImageStore,
+    PairedStore,
+    ResizeCrop,
+    StreamedStore,
+    build_store,
+    sample,
+    train_geometry,
+)
 from ..data.columns import label_array, some
 from ..errors import InputError
 from ..hub.preprocessing import evaluation_geometry
+from ..methods import METHODS
 from ..models import VipriorsConfig
+from .arguments import RunArguments
 from .data_arguments import DataArguments
 
 TEN_CROP_PCT = 0.875
+# Images without labels that features are measured on, where none has one: more cost seconds and tell the same.
+SAMPLE = 1000
 Store = ImageStore | StreamedStore | PairedStore
+
+
+def decode_images(
+    splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments
+) -> dict[str, Store]:
+    """What is trained on and what is measured on, see :class:`~hf_vipriors.training.setup.Setup`.
+
+    Without a single label, features are measured on some of the images that they are learnt from.
+
+    Raises:
+        InputError: images without labels are asked for, and there are none.
+    """
+    found = splits.splits
+    if METHODS[args.method].job != "student":
+        pool = [found[name] for name in ("train", "unlabelled") if name in found]
+        stores = {"train": training_store(pool, config, data)}
+        scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
+        if "train" not in found:
+            note = ", for the rank of the features"
+            if args.eval_strategy == IntervalStrategy.NO:
+                found = {}  # nobody looks at them
+            elif "validation" not in found:
+                found = {"validation": sample(found["unlabelled"], SAMPLE)}
+    else:
+        stores = {"train": _labelled_store(splits, config, args, data)}
+        scored, note = {"validation": "validation", "test": "test"}, ""
+    for name, split in scored.items():
+        if split in found:
+            stores[name] = evaluation_store(found[split], config, data, f"{split}{note}")
+    return stores
+
+
+def _labelled_store(splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments) -> Store:
+    """Labelled images, and where they are asked for those without labels beside them, or for the end."""
+    pools = [splits.splits["train"]]
+    reads = METHODS[args.method].reads_unlabelled(args)
+    if reads:
+        if "unlabelled" not in splits.splits:
+            raise InputError(
+                "no images without labels: --unlabelled split (the data set's own) or rest (those not chosen), or "
+                "--unlabelled_ratio 0 and --propagate_labels false"
+            )
+        pools.append(splits.splits["unlabelled"])
+    store = training_store(pools, config, data)
+    return PairedStore(store, args.unlabelled_ratio) if reads else store
 
 
 def training_store(datasets: Sequence[Dataset], config: VipriorsConfig, data: DataArguments) -> Store:
