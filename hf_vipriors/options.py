@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -107,6 +108,17 @@ def check_options(options: Any, inherited: Mapping[str, Bounds] | None = None) -
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, Real) and not isinstance(number, bool):
                 check_range(number, each.name, *bounds[:2], open_low=bounds.open_low)
+
+
+def with_defaults(options: Any) -> Any:
+    """A copy in which every option that has a default has it."""
+    found = copy.copy(options)
+    for each in fields(found):
+        if each.init and each.default is not MISSING:
+            setattr(found, each.name, each.default)
+        elif each.init and each.default_factory is not MISSING:
+            setattr(found, each.name, each.default_factory())
+    return found
 
 
 def parsed_mapping(text: str | dict | None, flag: str) -> dict:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +41,6 @@ def place(data: DataArguments) -> tuple:
 def plain(data: DataArguments, settings: Settings) -> dict[str, Any]:
     """All options, as they are read back from a run's file."""
     return json.loads(json.dumps({**vars(data), **settings.to_dict()}, default=str))
-
-
-def with_defaults(arguments: DataArguments | Settings) -> Any:
-    """A copy in which every option that has a default has it."""
-    found = copy.copy(arguments)
-    for each in fields(found):
-        if each.init and each.default is not MISSING:
-            setattr(found, each.name, each.default)
-        elif each.init and each.default_factory is not MISSING:
-            setattr(found, each.name, each.default_factory())
-    return found
 
 
 def on_dataset(data: DataArguments, name: str | None) -> DataArguments:

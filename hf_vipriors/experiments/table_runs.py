@@ -18,6 +18,7 @@ from ..errors import InputError, nearest, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_json
 from ..logs import quiet
+from ..options import with_defaults
 from ..reports.report_text import duration
 from ..search.space import SearchSpace
 from ..terminal import Console
@@ -30,7 +31,7 @@ from ..training.run_identity import influences
 from .progress import Clock, Kind
 from .side_by_side import Training, processes_for, train_all
 from .table_jobs import JOBS, Settings, scale_epochs, scores_of
-from .table_request import TableRequest, on_dataset, place, plain, with_defaults
+from .table_request import TableRequest, on_dataset, place, plain
 from .table_results import own_seconds
 from .tables import Table, TableRun
 

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..files import read_json, write_json
 from ..hub.teachers import Teacher
 from ..logs import quiet
+from ..options import with_defaults
 from ..run import RunResult, Tuned, train
 from ..training import DataArguments, RunArguments, StudentArguments
 from ..training.checkpoints import complete_checkpoint
@@ -92,13 +93,12 @@ def run_search(
     claim_output_dir(args, None)
     write_run("train_student", data, args, None, {})
     folder = Path(args.output_dir) / SEARCH
-    identity = search_identity(space, data, args)
-    if other_search(folder, identity):
+    if other_search(space, data, args):
         logger.info("the search in %s had other settings: it is replaced", folder)
         for name in (SETTINGS, JOURNAL, f"{JOURNAL}.lock"):
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(exist_ok=True)
-    write_json(folder / SETTINGS, identity)
+    write_json(folder / SETTINGS, search_identity(space, data, args))
     logger.info("search: %d trials, chosen on validation, over %s", args.trials, ", ".join(space.names))
     trainer = search_trainer(space, args, first, teacher)
     done = trainer.search(args.trials, folder, lambda trials: logger.info(trial_line(trials, args.trials)))
@@ -170,11 +170,8 @@ def search_identity(space: SearchSpace, data: DataArguments, args: StudentArgume
     arguments = {k: value for k, value in args.to_dict().items() if influences(k) and k not in _NOT_OF_A_TRIAL}
     folders = (args.teacher, args.student_init, *args.more_teachers)
     weights = [Path(folder or "") / "model.safetensors" for folder in folders]
-    images = asdict(data)
-    if data.validation_seed is None:  # searches that were begun before there was such an option go on
-        del images["validation_seed"]
     identity = {
-        "data": {k: value for k, value in images.items() if influences(k)},
+        "data": {k: value for k, value in asdict(data).items() if influences(k)},
         "arguments": arguments,
         "space": space.describe(),
         "weights": [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in weights],
@@ -183,11 +180,17 @@ def search_identity(space: SearchSpace, data: DataArguments, args: StudentArgume
     return json.loads(json.dumps(identity, default=str))
 
 
-def other_search(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether trials lie there that are not of this search."""
+def other_search(space: SearchSpace, data: DataArguments, args: StudentArguments) -> bool:
+    """Whether trials lie in the run's folder that are not of this search."""
+    folder = Path(args.output_dir) / SEARCH
     if not (folder / JOURNAL).is_file():
         return False
-    return not (folder / SETTINGS).is_file() or read_json(folder / SETTINGS) != identity
+    if not (folder / SETTINGS).is_file():
+        return True
+    begun, usual = read_json(folder / SETTINGS), search_identity(space, with_defaults(data), with_defaults(args))
+    for part in ("data", "arguments"):  # an option that there was not yet had its default
+        begun[part] = usual[part] | begun.get(part, {})
+    return begun != search_identity(space, data, args)
 
 
 def search_resume_point(data: DataArguments, args: StudentArguments) -> tuple[StudentArguments, str | None]:
@@ -204,7 +207,7 @@ def search_resume_point(data: DataArguments, args: StudentArguments) -> tuple[St
     begun = (folder / SEARCH / JOURNAL).is_file() and not (folder / METRICS_FILE).is_file()
     if not (args.trials and wanted and begun) or any(map(complete_checkpoint, folder.glob("checkpoint-*"))):
         return args, resume_point(args)
-    if other_search(folder / SEARCH, search_identity(SearchSpace.read(args.search_space), data, args)):
+    if other_search(SearchSpace.read(args.search_space), data, args):
         raise InputError(
             f"the search in {folder} had other settings: give those, or --overwrite_output_dir to search anew"
         )

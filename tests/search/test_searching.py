@@ -116,6 +116,9 @@ def test_killed_search_goes_on(options, space, measured, flag, monkeypatch, tmp_
     with pytest.raises(SystemExit):
         main(command)
     assert "--resume_from_checkpoint true" in capsys.readouterr().err
+    settings = read(folder, "search/settings.json")  # of a version that had two options less
+    del settings["data"]["validation_seed"], settings["arguments"]["random_shift"]
+    (folder / "search" / "settings.json").write_text(json.dumps(settings))
     main([*command, *flag])
     assert len(measured) == 3, "no trial is run twice"
     assert read(folder, "search.json")["trials"] == 3 and read(folder, "metrics.json")["search"]["trials"] == 3
