@@ -16,7 +16,7 @@ from ..errors import InputError, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
-from ..reports.report import Report, RunRow, caveats, grouped_table, results_table, verdict_lines
+from ..reports.report import Report, RunRow, caveats, grouped_table, no_test_split, results_table, verdict_lines
 from ..reports.table_figures import plot_figures, plot_name
 from .headline import DRAWN_FROM, HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index
@@ -43,7 +43,7 @@ def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
 
 def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
     """How to read the table, in a few sentences."""
-    lines = made_otherwise(found) + caveats(max(reports, key=lambda each: len(each.rows)))
+    lines = [*dict.fromkeys(made_otherwise(found) + caveats(max(reports, key=lambda each: len(each.rows))))]
     rows = [row for group in found["groups"] for row in group["rows"]]
     if any("seconds" in row for row in rows):
         lines.append("Time is that of the run and of all runs it needs.")
@@ -86,9 +86,7 @@ def made_otherwise(found: dict[str, Any]) -> list[str]:
     if marked:
         names = ", ".join(dict.fromkeys(row["name"] for row in marked))
         whose = "" if len(marked) == len(rows) else f" for {names}"
-        lines.append(
-            f"No independent test split{whose}: scored on validation images, which were used for choices in training."
-        )
+        lines.append(no_test_split(whose))
     return lines
 
 

@@ -75,7 +75,8 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
 def report(title: str, rows: list[dict[str, Any]]) -> Report:
     """A group's rows, as they stand in results.json, as a report; with their parameters where these differ."""
     differ = len({size for row in rows for size in row.get("parameters", [])}) > 1
-    return Report(title, "", [_run_row(row, sized=differ) for row in rows])
+    scored = "validation" if all(row.get("test_is_validation") for row in rows) else "test"
+    return Report(title, "", [_run_row(row, sized=differ) for row in rows], scored=scored)
 
 
 def _run_row(row: dict[str, Any], *, sized: bool) -> RunRow:

@@ -208,6 +208,11 @@ def verdict_lines(report: Report) -> list[str]:
     return [_verdict(summary, baseline.name, baseline.seeds) for summary in others]
 
 
+def no_test_split(whose: str = "") -> str:
+    """What to think of figures on images that training has seen chosen on."""
+    return f"No independent test split{whose}: whatever was chosen on the validation images makes figures optimistic."
+
+
 def caveats(report: Report) -> list[str]:
     """How to read the numbers of this report, in a few sentences."""
     summaries = summarise(report)
@@ -230,9 +235,7 @@ def caveats(report: Report) -> list[str]:
             f"{images}, whose choice alone is worth about ±{50 * (high - low):.1f} points."
         )
     if report.scored != "test":
-        lines.append(
-            "The data set has no independent test split: whatever was chosen on these images makes figures optimistic."
-        )
+        lines.append(no_test_split())
     if sum(not summary.baseline for summary in summaries) > 3:
         lines.append("Many rows are compared: even if none differed, one in twenty would exclude zero by luck alone.")
     return lines

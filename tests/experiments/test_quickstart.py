@@ -133,7 +133,7 @@ def test_other_images_start_from_the_phase_1_trained_here(has_test, recipes, pho
     scored = "test" if has_test else "validation"
     page = (folder / "report.html").read_text()
     assert f" {scored} images, 2 choices of the labelled images, " in report["subtitle"]
-    assert f"Top-1 is the share of {scored} images" in page and ("no independent test split" in page) != has_test
+    assert f"Top-1 is the share of {scored} images" in page and ("No independent test split" in page) != has_test
     assert shown.count(f"{scored} top-1") == 8 and f"share the {report['rows'][0]['test_images']} {scored}" in page
     held = [images_of(folder / name)["validation"] for name in ("student", "seed1/student")]
     phase_1 = images_of(folder / "teacher")

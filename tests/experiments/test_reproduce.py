@@ -420,8 +420,8 @@ def shown(folder):
     ("without", "words"),
     [
         ([], None),
-        (["scratch", "tuned", "teacher"], "No independent test split: scored on validation images"),
-        (["tuned"], "No independent test split for fine-tuned: scored on validation images"),
+        (["scratch", "tuned", "teacher"], "No independent test split: whatever was chosen on the validation"),
+        (["tuned"], "No independent test split for fine-tuned: whatever was chosen on"),
     ],
 )
 def test_scores_on_validation_are_told(table, jobs, without, words):
@@ -436,6 +436,7 @@ def test_scores_on_validation_are_told(table, jobs, without, words):
     assert [row["run"] for row in rows if "test_is_validation" in row] == without
     assert (words or "seed") in shown(table.folder) and not {"length", "dataset"} & found.keys()
     assert ("validation" in shown(table.folder)) == bool(words)
+    assert ("test images" in shown(table.folder)) == (len(without) < 3)
 
 
 def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):

@@ -88,7 +88,7 @@ def test_images_without_a_test_split_are_called_what_they_are():
     for values in ([0.8], [0.8, 0.9]):
         report = small(row("base", values, baseline=True), scored="validation")
         said = " ".join(caveats(report))
-        assert "validation images" in said and "test images" not in said and "no independent test split" in said
+        assert "validation images" in said and "test images" not in said and "No independent test split" in said
         assert "share of validation images" in html(report)
     assert "independent" not in " ".join(caveats(small(row("base", [0.8]))))
 
