@@ -191,6 +191,11 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
 
 
 def _lacks(what: str, table: Table) -> InputError:
+    if what == "files" and (named := _named(table.columns, PATH_NAMES)) is not None:
+        kind = table.columns.schema.field(named).type
+        return InputError(
+            f"column {named!r} of the table {table} has values of type {kind}: write the name of one file in each row"
+        )
     mend = {"files": "call it file_name", "labels": "name it by --label_column"}[what]
     return InputError(
         f"the table {table} has no column of {what} among {some(table.columns.column_names)}: {mend} or, if folders "

@@ -424,8 +424,10 @@ def test_tables_that_are_none(photos):
         load_table(photos, "file_name,label", "1.png,é", encoding="latin-1")
     records = pandas.DataFrame({"image": [{"path": "1.png"}], "label": ["a"]})
     records.to_parquet(photos.parent / "data.parquet")
-    with pytest.raises(InputError, match="no column of files among 'image', 'label'"):
+    with pytest.raises(InputError, match=r"column 'image' of the table .*data.parquet' has values of type struct<"):
         load_splits("imagefolder", data_dir=str(photos), labels=str(photos.parent / "data.parquet"))
+    with pytest.raises(InputError, match=r"column 'file_name' .* type list<.*: write the name of one file in each"):
+        load_table(photos, '{"file_name": ["1.png", "2.png"], "label": "a"}', name="labels.jsonl")
     with pytest.raises(InputError, match="labels cannot go with 'fashion-vipriors'"):
         load_splits("fashion-vipriors", labels="labels.csv")
 
