@@ -44,7 +44,6 @@ INHERITED = {
     "gradient_accumulation_steps": Bounds(1),
     "torch_empty_cache_steps": Bounds(1),
     "eval_delay": Bounds(0),
-    "eval_accumulation_steps": Bounds(1),
     "seed": SEED,
     "data_seed": SEED,
     "dataloader_prefetch_factor": Bounds(1),
@@ -61,6 +60,7 @@ OF_ANOTHER_LOOP: dict[str, Any] = {
     "bf16_full_eval": False,
     "fp16_full_eval": False,
     "eval_do_concat_batches": True,
+    "eval_accumulation_steps": None,
 }
 # Of a training beside another one: no checkpoints, trackers, bar or remarks, and nothing measured on its way.
 WITHOUT_TRACES: dict[str, Any] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import transformers.trainer
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -149,11 +150,13 @@ class MethodTrainer(
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self.views = self.views.to(self.args.device)
-        self.remove_callback(ProgressCallback)
-        self.remove_callback(PrinterCallback)
         chance = method.chance_level(self.args.step_images)
-        if not self.args.disable_tqdm:
-            self.add_callback(ProgressBar(method.parts_shown, chance))
+        # In place of what transformers has added itself, the last of its kind; a notebook's table stays.
+        usual = PrinterCallback if self.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
+        if usual in (PrinterCallback, ProgressCallback):
+            self.remove_callback([each for each in self.callback_handler.callbacks if type(each) is usual][-1])
+            if not self.args.disable_tqdm:
+                self.add_callback(ProgressBar(method.parts_shown, chance))
         self.guards = Guards(
             self.args,
             classes=max(1, len(self.class_names)),

@@ -28,6 +28,7 @@ def test_processes_never_hold_different_numbers_of_images(tmp_path, option):
         ({"label_names": ["label"]}, "label_names does nothing here"),
         ({"bf16_full_eval": True}, "bf16_full_eval does nothing here"),
         ({"eval_do_concat_batches": False}, "eval_do_concat_batches does nothing here"),
+        ({"eval_accumulation_steps": 4}, "eval_accumulation_steps does nothing here"),
         ({"train_sampling_strategy": "batch_rebalance"}, "images have no lengths"),
         ({"train_sampling_strategy": "sequential"}, "train_sampling_strategy sequential: .* both at random"),
     ],

@@ -2,12 +2,15 @@ import math
 
 import pytest
 import torch
+import transformers.trainer
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from hf_vipriors.data import ImageStore, PairedSampler, PairedStore
 from hf_vipriors.errors import InputError
 from hf_vipriors.methods import SimCLR, Supervised
 from hf_vipriors.models import VipriorsForImageClassification, VipriorsModel
 from hf_vipriors.training import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer
+from hf_vipriors.training.callbacks import ProgressBar
 from hf_vipriors.training.resolve import complete, resolve
 from hf_vipriors.views import ClassificationViews, ContrastiveViews
 
@@ -23,18 +26,17 @@ def store(count=20, side=32):
 
 @pytest.fixture
 def student_trainer(tiny_config, tmp_path):
-    def make(**options):
+    def make(callbacks=None, **options):
         torch.manual_seed(0)
         args = StudentArguments(
             method="supervised",
             output_dir=str(tmp_path / "run"),
             use_cpu=True,
-            disable_tqdm=True,
-            **({"per_device_train_batch_size": 5, "save_strategy": "no"} | options),
+            **({"per_device_train_batch_size": 5, "save_strategy": "no", "disable_tqdm": True} | options),
         )
         method = Supervised(VipriorsForImageClassification(tiny_config()), ema_decay=complete(args).args.ema_decay)
         data = {"train_dataset": store(), "eval_dataset": store(8), "class_names": NAMES}
-        return StudentTrainer(method, args, views=ClassificationViews(32, **STATS), **data)
+        return StudentTrainer(method, args, views=ClassificationViews(32, **STATS), callbacks=callbacks, **data)
 
     return make
 
@@ -140,6 +142,23 @@ def test_chance_level_counts_what_meets_in_one_forward_pass(tiny_config, tmp_pat
     bars = [callback for callback in trainer.callback_handler.callbacks if type(callback).__name__ == "ProgressBar"]
     assert bars[0].chance == pytest.approx(math.log(15))
     assert {"knn_top1", "feature_std"} <= trainer.measure(store(8))[1].keys()
+
+
+class Table(TrainerCallback):
+    """What transformers shows in a notebook, in place of its bar."""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_there_is_one_display_of_progress_and_a_persons_own_stays(quiet, student_trainer, monkeypatch):
+    def shown(**options):
+        found = student_trainer(disable_tqdm=quiet, **options).callback_handler.callbacks
+        return [each for each in found if isinstance(each, (Table, ProgressBar, ProgressCallback, PrinterCallback))]
+
+    assert [type(each) for each in shown()] == ([] if quiet else [ProgressBar])
+    own = PrinterCallback()
+    assert own in shown(callbacks=[own]) and len(shown(callbacks=[own])) == 2 - quiet
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_PROGRESS_CALLBACK", Table)
+    assert [type(each) for each in shown()] == ([] if quiet else [Table])
 
 
 def test_batch_that_was_not_given_fits_itself(tmp_path):
