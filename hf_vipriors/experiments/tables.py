@@ -177,7 +177,7 @@ def _groups(found: list[dict[str, Any]], runs: list[TableRun]) -> list[dict[str,
     for group in found:
         where = f"group {group['title']!r}"
         _check_keys(group, GROUP_KEYS, where)
-        texts = {key: _text(_given(group, key), f"{where}: {key}") for key in ("title", "about")}
+        texts = {key: _text(group.get(key, ""), f"{where}: {key}") for key in ("title", "about")}
         for outer in cells(group.get("matrix"), where):
             rows = [row for written in group["rows"] for row in _rows(written, outer, runs)]
             words = {key: word(fill(text, outer, where)) for key, text in texts.items()}
@@ -188,7 +188,7 @@ def _groups(found: list[dict[str, Any]], runs: list[TableRun]) -> list[dict[str,
 def _rows(written: dict[str, Any], outer: Cell, runs: list[TableRun]) -> list[dict[str, Any]]:
     where = f"row {written['name']!r}"
     _check_keys(written, ROW_KEYS, where)
-    texts = {key: _text(_given(written, key), f"{where}: {key}") for key in ("name", "note")}
+    texts = {key: _text(written.get(key, ""), f"{where}: {key}") for key in ("name", "note")}
     known = [(run.name, run.base, run.values) for run in runs]
     rows = []
     for inner in cells(written.get("matrix"), where):
@@ -218,11 +218,6 @@ def _plot(found: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         return found  # refused with the other plots that cannot be drawn
     return found | {key: _text(found[key], f"plot {found!r}: {key}") for key in ("title", "group") if key in found}
-
-
-def _given(written: dict[str, Any], key: str) -> Any:
-    """A value; a note or more about a group with nothing behind its colon is none."""
-    return "" if key in ("note", "about") and written.get(key) is None else written[key]
 
 
 def _text(value: Any, what: str) -> str:
