@@ -138,9 +138,7 @@ class SearchTrainer(StudentTrainer):
         for killed in study.get_trials(states=[TrialState.RUNNING]):
             study.tell(killed.number, state=TrialState.FAIL)
         if not study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING]):
-            given, found = vars(complete(self.given).args), self.setup.config  # which names what was left to defaults
-            network = {"backbone": found.backbone, "backbone_args": found.backbone_args or {}}
-            study.enqueue_trial(self.space.kept(given | network) | self.space.kept(given))
+            study.enqueue_trial(self._own_settings())
         while len(done := self._finished(study)) < trials:
             seed = np.random.SeedSequence((self.given.seed, len(done))).generate_state(1)
             self.hyperparameter_search(
@@ -154,6 +152,14 @@ class SearchTrainer(StudentTrainer):
             )
             on_trial(self._finished(study))
         return done[:trials]
+
+    def _own_settings(self) -> dict[str, Any]:
+        """What the study keeps of the run's settings; the setup knows what was left to defaults, batch and data."""
+        given, found, config = vars(complete(self.given).args), self.setup.args, self.setup.config
+        known = vars(found) | {"backbone": config.backbone, "backbone_args": config.backbone_args or {}}
+        if found.base_learning_rate is None and found.learning_rate is not None:  # it was given as it is
+            known["base_learning_rate"] = found.learning_rate * 256 / found.global_batch
+        return self.space.kept(known) | self.space.kept(given)
 
     def _finished(self, study: optuna.Study) -> list[SearchTrial]:
         return [

@@ -124,7 +124,7 @@ def test_a_search_that_is_over_trains_nothing(searcher, tmp_path):
 
 
 def test_other_seeds_draw_otherwise(searcher, tmp_path):
-    first, second = (searcher(seed=seed)[0].search(1, tmp_path / str(seed))[0].settings for seed in (0, 1))
+    first, second = (searcher(seed=seed)[0].search(2, tmp_path / str(seed))[1].settings for seed in (0, 1))
     assert first != second
 
 
@@ -162,3 +162,12 @@ def test_the_settings_that_were_given_come_first_even_after_a_kill_within_that_t
         trainer.search(2, tmp_path / "search")
     again, _ = searcher(learning_rate=0.02, label_smoothing=0.1)
     assert again.search(1, tmp_path / "search")[0].settings == {"learning_rate": 0.02, "label_smoothing": 0.1}
+
+
+@pytest.mark.parametrize("given", [{}, {"learning_rate": 0.03}, {"base_learning_rate": 0.2}])
+@pytest.mark.parametrize("name", ["learning_rate", "base_learning_rate"])
+def test_the_first_trial_has_the_rate_of_a_run_without_a_search(name, given, searcher, tmp_path):
+    trainer, seen = searcher({name: {"low": 1e-4, "high": 1.0, "log": True}}, **given)
+    usual = resolve(trainer.given, images=20).args.learning_rate
+    trainer.search(1, tmp_path / "search")
+    assert resolve(seen[0][0], images=20).args.learning_rate == pytest.approx(usual, rel=1e-12)
