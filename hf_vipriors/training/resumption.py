@@ -27,6 +27,7 @@ _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # They change with every resumption, or nobody wants to read of them.
 _NOT_TOLD = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "local_rank", "eval_on_start"}
 _MOST_NAMED = 4
+_LAST_BATCH = "dataloader_drop_last"
 
 
 def training_record(setup: Setup) -> dict[str, Any]:
@@ -80,6 +81,9 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     follows = setup.resolved.sources.keys() if other_processes else set()
     if had.get("learning_rate") == now["learning_rate"] or "learning_rate" not in setup.resolved.sources:
         options = [name for name in options if name != "base_learning_rate"]  # it decides nothing else
+    if _LAST_BATCH in options and (other_processes and had[_LAST_BATCH] or _LAST_BATCH in follows):
+        told += _last_batch(setup, checkpoint, had, now)
+        options.remove(_LAST_BATCH)
     refused = _other_images(had, now)
     for name in sorted(options, key=lambda option: (option in setup.resolved.sources, option)):
         if name in _OF_TEACHERS and _same_teachers(name, had, now):
@@ -104,6 +108,18 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
             f"rate go on (--per_device_train_batch_size {kept:g} would keep them as they were)"
         )
     return told + _other_evaluation(had, now)
+
+
+def _last_batch(setup: Setup, checkpoint: str, had: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Whether a last batch of one image is left out follows from the number of processes: epochs stay as they were.
+
+    Returns:
+        The change in words, where they cannot: one process cannot train on a single image.
+    """
+    if not had[_LAST_BATCH]:
+        return [_change(_LAST_BATCH, had, now)]
+    setup.resolved.fill(_LAST_BATCH, True, f"that of {checkpoint}")
+    return []
 
 
 def _change(name: str, had: dict[str, Any], now: dict[str, Any]) -> str:

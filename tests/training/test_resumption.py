@@ -152,6 +152,22 @@ def test_another_number_of_processes_is_told_and_keeps_the_learning_rate(trainer
     assert again.args.learning_rate == rate
 
 
+@pytest.mark.parametrize(("count", "had"), [(22, True), (21, False)])
+def test_whether_a_last_batch_of_one_image_is_left_out_follows_the_processes(count, had, trainer, tmp_path, caplog):
+    """Two processes fill their last batch up; one leaves it out, of 21 images in batches of 5."""
+    whole = trainer(images=store(count), save_strategy="steps", save_steps=3, save_total_limit=9)
+    whole.train()
+    file = tmp_path / "checkpoint-3" / RECORD_FILE
+    record = json.loads(file.read_text())
+    assert record["dataloader_drop_last"] != had
+    file.write_text(json.dumps(record | {"world_size": 2, "dataloader_drop_last": had}))
+    again = trainer(images=store(count))
+    with caplog.at_level("INFO", "hf_vipriors"):
+        again.train(resume_from_checkpoint=str(file.parent))
+    assert again.args.dataloader_drop_last, "as it was, or as one process must"
+    assert ("--dataloader_drop_last false -> true" in log_of(caplog)[0]) != had
+
+
 @pytest.mark.parametrize("keeps", ["settings", "nothing"])
 def test_a_checkpoint_of_an_earlier_version_goes_on(trainer, tmp_path, caplog, keeps):
     trainer().train()
