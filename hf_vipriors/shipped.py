@@ -57,6 +57,10 @@ def find_recipe(name: str, flag: str, *, kind: str = "recipe", folder: Path | No
         shipped = start.joinpath(*parts[:-1], f"{parts[-1]}.yaml") if parts and not path.is_absolute() else path
         if shipped.is_file():
             return shipped
+        if name and path.is_dir():
+            raise InputError(f"{flag} {name} is a folder: give a YAML file in it")
+    except InputError:
+        raise
     except (OSError, ValueError):  # no name that a file could have
         pass
     known = (each.stem for each in folder.glob("*.yaml"))

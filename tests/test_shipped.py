@@ -26,12 +26,17 @@ def test_a_file_that_exists_wins(tmp_path, monkeypatch):
     assert shipped.find_recipe("image_folder_student", "--config") == Path("image_folder_student")
 
 
-@pytest.mark.parametrize("name", ["image_folder_studnt", "no/image_folder_student.yaml", "", ".", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("name", ["image_folder_studnt", "no/image_folder_student.yaml", "", "a\0b", "x" * 5000])
 def test_an_unknown_name_is_one_line(name):
     with pytest.raises(InputError) as error:
         shipped.find_recipe(name, "--config")
     assert "--config" in error.value.on_command_line and "no recipe of this name" in error.value.on_command_line
     assert ("'image_folder_student'" in error.value.on_command_line) == ("folder" in name)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="is a folder: give a YAML file in it"):
+        shipped.find_recipe(str(tmp_path), "--config")
 
 
 def test_search_spaces_have_names_too(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from ..errors import InputError, one_line
 from ..invocation import as_typed, as_word, this_command
 from ..options import unknown_option
 from ..shipped import find_recipe
+from ..training.arguments import ENUMS
 from ..yaml_files import yaml_mapping
 
 # Of the ~120 options of TrainingArguments, those a newcomer reaches for; --help_all shows the rest.
@@ -31,6 +32,8 @@ COMMON = {
 FIRST = ("data_dir", "labels", "dataset_name", "method", "teacher", "backbone")
 _NOT_GIVEN = object()
 NULL = "null"  # as YAML has it: takes back what a recipe says
+# Options that have the word no, which YAML reads as false.
+_NO = {name for name, kind in ENUMS.items() if "no" in {member.value for member in kind}}
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -194,6 +197,8 @@ class Parser(HfArgumentParser):
             raise InputError(f"{source}: {name} cannot be a {type(value).__name__}: {reprlib.repr(value)}")
         if type(value) is action.type:
             return value
+        if value is False and name in _NO:
+            value = "no"
         try:
             found = super()._get_value(action, as_word(value))  # a file has null for null
             self._check_value(action, found)

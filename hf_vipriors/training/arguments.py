@@ -22,7 +22,7 @@ from .sharding import check_sharding, is_sharded
 
 logger = logging.getLogger(__name__)
 # Options whose values transformers keeps in an enum; its own error would be a traceback.
-ENUMS = {
+ENUMS: dict[str, type[Enum]] = {
     "optim": OptimizerNames,
     "lr_scheduler_type": SchedulerType,
     "eval_strategy": IntervalStrategy,
@@ -172,8 +172,11 @@ class RunArguments(TrainingArguments):
             # Several GPUs in one process would become nn.DataParallel, whose replicas have no queue of their own.
             logger.warning("one process uses one GPU; for all of them: accelerate launch --multi_gpu")
             self._n_gpu = 1
-        if self.activation_checkpointing or self.gradient_checkpointing:
-            raise InputError("--activation_checkpointing: timm backbones here do not support it; lower the batch")
+        if self.activation_checkpointing or self.gradient_checkpointing:  # each sets the other
+            raise InputError(
+                "--activation_checkpointing, --gradient_checkpointing: timm backbones here do not support it; lower "
+                "the batch"
+            )
         if not self.accelerator_config.even_batches or self.accelerator_config.split_batches:
             raise InputError(
                 "--accelerator_config: even_batches must stay true and split_batches false; in-batch negatives and "

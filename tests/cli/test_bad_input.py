@@ -62,7 +62,8 @@ def refused(capsys, tmp_path):
         (["--backbone_args", '{"in_chans": 1}'], ["in_chans", "three"]),
         (["--knn_neighbours", "0"], ["knn_neighbours"]),
         (["--batchnorm_splits", "0"], ["batchnorm_splits"]),
-        (["--activation_checkpointing"], ["activation_checkpointing"]),
+        (["--activation_checkpointing"], ["activation_checkpointing, "]),
+        (["--gradient_checkpointing"], ["gradient_checkpointing: timm"]),
         (["--report_to", "tracker_of_mine"], ["tracker_of_mine"]),
     ],
 )

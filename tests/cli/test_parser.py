@@ -61,6 +61,14 @@ def test_help_names_what_transformers_adds_only_where_it_does(kind, more, capsys
     assert ("--adam_beta1" in capsys.readouterr().out) == more
 
 
+@pytest.mark.parametrize("name", ["eval_strategy", "save_strategy", "logging_strategy"])
+def test_no_is_a_word_where_there_is_such_a_choice(name, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{name}: no\nuse_cpu: yes\n")
+    (args,) = Parser([StudentArguments], "").parse(["--method", "supervised", "--config", str(recipe)])
+    assert getattr(args, name) == "no"
+
+
 def test_null_stands_alone(parser):
     with pytest.raises(InputError, match="crop_scale: null .* stands alone"):
         parser.parse(["--crop_scale", "null", "1"])
