@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 import tempfile
 import unicodedata
 import uuid
@@ -177,3 +178,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a nest without end
         raise InputError(f"{path} is damaged: {one_line(error)}") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """As :func:`read_json`, of a file that holds names and their values.
+
+    Raises:
+        InputError: the file is damaged, or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it holds {reprlib.repr(found)} in place of names and values")
+    return found

@@ -34,9 +34,7 @@ from ..hub.static_space import at_commit
 from ..hub.upload import upload
 from ..options import check_options, option
 from ..terminal import Console
-from ..training.finished_run import baseline_rows, data_of, run_files
-from ..training.load_images import load_images
-from ..training.run_files import read_run
+from ..training.finished_run import baseline_rows, images_of, run_files
 from . import process
 from .parser import Parser
 
@@ -134,8 +132,7 @@ def demo(args: PushArguments, folder: Path) -> RepositoryFiles:
     Raises:
         InputError: no ``run.json``, which tells where the training images lie, or no student.
     """
-    data = data_of(read_run(Path(args.model)))
-    splits = load_images(data)
+    data, splits = images_of(Path(args.model))
     write_space(
         args.model,
         folder,

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import one_line
+from ..errors import InputError, one_line
 from ..files import replacing, save_tensors
 from .calibration import are_probabilities
 from .features import Outputs
@@ -53,7 +53,7 @@ def read_predictions(directory: Path | str) -> Outputs | None:
         A :class:`~hf_vipriors.evaluation.features.Outputs`: ``values`` (N, K) float32, ``labels`` (N,) int64.
 
     Raises:
-        ValueError: the file is damaged.
+        InputError: the file is damaged.
     """
     path = Path(directory) / PREDICTIONS_FILE
     if not path.is_file():
@@ -63,7 +63,7 @@ def read_predictions(directory: Path | str) -> Outputs | None:
         values, labels = found["probabilities"].float(), found["labels"]
         _check(values, labels)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {one_line(error)}") from None
+        raise InputError(f"{path} is damaged: {one_line(error)}") from None
     return Outputs(values, labels)
 
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 import io
 import logging
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub import HfApi
 from transformers import TimmWrapperConfig
 
-from ..data import FASHION_VIPRIORS, decode
-from ..data.columns import label_array
+from ..data import FASHION_VIPRIORS, ImageSplits, decode
+from ..data.columns import label_array, match_classes
 from ..errors import InputError, one_line
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
 from ..evaluation.predictions import read_predictions
 from ..evaluation.statistics import mcnemar, paired_difference_interval
-from ..files import read_json
+from ..files import read_mapping
 from ..hub.card_facts import ScoreRow, read_facts
 from ..hub.native_export import load_native
 from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
@@ -40,7 +42,7 @@ from .load_images import load_images
 from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, log_history, read_run
 from .stores import evaluation_store
-from .trained_images import seen_in_training
+from .trained_images import check_images_of_run, same_scored_images, seen_in_training
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 3
@@ -131,7 +133,7 @@ def run_files(
     return model_files(
         directory,
         repo_id,
-        examples=example_images(data_of(read_run(directory)), count) if count else {},
+        examples=example_images(directory, count) if count else {},
         curves=curves_png(directory, metrics, len(facts.class_names) if facts is not None else 0),
         recipe=recipe_text(run, metrics.get("search", {}).get("settings", {})) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
@@ -147,11 +149,40 @@ def run_of(directory: Path) -> RunRecord | None:
 
 def read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
-    return read_json(file) if file.is_file() else {}
+    return read_mapping(file) if file.is_file() else {}
 
 
 def data_of(run: RunRecord) -> DataArguments:
     return DataArguments(**{each.name: run.data[each.name] for each in fields(DataArguments) if each.name in run.data})
+
+
+def images_of(directory: Path) -> tuple[DataArguments, ImageSplits]:
+    """The images of a finished run, where its ``run.json`` says that they lie.
+
+    Raises:
+        InputError: they are not there, or others are.
+    """
+    data = data_of(read_run(directory))
+    where = data.data_dir or data.dataset_name
+    try:
+        splits = load_images(data)
+    except InputError as error:
+        raise InputError(
+            f"{one_line(error, None)}; {directory / RUN_FILE} names {where!r}, and a relative folder counts from the "
+            "current one"
+        ) from None
+    check_images_of_run(directory, splits, where)
+    return data, splits
+
+
+def order_of_classes(directory: Path, class_names: Sequence[str]) -> list[int]:
+    """Which output of a student answers for each of ``class_names``.
+
+    Raises:
+        InputError: the images have other classes today than when it was trained.
+    """
+    problem = f"the images have other classes today than {directory} was trained on"
+    return match_classes(load_native(directory).config.class_names, class_names, problem, "name them as they were")
 
 
 def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:
@@ -161,13 +192,14 @@ def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes 
     return None if figure is None else to_png(figure)
 
 
-def example_images(data: DataArguments, count: int) -> dict[str, bytes]:
+def example_images(directory: Path, count: int) -> dict[str, bytes]:
     """``count`` images that were not trained on, of as many classes as there are: class name -> PNG.
 
     Raises:
-        InputError: the data set is not there.
+        InputError: the data set of the run is not there, or has other classes today.
     """
-    splits = load_images(data)
+    data, splits = images_of(directory)
+    order_of_classes(directory, splits.class_names)
     source = splits.splits["test"]
     labels = label_array(source)
     chosen: dict[str, bytes] = {}
@@ -187,17 +219,17 @@ def onnx_figures(directory: Path) -> dict[str, dict[str, float]]:
     Raises:
         InputError: the ``onnx`` extra is missing, no student, or no ``run.json`` that tells where its images lie.
     """
-    data = data_of(read_run(directory))
+    data, splits = images_of(directory)
+    order = order_of_classes(directory, splits.class_names)
     export_onnx(directory)
     quantize_onnx(directory)
-    splits = load_images(data)
     if (seen := seen_in_training(directory, splits.splits["test"], "test")) is not None:  # images may have come since
         logger.warning("ONNX: %s", seen.words(str(directory)))
     store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
 
     def top1(classifier: OnnxClassifier) -> float:
         predictions = probabilities(classifier, store, batch_size=128, device="cpu")
-        return score(predictions.values, predictions.labels, splits.class_names).top1
+        return score(predictions.values[:, order], predictions.labels, splits.class_names).top1
 
     found = onnx_accuracy(directory, top1)
     for name, each in found.items():
@@ -221,9 +253,11 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
             )
         rows[flag] = predictions
     ours, theirs = rows["model"], rows["baseline"]
-    if len(ours.labels) != len(theirs.labels) or not bool((ours.labels == theirs.labels).all()):
+    known = [load_native(place).config.class_names for place in (directory, baseline)]
+    same = known[0] == known[1] and same_scored_images(directory, baseline)
+    if not (same and torch.equal(ours.labels, theirs.labels)):
         raise InputError(
-            f"{baseline} (--baseline) was scored on other images than {directory}: compare like with like"
+            f"{baseline} (--baseline) was scored on other images or classes than {directory}: compare like with like"
         )
     right = [(each.values.argmax(dim=1) == each.labels).tolist() for each in (ours, theirs)]
     low, high = paired_difference_interval(*right)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.predictions import PREDICTIONS_FILE
-from ..files import read_json, write_json
+from ..files import read_json, read_mapping, write_json
 from ..hub.card_facts import FACTS_FILE
 from .arguments import RunArguments
 from .data_arguments import DataArguments
@@ -43,7 +43,12 @@ PARTS = ("native", "peer")
 def log_history(folder: Path) -> list[dict[str, Any]]:
     """What the Trainer logged while the run of this folder trained; nothing where the folder does not tell."""
     state = folder / STATE_FILE
-    return read_json(state)["log_history"] if state.is_file() else []
+    if not state.is_file():
+        return []
+    found = read_mapping(state).get("log_history")
+    if not isinstance(found, list):
+        raise InputError(f"{state} is damaged: it has no log_history")
+    return found
 
 
 @dataclass(frozen=True)

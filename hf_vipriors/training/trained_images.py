@@ -1,4 +1,4 @@
-"""Which images a model was trained on, as digests in a file beside it: is it now scored on some of them?
+"""Which images a model was trained and scored on, as digests in a file beside it: does it see some of them again?
 
 The file stays where the run was: nothing that goes to the Hub holds it.
 """
@@ -17,14 +17,15 @@ from safetensors.torch import load_file
 
 from ..data import ImageSplits
 from ..data.exact_copies import digests
+from ..errors import InputError
 from ..files import replacing, save_tensors
 from ..methods import METHODS
 from .arguments import RunArguments
-from .run_files import TRAINED_FILE
+from .run_files import RUN_FILE, TRAINED_FILE
 
 logger = logging.getLogger(__name__)
 MOST_IMAGES = 50_000
-LABELLED, UNLABELLED = "labelled", "unlabelled"
+LABELLED, UNLABELLED, SCORED = "labelled", "unlabelled", "scored"
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,54 @@ def splits_trained_on(splits: ImageSplits, args: RunArguments) -> list[str]:
 
 
 def write_trained_images(directory: Path, splits: ImageSplits, args: RunArguments) -> None:
-    """Keep 8 bytes of the digest of each image that a run is trained on; above 50,000 images nothing is kept.
+    """Keep 8 bytes of the digest of each image that a run is trained or scored on, of 50,000 images at most of each.
 
     Args:
         directory: the run's folder.
         splits: of the run.
         args: complete; they tell which splits are trained on.
     """
-    names = splits_trained_on(splits, args)
-    if not names or sum(len(splits.splits[name]) for name in names) > MOST_IMAGES:
+    names, kept = splits_trained_on(splits, args), {}
+    if names and sum(len(splits.splits[name]) for name in names) <= MOST_IMAGES:
+        kept = {LABELLED: set[int](), UNLABELLED: set[int]()}
+        for name in names:
+            with_labels = name == "train" and METHODS[args.method].job == "student"
+            kept[LABELLED if with_labels else UNLABELLED] |= _digests(splits.splits[name], name)
+    if "test" in splits.splits and len(splits.splits["test"]) <= MOST_IMAGES:
+        kept[SCORED] = _digests(splits.splits["test"], "test")
+    if not kept:
         return
-    kept: dict[str, set[int]] = {LABELLED: set(), UNLABELLED: set()}
-    for name in names:
-        with_labels = name == "train" and METHODS[args.method].job == "student"
-        kept[LABELLED if with_labels else UNLABELLED] |= set(map(_short, digests(splits.splits[name], name)))
     tensors = {kind: torch.tensor(sorted(found), dtype=torch.int64) for kind, found in kept.items()}
     with replacing(directory / TRAINED_FILE) as part:
         save_tensors(tensors, part)
+
+
+def check_images_of_run(directory: Path, splits: ImageSplits, where: str) -> None:
+    """Refuse images none of which a finished run knows: a relative folder is another one elsewhere.
+
+    Args:
+        directory: the run's folder; one that does not tell its images refuses none.
+        splits: loaded as the run loaded them.
+        where: they were found.
+
+    Raises:
+        InputError: see above.
+    """
+    kept = _read(directory) or {}
+    for kind, name in ((SCORED, "test"), (LABELLED, "train")):  # the former is missing in runs of before
+        if kept.get(kind) and name in splits.splits:
+            if not kept[kind] & _digests(splits.splits[name], name):
+                raise InputError(
+                    f"none of the {name} images in {where!r} is one of the training in {directory}, whose {RUN_FILE} "
+                    "names that place: a relative folder counts from the current one, go to where it was trained"
+                )
+            return
+
+
+def same_scored_images(first: Path, second: Path) -> bool:
+    """Whether two runs were scored on the same images, as far as both tell."""
+    found = [(_read(each) or {}).get(SCORED) for each in (first, second)]
+    return None in found or found[0] == found[1]
 
 
 def seen_in_training(directory: str | Path, images: Dataset, name: str) -> Seen | None:
@@ -78,13 +110,8 @@ def seen_in_training(directory: str | Path, images: Dataset, name: str) -> Seen 
         images: with an undecoded ``image`` column.
         name: what the progress bar calls them.
     """
-    path = Path(directory) / TRAINED_FILE
-    if not path.is_file():
-        return None
-    try:
-        kept = {kind: set(tensor.tolist()) for kind, tensor in load_file(path).items()}
-    except SafetensorError:
-        logger.warning("%s is damaged: whether the model was trained on the scored images is not known", path)
+    kept = _read(Path(directory))
+    if kept is None or LABELLED not in kept:
         return None
     rows = {_short(digest): len(same) for digest, same in digests(images, name).items()}
     labelled, others = (
@@ -92,6 +119,22 @@ def seen_in_training(directory: str | Path, images: Dataset, name: str) -> Seen 
         for found in (kept[LABELLED], kept[UNLABELLED] - kept[LABELLED])
     )
     return Seen(labelled + others, others, len(images)) if labelled or others else None
+
+
+def _read(directory: Path) -> dict[str, set[int]] | None:
+    """What :func:`write_trained_images` kept; None: nothing, or nobody can tell."""
+    path = directory / TRAINED_FILE
+    if not path.is_file():
+        return None
+    try:
+        return {kind: set(tensor.tolist()) for kind, tensor in load_file(path).items()}
+    except SafetensorError:
+        logger.warning("%s is damaged: which images the model was trained and scored on is not known", path)
+        return None
+
+
+def _digests(images: Dataset, name: str) -> set[int]:
+    return set(map(_short, digests(images, name)))
 
 
 def _short(digest: bytes) -> int:

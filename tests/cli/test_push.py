@@ -14,6 +14,7 @@ from earlier_runs import as_earlier
 from hub_server import Status
 from huggingface_hub import ModelCard
 from PIL import ExifTags, Image
+from safetensors.torch import load_file, save_file
 
 from hf_vipriors.cli.parser import Parser
 from hf_vipriors.cli.push import main
@@ -23,7 +24,7 @@ from hf_vipriors.hub import upload as uploading
 from hf_vipriors.training import DataArguments, StudentArguments
 from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.resolve import resolve
-from hf_vipriors.training.run_files import read_run
+from hf_vipriors.training.run_files import TRAINED_FILE, read_run
 
 NAME = "owner/colours"
 
@@ -150,6 +151,66 @@ def test_beside_a_baseline(logged_in, classifier_folder, tmp_path, capsys):
     (other / "answers.safetensors").unlink()
     line = refused(capsys, main, "--model", classifier_folder, "--repo_id", NAME, "--baseline", other)
     assert "no predictions to compare" in line
+
+
+def test_a_baseline_on_other_images_is_none(classifier_folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(classifier_folder, other)
+    push = ("--model", classifier_folder, "--repo_id", NAME, "--dry_run", "--baseline", other)
+    main(list(map(str, push)))
+    kept = load_file(other / TRAINED_FILE)
+    save_file(kept | {"scored": kept["scored"] + 1}, other / TRAINED_FILE)
+    assert "was scored on other images or classes" in refused(capsys, main, *push)
+
+
+def test_images_are_those_of_the_training_wherever_a_person_is(
+    classifier_folder, photos, tmp_path, capsys, monkeypatch
+):
+    """``run.json`` has the folder as it was given, relative to where the training began."""
+    student, folders = tmp_path / "student", {name: tmp_path / name for name in ("same", "others", "renamed", "none")}
+    shutil.copytree(classifier_folder, student)
+    run = json.loads((student / "run.json").read_text())
+    (student / "run.json").write_text(json.dumps(run | {"data": run["data"] | {"data_dir": "photos"}}))
+    for name in ("same", "others", "renamed"):
+        shutil.copytree(photos, folders[name] / "photos")
+    for number, file in enumerate((folders["others"] / "photos").rglob("*.png")):
+        Image.new("RGB", (40, 40), (number, 7, 9)).save(file)
+    for split in ("train", "validation", "test"):
+        (folders["renamed"] / "photos" / split / "red").rename(folders["renamed"] / "photos" / split / "violet")
+    folders["none"].mkdir()
+    words = {
+        "others": "none of the test images in 'photos' is one of the training in",
+        "renamed": "the images have other classes today",
+        "none": "no such folder 'photos'",
+    }
+    push = ("--model", student, "--repo_id", NAME, "--dry_run", "--examples", "2")
+    for name, folder in folders.items():
+        monkeypatch.chdir(folder)
+        if name == "same":
+            main(list(map(str, push)))
+        else:
+            line = refused(capsys, main, *push)
+            assert words[name] in line and (
+                name == "renamed" or "a relative folder counts from the current one" in line
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("answers.safetensors", "xx"),
+        ("trainer_state.json", "{}"),
+        ("trainer_state.json", "[]"),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_damaged_files_of_a_run_are_one_line(name, content, classifier_folder, tmp_path, capsys):
+    folder = tmp_path / "student"
+    shutil.copytree(classifier_folder, folder)
+    (folder / name).write_text(content)
+    push = ("--model", folder, "--repo_id", NAME, "--dry_run", "--baseline", folder)
+    line = refused(capsys, main, *push)
+    assert name in line and "is damaged" in line
 
 
 @pytest.mark.slow
