@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
+from ..disk_errors import explain_disk_error
 from ..errors import InputError, one_line
 from ..files import save_tensors
 from ..logs import quiet
@@ -142,9 +143,10 @@ class ResumableTrainer(Trainer):
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # what torch.save writes with
                 raise
             self._discard()
+            why = explain_disk_error(error, [Path(self.args.output_dir)]) or one_line(error, 200)
             raise InputError(
-                f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: "
-                f"{one_line(error, 200)}; {self.resume_hint()}"
+                f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: {why}; "
+                f"{self.resume_hint()}"
             ) from None
         finally:
             self._staging = False
