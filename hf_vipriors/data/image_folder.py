@@ -20,6 +20,12 @@ from .split_names import LABELLED_SPLITS, canonical_split
 from .table_files import Table, read_table
 
 logger = logging.getLogger(__name__)
+
+
+class NoClasses(InputError):
+    """Folders that tell no classes: images lie beside each other, or what is a class could be meant in two ways."""
+
+
 _EMPTY = {
     "validation": "remove it (validation is then carved from train),",
     "test": "remove it (the validation images are then scored as test),",
@@ -161,8 +167,8 @@ def list_image_folder(
         on what was passed over.
 
     Raises:
-        InputError: no such folder, no class folders, an empty class folder in train, a layout that could be meant
-            in two ways, or a table that does not fit the images.
+        NoClasses: no class folders, an empty class folder in train, or a layout that could be meant in two ways.
+        InputError: no such folder, or a table that does not fit the images.
 
     Example::
 
@@ -179,10 +185,10 @@ def list_image_folder(
         return _by_table(tables, walk, label_column)
     try:
         splits, notes = _by_folders(root, walk)
-    except InputError:
+    except InputError as error:
         if others:  # they were to tell the classes: it is said what they lack
             _by_table(others, walk, label_column)
-        raise
+        raise NoClasses(error.on_command_line) from None
     walk.has_read(table.path for table in others)
     notes += [f"no label column in {table}: the folders are the classes" for table in others]
     return splits, [*notes, *walk.notes()]

@@ -3,6 +3,7 @@
     hf-vipriors embed --model outputs/teacher --data_dir photos --output features.parquet
     python -c "import pandas; print(pandas.read_parquet('features.parquet').vector[0].shape)"
 
+Folders of any layout, as for predict; options that choose images (--images_per_class, ...) need class folders.
 Each row has the image's path (of a data set without files its split and row), its split, its label where it has one,
 and the pooled features of the backbone, before any projector or classifier, as float32.
 """
@@ -28,8 +29,8 @@ from ..hub.teachers import Teacher, load_teacher
 from ..machine import best_device, to_device
 from ..options import check_options, option
 from ..training import DataArguments
-from ..training.load_images import load_images
 from ..training.stores import full_scale
+from .any_layout import every_split
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
@@ -62,7 +63,7 @@ def embed(data: DataArguments, args: EmbedArguments) -> Counter:
     model = load_teacher(args.model, flag="model")
     to_device(model, args.device)
     model.config.full_scale = full_scale(model.config, data)
-    splits = load_images(data)
+    splits = every_split(data)
     counts: Counter = Counter()
 
     def pooled(each: Teacher, images: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..data import FASHION_VIPRIORS, TrainProtocol
 from ..errors import InputError, check_choice
 from ..options import SEED, check_options, option
+
+# Which of the images that the data set has are used, and as what.
+_CHOOSING = (
+    "images_per_class", "subset_seed", "validation_share", "validation_seed", "imbalance", "train_fraction",
+    "label_noise", "noise_kind", "unlabelled",
+)  # fmt: skip
 
 
 @dataclass
@@ -95,6 +101,15 @@ class DataArguments:
             self.dataset_name = "imagefolder"  # a folder alone is a folder of images
         if self.labels is not None and self.data_dir is None:
             raise InputError(f"--labels {self.labels} needs --data_dir: the folder of the images that it names")
+
+    def choosing(self) -> list[str]:
+        """Names of the options that choose among the images and have another value than their default.
+
+        Example:
+            >>> DataArguments(images_per_class=5, dataset_name="cifar10").choosing()
+            ['images_per_class']
+        """
+        return [each.name for each in fields(self) if each.name in _CHOOSING and vars(self)[each.name] != each.default]
 
     def train_protocol(self) -> TrainProtocol:
         """What the protocol does to the train split after its images were chosen."""

@@ -21,6 +21,15 @@ def load_images(data: DataArguments) -> ImageSplits:
         >>> len(splits.splits["train"]), len(splits.class_names)
         (50, 10)
     """
+    return choose_images(read_images(data), data)
+
+
+def read_images(data: DataArguments) -> ImageSplits:
+    """The first half of :func:`load_images`: all images of the splits that the data set has.
+
+    Raises:
+        InputError: nothing to load there.
+    """
     keep_decoded(data.store)
     found = load_splits(
         data.dataset_name,
@@ -33,6 +42,15 @@ def load_images(data: DataArguments) -> ImageSplits:
     )
     for note in found.notes:  # what was read, before it is refused as too little
         logger.info(note)
+    return found
+
+
+def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
+    """The second half: those of the protocol, with the splits that were missing.
+
+    Raises:
+        InputError: too few images.
+    """
     splits = apply_protocol(
         found,
         images_per_class=data.images_per_class,
