@@ -60,6 +60,11 @@ class ImageSplits:
         return "validation" if self.test_is_validation else "test"
 
     @property
+    def labelled(self) -> Dataset:
+        """The labelled images of all splits as one data set, none twice; there must be a class."""
+        return concatenate_datasets([images for name, images in self.distinct.items() if name != "unlabelled"])
+
+    @property
     def distinct(self) -> dict[str, Dataset]:
         """The splits, none twice: without ``test`` where it is validation again."""
         return {name: images for name, images in self.splits.items() if name != "test" or not self.test_is_validation}

@@ -31,7 +31,7 @@ def alternatives(
         measure_frozen(name, network, measured.splits, data, split, batch_size=batch_size, device=device)
         for name, network in networks.items()
     ]
-    subtitle = f"fitted on the same labelled training images, scored on the same {measured.split_title} images"
+    subtitle = f"fitted on the same labelled training images, scored on the same {measured.kind} images"
     conclude = partial(conclusions, student=label, size=size)
     return compare(found, rows(measured)[0], subtitle, (label, size), conclude)
 

@@ -3,6 +3,7 @@
     python scripts/evaluate.py --model outputs/student
     python scripts/evaluate.py --model outputs/student outputs/baseline --ten_crop --output scores.json
     python scripts/evaluate.py --model outputs/student --report outputs/student_report
+    python scripts/evaluate.py --model outputs/student --data_dir new_photos --split all
     python scripts/evaluate.py --model outputs/student --corruptions --ood_data_dir photos_by_another_camera
     python scripts/evaluate.py --model outputs/student --compare timm:vit_small_patch14_dinov2.lvd142m
 
@@ -48,7 +49,6 @@ from ..options import check_options, option
 from ..reports.report import rich_table
 from ..terminal import Console
 from ..training import DataArguments
-from ..training.load_images import load_images
 from ..training.results import split_features
 from ..training.stores import evaluation_store, ten_crop_store
 from ..training.trained_images import Seen, seen_in_training
@@ -56,7 +56,8 @@ from . import report as evaluation_report
 from . import shifted
 from .alternatives import alternatives
 from .evaluated import Evaluated, Model
-from .run_protocol import log_protocol, protocol_of
+from .run_protocol import CHOICE, log_protocol, protocol_of
+from .scored_images import ALL, LABELLED, scored_images
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,11 @@ class EvaluationArguments:
     """What to score, and how."""
 
     model: list[str] = field(default_factory=list, metadata={"help": "Folders of students or teachers."})
-    split: str = option("test", "Split to score: test or validation.")
+    split: str = option(
+        "test",
+        "Images to score: test, validation, or all: every labelled image of the data set, as of a folder that the "
+        "models have never seen.",
+    )
     ten_crop: bool = option(False, "Average ten crops of each image (corners, centre, flipped).")
     knn: bool = option(True, "Weighted kNN of the frozen features; labelled training images vote.")
     linear: bool = option(True, "Linear probe of the frozen features, its strength chosen on validation.")
@@ -85,13 +90,23 @@ class EvaluationArguments:
     def __post_init__(self) -> None:
         if not self.model:
             raise InputError("--model DIR [DIR ...] is missing: which checkpoints are to be scored?")
-        check_choice(self.split, ("test", "validation"), "split")
+        check_choice(self.split, ("test", "validation", ALL), "split")
         check_options(self)
         if self.output is not None:
             check_new(self.output, "output")
         if self.report is not None:
             evaluation_report.check_folder(self.report)
+        if self.split == ALL and self.compare:
+            raise InputError(
+                "--compare cannot go with --split all: it fits a classifier to training images, which all are scored; "
+                "leave one of them out"
+            )
         self.device = self.device or best_device()
+
+    @property
+    def scored(self) -> str:
+        """The name of the images among those that are loaded."""
+        return LABELLED if self.split == ALL else self.split
 
 
 def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
@@ -102,17 +117,19 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
         raise InputError(
             "a teacher has no classifier: leave --corruptions, --ood_dataset_name, --ood_data_dir and --compare out"
         )
+    if args.split == ALL and not classifiers:
+        raise InputError("a teacher has no classifier, and --split all leaves no image to fit one to: leave it out")
     networks = load_networks(args.compare)
-    splits = load_images(data)
-    if "train" not in splits.splits:
-        raise InputError("no labelled split: scores need labels")
+    splits = scored_images(data, args.split, list(classifiers))
+    if args.split == ALL and (args.knn or args.linear):
+        logger.info("--split all: no kNN and no linear probe, for no image is left to fit them to")
     orders = {name: class_order(model, splits.class_names, name) for name, model in classifiers.items()}
     second = None
     if args.ood_dataset_name is not None or args.ood_data_dir is not None:
         second = shifted.second_set(args.ood_dataset_name, args.ood_data_dir, splits.class_names)
     results: dict[str, dict[str, Any]] = {name: {} for name in models}
     predictions: dict[str, Outputs] = {}
-    listed = listed_duplicates(splits.splits[args.split], args.split) if classifiers else None
+    listed = listed_duplicates(splits.splits[args.scored], args.scored) if classifiers else None
     for name, model in models.items():
         if name in classifiers:
             predictions[name] = classify(classifiers[name], splits, data, args)
@@ -129,8 +146,8 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
         results[name] = _by_kind(scores(predictions[name], splits.class_names, listed), args)
     if not any(results.values()):
         raise InputError("nothing to measure: a teacher has no classifier; leave --no_knn or --no_linear out")
-    everything = Evaluated(models, splits, args.split, results, predictions, orders)
-    everything.seen = models_that_saw(list(models), splits.splits[args.split], everything.split_title)
+    everything = Evaluated(models, splits, args.scored, results, predictions, orders)
+    everything.seen = models_that_saw(list(models), splits.splits[args.scored], everything.split_title)
     if second is not None:
         models_that_saw(list(classifiers), second.images, second.title)
     if networks:
@@ -162,9 +179,9 @@ def classify(
     model: VipriorsForImageClassification, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
 ) -> Outputs:
     """Probabilities in the order of the data set's classes, and labels."""
-    dataset, config = splits.splits[args.split], model.config
+    dataset, config = splits.splits[args.scored], model.config
     make = ten_crop_store if args.ten_crop else evaluation_store
-    store = make(dataset, config, data, args.split)
+    store = make(dataset, config, data, args.scored)
     found = probabilities(model, store, ten_crop=args.ten_crop, batch_size=args.batch_size, device=args.device)
     return Outputs(found.values[:, class_order(model, splits.class_names, model.config.backbone)], found.labels)
 
@@ -197,8 +214,8 @@ def measured(args: EvaluationArguments) -> str:
 def frozen_scores(
     model: Model, splits: ImageSplits, data: DataArguments, args: EvaluationArguments
 ) -> dict[str, ClassificationScore]:
-    """kNN and linear probe of the pooled features."""
-    if not (args.knn or args.linear):
+    """kNN and linear probe of the pooled features; none where no image is left to fit them to."""
+    if args.split == ALL or not (args.knn or args.linear):
         return {}
     names = ("train", "validation", args.split)
     passes = split_features(model, splits, data, names, batch_size=args.batch_size, device=args.device)
@@ -241,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def job() -> None:
         parser = Parser([DataArguments, EvaluationArguments], __doc__)
         given, args = parser.parse(argv)
-        of_run = protocol_of(args.model, given)
+        of_run = protocol_of(args.model, given, () if args.split == ALL else CHOICE)
         data, args = parser.parse(argv, of_run)
         log_protocol(of_run, given, data, args.model)
         found = measure(data, args)
@@ -257,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if found.compared is not None:
             Console().print(rich_table(found.compared.report))
         for name, figures in robust.items():
-            Console().print(shifted.corruption_table(figures, found.label(name), found.split_title))
+            Console().print(shifted.corruption_table(figures, found.label(name), found.kind))
         if args.report is not None:
             words = shlex.join(sys.argv[1:] if argv is None else argv)
             more = {found.label(name): figures for name, figures in robust.items()}
@@ -268,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{command('evaluate')} {words}",
                 batch_size=args.batch_size,
                 device=args.device,
-                more=[shifted.corruption_section(more, found.split_title)] if more else None,
+                more=[shifted.corruption_section(more, found.kind)] if more else None,
             )
             logger.info("page of images: %s", page)
 

@@ -11,6 +11,7 @@ from ..evaluation.classification import ClassificationScore
 from ..evaluation.features import Outputs
 from ..models import VipriorsForImageClassification, VipriorsModel
 from ..training.trained_images import Seen
+from .scored_images import LABELLED
 
 Model = VipriorsModel | VipriorsForImageClassification
 
@@ -40,7 +41,12 @@ class Evaluated:
 
     @property
     def split_title(self) -> str:
-        """What headings call the images: test is validation again where there are no test images."""
+        """What headings call the images."""
+        return "all labelled images" if self.split == LABELLED else self.kind
+
+    @property
+    def kind(self) -> str:
+        """Which images they are, in one word: test is validation again where there are no test images."""
         return self.splits.test_title if self.split == "test" else self.split
 
     @property

@@ -164,7 +164,7 @@ def report_of(
     score = next(iter(measured.results[first].values())) if first in measured.predictions else None
     return Report(
         title=f"{', '.join(measured.label(name) for name in measured.models)} on {measured.split_title}",
-        subtitle=f"{count} {measured.split_title} images, {len(measured.splits.class_names)} classes{several}",
+        subtitle=f"{count} {measured.kind} images, {len(measured.splits.class_names)} classes{several}",
         rows=rows(measured),
         class_names=measured.splits.class_names,
         confusion=None if score is None else score.confusion,

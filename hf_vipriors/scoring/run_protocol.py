@@ -17,20 +17,26 @@ CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_clas
 READING = ("labels", "label_column", "image_column")
 
 
-def protocol_of(models: Sequence[str], data: DataArguments) -> dict[str, Any]:
-    """The options of :data:`CHOICE` and :data:`READING` that the runs of the models had, where these agree.
+def runs_on(models: Sequence[str], data: DataArguments) -> list[dict[str, Any]]:
+    """The data options of the models' runs, of those that are folders of runs on the same data."""
+    runs = [read_run(Path(name)).data for name in models if (Path(name) / RUN_FILE).is_file()]
+    return [run for run in runs if _source(run) == _source(vars(data))]
+
+
+def protocol_of(models: Sequence[str], data: DataArguments, choice: Sequence[str] = CHOICE) -> dict[str, Any]:
+    """The options of ``choice`` and :data:`READING` that the runs of the models had, where these agree.
 
     Args:
         models: names; those that are no folder of a run on the same data say nothing.
         data: what they are scored on.
+        choice: empty where all images are scored.
 
     Example:
         >>> protocol_of(["no/such/run"], DataArguments())
         {}
     """
-    runs = {name: read_run(Path(name)).data for name in models if (Path(name) / RUN_FILE).is_file()}
-    of_data = [run for run in runs.values() if _source(run) == _source(vars(data))]
-    choices = [{name: run[name] for name in CHOICE if run.get(name) is not None} for run in of_data]
+    of_data = runs_on(models, data)
+    choices = [{name: run[name] for name in choice if run.get(name) is not None} for run in of_data]
     if any(each != choices[0] for each in choices):
         logger.info("the models were trained on different choices of images: those of the command line count")
         choices = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from rich.table import Table
 from torch import Tensor
 
@@ -56,9 +56,8 @@ def second_set(dataset_name: str | None, data_dir: str | None, class_names: Sequ
     title = Path(data_dir or dataset_name).name
     problem = f"{title} (--ood_dataset_name, --ood_data_dir) and the data set have different classes"
     match_classes(found.class_names, class_names, problem, "both must name the same ones")
-    labelled = [images for images in found.splits.values() if "label" in images.column_names]
     split = "test" if "test" in found.splits else "all labelled images"
-    images = found.splits["test"] if "test" in found.splits else concatenate_datasets(labelled)
+    images = found.splits["test"] if "test" in found.splits else found.labelled
     logger.info("second data set %s: %s, %d images", title, split, len(images))
     return SecondSet(title, images, found.class_names)
 

@@ -123,6 +123,69 @@ def test_images_that_the_model_was_trained_on_are_said(more, carved, tmp_path, c
     assert f"{words} student was trained on" in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_all_labelled_images_of_every_split(carved, photos, tmp_path, capsys):
+    shutil.copytree(carved / "student", tmp_path / "again")
+    models = [str(carved / "student"), str(tmp_path / "again")]
+    options = ["--split", "all", "--ten_crop", "--report", str(tmp_path / "page")]
+    found = scores(photos, tmp_path, "--model", *models, *options)
+    shown, said = (" ".join(text.split()) for text in capsys.readouterr())
+    assert set(found) == {*models, "ensemble of 2"} and all(set(each) == {"ten-crop top-1"} for each in found.values())
+    assert {each["ten-crop top-1"]["count"] for each in found.values()} == {36 + 12 + 12}, "not those without labels"
+    written = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert written["split"] == "all labelled images" and written["trained_on"][models[0]]["count"] == 24
+    assert "Scores on all labelled images" in shown and "all labelled images: 24 of 60 scored images" in said
+    assert "no kNN and no linear probe" in said and "no validation split" not in said and "INDEPENDENT" not in said
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "on all labelled images" in page and "60 labelled images, 3 classes" in page
+
+
+@pytest.fixture
+def new_photos(photos, tmp_path):
+    """A folder that has test/CLASS/ alone."""
+    shutil.copytree(photos / "test", tmp_path / "photos" / "test")
+    return tmp_path / "photos"
+
+
+def test_all_images_of_a_folder_with_test_images_alone(carved, photos, new_photos, tmp_path, capsys):
+    model = str(carved / "student")
+    found = written(new_photos, tmp_path, "--model", model, "--split", "all", "--corruptions")
+    assert found["corrupted"][model]["count"] == 12 and "on corrupted labelled images" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert found["scores"] == written(photos, tmp_path / "old", "--model", model)["scores"]
+
+
+def test_the_choice_of_images_of_the_run_does_not_count_for_all_images(carved, tmp_path, capsys):
+    found = written(carved / "all", tmp_path, "--model", str(carved / "student"), "--split", "all")
+    assert found["scores"][str(carved / "student")]["top-1"]["count"] == 36
+    assert "as in the training of" not in capsys.readouterr().err
+
+
+def test_what_cannot_go_with_all_images(carved, teacher_folder, new_photos, tmp_path, capsys):
+    def refused(model, *options):
+        with pytest.raises(SystemExit) as stop:
+            written(new_photos, tmp_path, "--model", str(model), *options)
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert stop.value.code == 2
+        return line
+
+    student = carved / "student"
+    assert "score all 12 labelled images by --split all" in refused(student)
+    assert "--compare cannot go with --split all" in refused(student, "--split", "all", "--compare", "timm:x")
+    assert "a teacher has no classifier, and --split all" in refused(teacher_folder, "--split", "all")
+    chosen = ("--split", "all", "--images_per_class", "2", "--label_noise", "0.5")
+    assert "--images_per_class, --label_noise cannot go with --split all" in refused(student, *chosen)
+
+
+def test_a_new_folder_without_a_test_split_is_told_of_all_images(carved, photos, tmp_path, capsys):
+    hint = "--split all scores all its 12 labelled images"
+    written(photos / "test", tmp_path / "a", "--model", str(carved / "student"))
+    assert hint in " ".join(capsys.readouterr().err.split())
+    for name, folder in (("b", carved / "all"), ("c", photos)):  # that of the training; one with a test split
+        written(folder, tmp_path / name, "--model", str(carved / "student"))
+        assert "--split all" not in capsys.readouterr().err
+
+
 def test_ten_crop_on_validation(students, photos, tmp_path):
     options = ["--ten_crop", "--split", "validation", "--no_knn", "--no_linear"]
     found = scores(photos, tmp_path, "--model", str(students / "long"), *options)
