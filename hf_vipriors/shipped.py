@@ -47,7 +47,7 @@ def find_recipe(name: str, flag: str, *, kind: str = "recipe", folder: Path | No
         hf_vipriors.errors.InputError: config image_folder_studnt: no recipe of this name, neither as a file nor ...
     """
     folder = folder or recipes()
-    path = Path(name)
+    path, folder_given = Path(name), False
     try:
         if path.is_file() or waits_for_ever(path):  # which the reader refuses
             return path
@@ -57,12 +57,11 @@ def find_recipe(name: str, flag: str, *, kind: str = "recipe", folder: Path | No
         shipped = start.joinpath(*parts[:-1], f"{parts[-1]}.yaml") if parts and not path.is_absolute() else path
         if shipped.is_file():
             return shipped
-        if name and path.is_dir():
-            raise InputError(f"{flag} {name} is a folder: give a YAML file in it")
-    except InputError:
-        raise
+        folder_given = bool(name) and path.is_dir()
     except (OSError, ValueError):  # no name that a file could have
         pass
+    if folder_given:
+        raise InputError(f"{flag} {name} is a folder: give a YAML file in it")
     known = (each.stem for each in folder.glob("*.yaml"))
     raise InputError(
         f"{flag} {name}: no {kind} of this name, neither as a file nor among those that ship with the package: "

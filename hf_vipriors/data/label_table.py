@@ -191,15 +191,16 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
 
 
 def _lacks(what: str, table: Table) -> InputError:
+    away = "or, if folders are the classes, move the table away"
     if what == "files" and (named := _named(table.columns, PATH_NAMES)) is not None:
         kind = table.columns.schema.field(named).type
         return InputError(
-            f"column {named!r} of the table {table} has values of type {kind}: write the name of one file in each row"
+            f"column {named!r} of the table {table} has values of type {kind}: write the name of one file in each row "
+            f"{away}"
         )
     mend = {"files": "call it file_name", "labels": "name it by --label_column"}[what]
     return InputError(
-        f"the table {table} has no column of {what} among {some(table.columns.column_names)}: {mend} or, if folders "
-        "are the classes, move the table away"
+        f"the table {table} has no column of {what} among {some(table.columns.column_names)}: {mend} {away}"
     )
 
 

@@ -43,13 +43,14 @@ def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
 
 def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
     """How to read the table, in a few sentences."""
-    lines = [*dict.fromkeys(made_otherwise(found) + caveats(max(reports, key=lambda each: len(each.rows))))]
+    of_largest = caveats(max(reports, key=lambda each: len(each.rows)))
+    lines = made_otherwise(found) + [each for each in of_largest if each != no_test_split()]
     rows = [row for group in found["groups"] for row in group["rows"]]
     if any("seconds" in row for row in rows):
         lines.append("Time is that of the run and of all runs it needs.")
     if any("p_values" in row for row in rows):
         lines.append(
-            "McNemar p: against the baseline on the same test images, of several seeds the largest; it knows nothing "
+            "McNemar p: against the baseline on the same images, of several seeds the largest; it knows nothing "
             "of the luck of a training run."
         )
     if any("published" in row for row in rows):

@@ -158,6 +158,15 @@ def load_native(directory: str | os.PathLike) -> VipriorsForImageClassification 
     return model.eval()
 
 
+def native_config(directory: Path) -> VipriorsConfig:
+    """The configuration of a native checkpoint, whose weights are not read.
+
+    Raises:
+        InputError: no native checkpoint, or a damaged configuration.
+    """
+    return _vipriors_config(_read_config(directory), directory)
+
+
 def _native_config(
     model: VipriorsForImageClassification | VipriorsModel, class_names: Sequence[str] | None
 ) -> TimmWrapperConfig:

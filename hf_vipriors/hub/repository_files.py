@@ -213,7 +213,7 @@ def _native(directory: Path, inside: str = "") -> dict[str, Path | bytes]:
 
 
 def _card(directory: Path, shown: CardFacts | None) -> tuple[str | None, list[str]]:
-    """The text of the card of ``shown``, and what to say of it; None: there is no ``card.json``."""
+    """The text of the card of ``shown``, and what to say of it; ``shown`` is None where there is no ``card.json``."""
     file = directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
     if shown is None:

@@ -209,7 +209,7 @@ def verdict_lines(report: Report) -> list[str]:
 
 
 def no_test_split(whose: str = "") -> str:
-    """What to think of figures on images that training has seen chosen on."""
+    """What to think of figures on images by which something was chosen in training."""
     return f"No independent test split{whose}: whatever was chosen on the validation images makes figures optimistic."
 
 

@@ -188,8 +188,10 @@ def other_search(space: SearchSpace, data: DataArguments, args: StudentArguments
     if not (folder / SETTINGS).is_file():
         return True
     begun, usual = read_json(folder / SETTINGS), search_identity(space, with_defaults(data), with_defaults(args))
+    if not isinstance(begun, dict) or not all(isinstance(begun.get(part), dict) for part in ("data", "arguments")):
+        return True
     for part in ("data", "arguments"):  # an option that there was not yet had its default
-        begun[part] = usual[part] | begun.get(part, {})
+        begun[part] = usual[part] | begun[part]
     return begun != search_identity(space, data, args)
 
 

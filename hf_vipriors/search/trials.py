@@ -157,9 +157,9 @@ class SearchTrainer(StudentTrainer):
         """What the study keeps of the run's settings; the setup knows what was left to defaults, batch and data."""
         given, found, config = vars(complete(self.given).args), self.setup.args, self.setup.config
         known = vars(found) | {"backbone": config.backbone, "backbone_args": config.backbone_args or {}}
-        if found.base_learning_rate is None and found.learning_rate is not None:  # it was given as it is
+        if given["learning_rate"] is not None:  # as it is, whatever the other says
             known["base_learning_rate"] = found.learning_rate * 256 / found.global_batch
-        return self.space.kept(known) | self.space.kept(given)
+        return self.space.kept(given) | self.space.kept(known)
 
     def _finished(self, study: optuna.Study) -> list[SearchTrial]:
         return [

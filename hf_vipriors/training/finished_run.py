@@ -27,11 +27,12 @@ from ..evaluation.predictions import read_predictions
 from ..evaluation.statistics import mcnemar, paired_difference_interval
 from ..files import read_mapping
 from ..hub.card_facts import ScoreRow, read_facts
-from ..hub.native_export import load_native
+from ..hub.native_export import load_native, native_config
 from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
 from ..hub.repository_files import RepositoryFiles, check_repo_id, model_files
 from ..hub.upload import check_free, check_login, upload
 from ..invocation import command
+from ..methods import METHODS
 from ..models import VipriorsConfig
 from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves
@@ -42,7 +43,7 @@ from .load_images import load_images
 from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, log_history, read_run
 from .stores import evaluation_store
-from .trained_images import check_images_of_run, same_scored_images, seen_in_training
+from .trained_images import same_scored_images, seen_in_training, unknown_images
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 3
@@ -128,8 +129,8 @@ def run_files(
     embedded = run is not None and run.data["dataset_name"] == FASHION_VIPRIORS
     count = examples if examples is not None else (EXAMPLES if embedded else 0)
     facts, metrics = read_facts(directory), read_metrics(directory)
-    if facts is not None and facts.kind == "teacher":
-        count = 0  # its class has no widget
+    if run is not None and METHODS[run.arguments["method"]].job != "student":
+        count = 0  # a teacher's class has no widget
     return model_files(
         directory,
         repo_id,
@@ -163,15 +164,17 @@ def images_of(directory: Path) -> tuple[DataArguments, ImageSplits]:
         InputError: they are not there, or others are.
     """
     data = data_of(read_run(directory))
-    where = data.data_dir or data.dataset_name
+    relative = [
+        place for place in (data.data_dir, data.labels) if place and not Path(place).expanduser().is_absolute()
+    ]
+    from_here = f", and {relative[0]!r} counts from the current folder: go to where it was trained" if relative else ""
     try:
         splits = load_images(data)
+        problem = unknown_images(directory, splits)
     except InputError as error:
-        raise InputError(
-            f"{one_line(error, None)}; {directory / RUN_FILE} names {where!r}, and a relative folder counts from the "
-            "current one"
-        ) from None
-    check_images_of_run(directory, splits, where)
+        problem = one_line(error, None)
+    if problem is not None:
+        raise InputError(f"{problem}; {directory / RUN_FILE} says where its images are{from_here}")
     return data, splits
 
 
@@ -182,7 +185,7 @@ def order_of_classes(directory: Path, class_names: Sequence[str]) -> list[int]:
         InputError: the images have other classes today than when it was trained.
     """
     problem = f"the images have other classes today than {directory} was trained on"
-    return match_classes(load_native(directory).config.class_names, class_names, problem, "name them as they were")
+    return match_classes(native_config(directory).class_names, class_names, problem, "name them as they were")
 
 
 def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:
@@ -253,8 +256,8 @@ def baseline_rows(directory: Path, baseline: Path) -> tuple[ScoreRow, str]:
             )
         rows[flag] = predictions
     ours, theirs = rows["model"], rows["baseline"]
-    known = [load_native(place).config.class_names for place in (directory, baseline)]
-    same = known[0] == known[1] and same_scored_images(directory, baseline)
+    same = native_config(directory).class_names == native_config(baseline).class_names
+    same = same and same_scored_images(directory, baseline)
     if not (same and torch.equal(ours.labels, theirs.labels)):
         raise InputError(
             f"{baseline} (--baseline) was scored on other images or classes than {directory}: compare like with like"

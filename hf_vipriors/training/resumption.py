@@ -27,7 +27,7 @@ _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # They change with every resumption, or nobody wants to read of them.
 _NOT_TOLD = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "local_rank", "eval_on_start"}
 _MOST_NAMED = 4
-_LAST_BATCH = "dataloader_drop_last"
+_LAST_BATCH, _RATE = "dataloader_drop_last", "learning_rate"
 
 
 def training_record(setup: Setup) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def training_record(setup: Setup) -> dict[str, Any]:
     record |= {name: getattr(config, name) for name in _OF_NETWORK if name in record}
     record |= {"global_batch": args.global_batch, "world_size": args.world_size, "data": asdict(setup.data)}
     record |= {"class_names": setup.class_names, "teachers": teachers_sum(setup.method)}
+    record["filled"] = sorted(setup.resolved.sources)
     record["images"] = {name: store_sums(store) for name, store in setup.stores.items() if name != "bank"}
     return json.loads(json.dumps(record, default=str))
 
@@ -78,10 +79,12 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     told = [] if "images" in had else [f"{what} that could not be compared (it is of an earlier version)"]
     other_processes = _processes(had) not in (None, now["world_size"])
     options = [name for name in had.keys() & setup.args.to_dict().keys() if had[name] != now[name]]
-    follows = setup.resolved.sources.keys() if other_processes else set()
+    # Records of before do not tell what was filled: with as many processes, nothing that could differ.
+    filled = set(had.get("filled", {_LAST_BATCH} if other_processes else ()))
+    follows = set(setup.resolved.sources if other_processes else setup.resolved.sources.keys() & filled & {_RATE})
     if had.get("learning_rate") == now["learning_rate"] or "learning_rate" not in setup.resolved.sources:
         options = [name for name in options if name != "base_learning_rate"]  # it decides nothing else
-    if _LAST_BATCH in options and (other_processes and had[_LAST_BATCH] or _LAST_BATCH in follows):
+    if _LAST_BATCH in options and _LAST_BATCH in filled | follows:
         told += _last_batch(setup, checkpoint, had, now)
         options.remove(_LAST_BATCH)
     refused = _other_images(had, now)
@@ -99,8 +102,8 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     if refused:
         _refuse(folder, refused)
     _check_length(setup, folder, had, now)
-    if "learning_rate" in follows & had.keys():
-        setup.resolved.fill("learning_rate", had["learning_rate"], f"that of {checkpoint}")
+    if _RATE in follows and had.get(_RATE, now[_RATE]) != now[_RATE]:
+        setup.resolved.fill(_RATE, had[_RATE], f"that of {checkpoint}")
     if other_processes and had["global_batch"] != now["global_batch"]:
         kept = had["global_batch"] / (now["world_size"] * now["gradient_accumulation_steps"])
         told.append(
@@ -114,9 +117,10 @@ def _last_batch(setup: Setup, checkpoint: str, had: dict[str, Any], now: dict[st
     """Whether a last batch of one image is left out follows from the number of processes: epochs stay as they were.
 
     Returns:
-        The change in words, where they cannot: one process cannot train on a single image.
+        The change in words, where they cannot: one process cannot train on a single image, and of larger batches the
+        last one that is left out would hold many.
     """
-    if not had[_LAST_BATCH]:
+    if not had[_LAST_BATCH] or had["global_batch"] != now["global_batch"]:
         return [_change(_LAST_BATCH, had, now)]
     setup.resolved.fill(_LAST_BATCH, True, f"that of {checkpoint}")
     return []

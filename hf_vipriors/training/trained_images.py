@@ -17,11 +17,10 @@ from safetensors.torch import load_file
 
 from ..data import ImageSplits
 from ..data.exact_copies import digests
-from ..errors import InputError
 from ..files import replacing, save_tensors
 from ..methods import METHODS
 from .arguments import RunArguments
-from .run_files import RUN_FILE, TRAINED_FILE
+from .run_files import TRAINED_FILE
 
 logger = logging.getLogger(__name__)
 MOST_IMAGES = 50_000
@@ -52,7 +51,9 @@ def splits_trained_on(splits: ImageSplits, args: RunArguments) -> list[str]:
 
 
 def write_trained_images(directory: Path, splits: ImageSplits, args: RunArguments) -> None:
-    """Keep 8 bytes of the digest of each image that a run is trained or scored on, of 50,000 images at most of each.
+    """Keep 8 bytes of the digest of each image that a run is trained on, and that a student is scored on.
+
+    Of more than 50,000 images of either kind none is kept.
 
     Args:
         directory: the run's folder.
@@ -65,7 +66,8 @@ def write_trained_images(directory: Path, splits: ImageSplits, args: RunArgument
         for name in names:
             with_labels = name == "train" and METHODS[args.method].job == "student"
             kept[LABELLED if with_labels else UNLABELLED] |= _digests(splits.splits[name], name)
-    if "test" in splits.splits and len(splits.splits["test"]) <= MOST_IMAGES:
+    student = METHODS[args.method].job == "student"
+    if student and "test" in splits.splits and len(splits.splits["test"]) <= MOST_IMAGES:
         kept[SCORED] = _digests(splits.splits["test"], "test")
     if not kept:
         return
@@ -74,26 +76,19 @@ def write_trained_images(directory: Path, splits: ImageSplits, args: RunArgument
         save_tensors(tensors, part)
 
 
-def check_images_of_run(directory: Path, splits: ImageSplits, where: str) -> None:
-    """Refuse images none of which a finished run knows: a relative folder is another one elsewhere.
+def unknown_images(directory: Path, splits: ImageSplits) -> str | None:
+    """What is wrong where a finished run knows none of the images; None: it knows some, or does not tell.
 
     Args:
-        directory: the run's folder; one that does not tell its images refuses none.
+        directory: the run's folder.
         splits: loaded as the run loaded them.
-        where: they were found.
-
-    Raises:
-        InputError: see above.
     """
     kept = _read(directory) or {}
-    for kind, name in ((SCORED, "test"), (LABELLED, "train")):  # the former is missing in runs of before
+    for kind, name, use in ((SCORED, "test", "scored"), (LABELLED, "train", "trained")):  # of before: the latter alone
         if kept.get(kind) and name in splits.splits:
-            if not kept[kind] & _digests(splits.splits[name], name):
-                raise InputError(
-                    f"none of the {name} images in {where!r} is one of the training in {directory}, whose {RUN_FILE} "
-                    "names that place: a relative folder counts from the current one, go to where it was trained"
-                )
-            return
+            known = kept[kind] & _digests(splits.splits[name], name)
+            return None if known else f"none of the {name} images is one that {directory} was {use} on"
+    return None
 
 
 def same_scored_images(first: Path, second: Path) -> bool:

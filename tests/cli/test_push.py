@@ -161,6 +161,12 @@ def test_a_baseline_on_other_images_is_none(classifier_folder, tmp_path, capsys)
     kept = load_file(other / TRAINED_FILE)
     save_file(kept | {"scored": kept["scored"] + 1}, other / TRAINED_FILE)
     assert "was scored on other images or classes" in refused(capsys, main, *push)
+    (other / TRAINED_FILE).unlink()  # as earlier versions left it
+    main(list(map(str, push)))
+    config = json.loads((other / "config.json").read_text())
+    config["label_names"][0] = "violet"
+    (other / "config.json").write_text(json.dumps(config))
+    assert "was scored on other images or classes" in refused(capsys, main, *push)
 
 
 def test_images_are_those_of_the_training_wherever_a_person_is(
@@ -179,7 +185,7 @@ def test_images_are_those_of_the_training_wherever_a_person_is(
         (folders["renamed"] / "photos" / split / "red").rename(folders["renamed"] / "photos" / split / "violet")
     folders["none"].mkdir()
     words = {
-        "others": "none of the test images in 'photos' is one of the training in",
+        "others": "none of the test images is one that",
         "renamed": "the images have other classes today",
         "none": "no such folder 'photos'",
     }
@@ -190,9 +196,12 @@ def test_images_are_those_of_the_training_wherever_a_person_is(
             main(list(map(str, push)))
         else:
             line = refused(capsys, main, *push)
-            assert words[name] in line and (
-                name == "renamed" or "a relative folder counts from the current one" in line
-            )
+            assert words[name] in line and (name == "renamed" or "'photos' counts from the current folder" in line)
+    kept = load_file(student / TRAINED_FILE)
+    del kept["scored"]  # as earlier versions left it
+    save_file(kept, student / TRAINED_FILE)
+    monkeypatch.chdir(folders["others"])
+    assert "none of the train images is one that" in refused(capsys, main, *push)
 
 
 @pytest.mark.parametrize(

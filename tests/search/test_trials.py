@@ -164,7 +164,10 @@ def test_the_settings_that_were_given_come_first_even_after_a_kill_within_that_t
     assert again.search(1, tmp_path / "search")[0].settings == {"learning_rate": 0.02, "label_smoothing": 0.1}
 
 
-@pytest.mark.parametrize("given", [{}, {"learning_rate": 0.03}, {"base_learning_rate": 0.2}])
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"learning_rate": 0.03}, {"base_learning_rate": 0.2}, {"learning_rate": 0.03, "base_learning_rate": 0.2}],
+)
 @pytest.mark.parametrize("name", ["learning_rate", "base_learning_rate"])
 def test_the_first_trial_has_the_rate_of_a_run_without_a_search(name, given, searcher, tmp_path):
     trainer, seen = searcher({name: {"low": 1e-4, "high": 1.0, "log": True}}, **given)

@@ -145,11 +145,14 @@ def test_another_number_of_processes_is_told_and_keeps_the_learning_rate(trainer
     had = json.loads(file.read_text())
     rate = 2 * had["learning_rate"]
     file.write_text(json.dumps(had | {"world_size": 2, "global_batch": 10, "learning_rate": rate}))
-    again = trainer(learning_rate=None)
+    again = trainer(learning_rate=None, num_train_epochs=2)
     with caplog.at_level("INFO", "hf_vipriors"):
         again.train(resume_from_checkpoint=str(file.parent))
     assert "steps of 5 images in place of 10" in log_of(caplog)[0] and "_batch_size 10 would" in log_of(caplog)[0]
     assert again.args.learning_rate == rate
+    third = trainer(learning_rate=None, num_train_epochs=3)
+    third.train(resume_from_checkpoint=True)  # as many processes as wrote that one
+    assert third.args.learning_rate == rate
 
 
 @pytest.mark.parametrize(("count", "had"), [(22, True), (21, False)])
@@ -160,12 +163,28 @@ def test_whether_a_last_batch_of_one_image_is_left_out_follows_the_processes(cou
     file = tmp_path / "checkpoint-3" / RECORD_FILE
     record = json.loads(file.read_text())
     assert record["dataloader_drop_last"] != had
-    file.write_text(json.dumps(record | {"world_size": 2, "dataloader_drop_last": had}))
-    again = trainer(images=store(count))
+    filled = ["dataloader_drop_last"] if had else []
+    file.write_text(json.dumps(record | {"world_size": 2, "dataloader_drop_last": had, "filled": filled}))
+    again = trainer(images=store(count), num_train_epochs=2)
     with caplog.at_level("INFO", "hf_vipriors"):
         again.train(resume_from_checkpoint=str(file.parent))
     assert again.args.dataloader_drop_last, "as it was, or as one process must"
     assert ("--dataloader_drop_last false -> true" in log_of(caplog)[0]) != had
+    caplog.clear()
+    again = trainer(images=store(count), num_train_epochs=3)
+    again.train(resume_from_checkpoint=True)  # from what that one wrote, by the same command
+    assert again.args.dataloader_drop_last
+
+
+def test_a_last_batch_of_many_images_is_not_left_out(trainer, tmp_path, caplog):
+    trainer(images=store(22)).train()
+    file = tmp_path / "checkpoint-5" / RECORD_FILE
+    record = {"world_size": 2, "dataloader_drop_last": True, "global_batch": 2, "filled": ["dataloader_drop_last"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | record))
+    again = trainer(images=store(22))
+    with caplog.at_level("INFO", "hf_vipriors"):
+        again.train(resume_from_checkpoint=str(file.parent))
+    assert not again.args.dataloader_drop_last and "dataloader_drop_last true -> false" in log_of(caplog)[0]
 
 
 @pytest.mark.parametrize("keeps", ["settings", "nothing"])

@@ -35,9 +35,11 @@ def test_a_teacher_has_seen_no_label(teacher_folder, splits):
     assert found == Seen(36, 36, 36) and ", without labels: these" in found.words("teacher")
 
 
-def test_of_many_images_nothing_is_kept(student_options, splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(trained_images, "MOST_IMAGES", 10)
+@pytest.mark.parametrize("most", [10, 20])
+def test_of_many_images_nothing_is_kept(most, student_options, splits, tmp_path, monkeypatch):
+    """Of 36 training images; 12 are scored."""
+    monkeypatch.setattr(trained_images, "MOST_IMAGES", most)
     options = [*student_options, "--method", "supervised", "--max_steps", "1", "--save_strategy", "no"]
     train_student([*options, "--output_dir", str(tmp_path)])
-    assert not (tmp_path / TRAINED_FILE).exists()
+    assert (tmp_path / TRAINED_FILE).exists() == (most == 20)
     assert seen_in_training(tmp_path, splits["train"], "train") is None
