@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class NoClasses(InputError):
-    """Folders that tell no classes: images lie beside each other, or what is a class could be meant in two ways."""
+    """No folder tells a class, and no table does."""
 
 
 _EMPTY = {
@@ -167,8 +167,9 @@ def list_image_folder(
         on what was passed over.
 
     Raises:
-        NoClasses: no class folders, an empty class folder in train, or a layout that could be meant in two ways.
-        InputError: no such folder, or a table that does not fit the images.
+        NoClasses: no class folders, and no table with labels.
+        InputError: no such folder, an empty class folder in train, a layout that could be meant in two ways, or a
+            table that does not fit the images.
 
     Example::
 
@@ -187,8 +188,11 @@ def list_image_folder(
         splits, notes = _by_folders(root, walk)
     except InputError as error:
         if others:  # they were to tell the classes: it is said what they lack
-            _by_table(others, walk, label_column)
-        raise NoClasses(error.on_command_line) from None
+            try:
+                _by_table(others, walk, label_column)
+            except InputError as lacks:
+                raise type(error)(lacks.on_command_line) from None
+        raise
     walk.has_read(table.path for table in others)
     notes += [f"no label column in {table}: the folders are the classes" for table in others]
     return splits, [*notes, *walk.notes()]
@@ -200,7 +204,12 @@ def _by_folders(root: Path, walk: FolderWalk) -> tuple[dict[str, Dataset], list[
     known: list[str] = []
     for split in LABELLED_SPLITS:
         if split in layout.classes:
-            splits[split] = _labelled(layout.classes[split], known, walk)
+            try:
+                splits[split] = _labelled(layout.classes[split], known, walk)
+            except InputError as error:
+                if any(each.folders for each in layout.classes.values()):
+                    raise
+                raise NoClasses(error.on_command_line) from None
             known = known or splits[split].features["label"].names
     if layout.unlabelled:
         splits["unlabelled"] = _unlabelled(layout.unlabelled, walk)

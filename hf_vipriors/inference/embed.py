@@ -3,7 +3,7 @@
     hf-vipriors embed --model outputs/teacher --data_dir photos --output features.parquet
     python -c "import pandas; print(pandas.read_parquet('features.parquet').vector[0].shape)"
 
-Folders of any layout, as for predict; options that choose images (--images_per_class, ...) need class folders.
+Folders without classes are taken too; options that choose images (--images_per_class, ...) need class folders.
 Each row has the image's path (of a data set without files its split and row), its split, its label where it has one,
 and the pooled features of the backbone, before any projector or classifier, as float32.
 """

@@ -117,10 +117,12 @@ def measure(data: DataArguments, args: EvaluationArguments) -> Evaluated:
         raise InputError(
             "a teacher has no classifier: leave --corruptions, --ood_dataset_name, --ood_data_dir and --compare out"
         )
-    if args.split == ALL and not classifiers:
-        raise InputError("a teacher has no classifier, and --split all leaves no image to fit one to: leave it out")
+    if args.split == ALL and (teachers := models.keys() - classifiers.keys()):
+        raise InputError(
+            f"{', '.join(sorted(teachers))} (--model) has no classifier, and --split all leaves no image to fit one to"
+        )
     networks = load_networks(args.compare)
-    splits = scored_images(data, args.split, list(classifiers))
+    splits = scored_images(data, args.split, classifiers)
     if args.split == ALL and (args.knn or args.linear):
         logger.info("--split all: no kNN and no linear probe, for no image is left to fit them to")
     orders = {name: class_order(model, splits.class_names, name) for name, model in classifiers.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..data import ImageSplits
-from ..data.sources import counts_note
+from ..data.columns import class_name
+from ..data.sources import counts_note, numbered_as
 from ..errors import InputError
+from ..models import VipriorsForImageClassification
 from ..training import DataArguments
 from ..training.load_images import choose_images, read_images
 from .run_protocol import runs_on
@@ -18,13 +20,15 @@ logger = logging.getLogger(__name__)
 ALL, LABELLED = "all", "labelled"
 
 
-def scored_images(data: DataArguments, split: str, classifiers: Sequence[str]) -> ImageSplits:
+def scored_images(
+    data: DataArguments, split: str, classifiers: Mapping[str, VipriorsForImageClassification]
+) -> ImageSplits:
     """The splits of the protocol, or all labelled images as the one split ``labelled``.
 
     Args:
         data: which data set, and which of its images.
         split: ``test``, ``validation`` or ``all``.
-        classifiers: names of the students that are scored.
+        classifiers: the students that are scored, by name. Of ``all`` images some of their classes may have none.
 
     Raises:
         InputError: no labels, no train split where there must be one, or ``all`` with an option that chooses images.
@@ -37,13 +41,17 @@ def scored_images(data: DataArguments, split: str, classifiers: Sequence[str]) -
         raise InputError("no labelled split: scores need labels")
     labelled = found.labelled
     if split == ALL:
-        return replace(found, splits={LABELLED: labelled})
+        found = replace(found, splits={LABELLED: labelled})
+        name, first = next(iter(classifiers.items()))
+        known = {class_name(each) for each in first.config.class_names}
+        fewer = {class_name(each) for each in found.class_names} < known
+        return numbered_as(found, first.config.class_names, name) if fewer else found
     if "train" not in found.splits:
         raise InputError(
-            f"no labelled train split (found: {counts_note(found.splits)}): name one split train, or score all "
-            f"{len(labelled)} labelled images by --split all"
+            f"no labelled train split (found: {counts_note(found.splits)}): name one split train"
+            + (f", or score all {len(labelled)} labelled images by --split all" if classifiers else "")
         )
-    if split not in found.splits and classifiers and not runs_on(classifiers, data):
+    if split not in found.splits and classifiers and not runs_on(list(classifiers), data):
         logger.info(
             "no %s split, and no run of these models is of this data set: --split all scores all its %d labelled "
             "images, as of a folder that the models have never seen",

@@ -129,7 +129,8 @@ def run_files(
     embedded = run is not None and run.data["dataset_name"] == FASHION_VIPRIORS
     count = examples if examples is not None else (EXAMPLES if embedded else 0)
     facts, metrics = read_facts(directory), read_metrics(directory)
-    if run is not None and METHODS[run.arguments["method"]].job != "student":
+    teacher = facts is not None and facts.kind == "teacher"
+    if teacher or (run is not None and METHODS[run.arguments["method"]].job != "student"):
         count = 0  # a teacher's class has no widget
     return model_files(
         directory,
@@ -164,17 +165,16 @@ def images_of(directory: Path) -> tuple[DataArguments, ImageSplits]:
         InputError: they are not there, or others are.
     """
     data = data_of(read_run(directory))
-    relative = [
-        place for place in (data.data_dir, data.labels) if place and not Path(place).expanduser().is_absolute()
-    ]
-    from_here = f", and {relative[0]!r} counts from the current folder: go to where it was trained" if relative else ""
+    named = (data.data_dir, data.labels) if data.dataset_name in ("imagefolder", "parquet") else (data.dataset_name,)
+    relative = [place for place in named if place is not None and not Path(place).expanduser().is_absolute()]
     try:
         splits = load_images(data)
         problem = unknown_images(directory, splits)
     except InputError as error:
         problem = one_line(error, None)
     if problem is not None:
-        raise InputError(f"{problem}; {directory / RUN_FILE} says where its images are{from_here}")
+        here = f" ({relative[0]!r}, if it is a path, counts from the current folder)" if relative else ""
+        raise InputError(f"{problem}; {directory / RUN_FILE} says where its images are{here}")
     return data, splits
 
 

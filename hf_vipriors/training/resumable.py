@@ -143,8 +143,8 @@ class ResumableTrainer(Trainer):
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # what torch.save writes with
                 raise
             self._discard()
-            elsewhere = "choose another --output_dir, and name the checkpoint to go on from by its path"
-            why = explain_disk_error(error, unnamed=f"or {elsewhere}") or one_line(error, 200)
+            outputs = [Path(self.args.output_dir)]
+            why = explain_disk_error(error, outputs, unnamed="or choose another --output_dir") or one_line(error, 200)
             raise InputError(
                 f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: {why}; "
                 f"{self.resume_hint()}"

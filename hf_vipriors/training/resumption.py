@@ -56,7 +56,8 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     nor the other, and its card would tell of a training that never was.
 
     Args:
-        setup: of the run. A learning rate that follows from the number of processes becomes the checkpoint's.
+        setup: of the run. A learning rate that was not given becomes the checkpoint's; so does whether a last batch of
+            one image is left out.
         checkpoint: folder, of this version or of an earlier one.
 
     Returns:
@@ -79,13 +80,16 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     told = [] if "images" in had else [f"{what} that could not be compared (it is of an earlier version)"]
     other_processes = _processes(had) not in (None, now["world_size"])
     options = [name for name in had.keys() & setup.args.to_dict().keys() if had[name] != now[name]]
-    # Records of before do not tell what was filled: with as many processes, nothing that could differ.
-    filled = set(had.get("filled", {_LAST_BATCH} if other_processes else ()))
-    follows = set(setup.resolved.sources if other_processes else setup.resolved.sources.keys() & filled & {_RATE})
+    filled_now = setup.resolved.sources.keys() - setup.resolved.set_since(setup.args).keys()
+    # A rate that an earlier resume took over is taken over again; records of before do not tell what was given.
+    follows = filled_now if other_processes else filled_now & set(had.get("filled", ())) & {_RATE}
     if had.get("learning_rate") == now["learning_rate"] or "learning_rate" not in setup.resolved.sources:
         options = [name for name in options if name != "base_learning_rate"]  # it decides nothing else
-    if _LAST_BATCH in options and _LAST_BATCH in filled | follows:
-        told += _last_batch(setup, checkpoint, had, now)
+    keeps_last_batch = False
+    if _LAST_BATCH in options and (_LAST_BATCH in filled_now or _filled_last_batch(setup, had)):
+        # One process cannot train on a single image; otherwise the one image is left out as before, but never more.
+        keeps_last_batch = had[_LAST_BATCH] and len(setup.stores["train"]) % setup.args.step_images == 1
+        told += [] if keeps_last_batch else [_change(_LAST_BATCH, had, now)]
         options.remove(_LAST_BATCH)
     refused = _other_images(had, now)
     for name in sorted(options, key=lambda option: (option in setup.resolved.sources, option)):
@@ -101,6 +105,8 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
         refused.append(f"the weights of --teacher {now.get('teacher')} are others")
     if refused:
         _refuse(folder, refused)
+    if keeps_last_batch:
+        setup.resolved.fill(_LAST_BATCH, True, f"that of {checkpoint}")
     _check_length(setup, folder, had, now)
     if _RATE in follows and had.get(_RATE, now[_RATE]) != now[_RATE]:
         setup.resolved.fill(_RATE, had[_RATE], f"that of {checkpoint}")
@@ -113,17 +119,14 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     return told + _other_evaluation(had, now)
 
 
-def _last_batch(setup: Setup, checkpoint: str, had: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Whether a last batch of one image is left out follows from the number of processes: epochs stay as they were.
-
-    Returns:
-        The change in words, where they cannot: one process cannot train on a single image, and of larger batches the
-        last one that is left out would hold many.
-    """
-    if not had[_LAST_BATCH] or had["global_batch"] != now["global_batch"]:
-        return [_change(_LAST_BATCH, had, now)]
-    setup.resolved.fill(_LAST_BATCH, True, f"that of {checkpoint}")
-    return []
+def _filled_last_batch(setup: Setup, had: dict[str, Any]) -> bool:
+    """Whether nobody asked for it that a checkpoint's run left out the last batch: it would have held one image."""
+    if not had[_LAST_BATCH] or _LAST_BATCH in setup.resolved.set_since(setup.args):
+        return False
+    if "filled" in had:
+        return _LAST_BATCH in had["filled"]
+    count = had.get("images", {}).get("train", {}).get("count", len(setup.stores["train"]))
+    return _processes(had) == 1 and count % had["per_device_train_batch_size"] == 1
 
 
 def _change(name: str, had: dict[str, Any], now: dict[str, Any]) -> str:

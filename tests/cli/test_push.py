@@ -196,7 +196,9 @@ def test_images_are_those_of_the_training_wherever_a_person_is(
             main(list(map(str, push)))
         else:
             line = refused(capsys, main, *push)
-            assert words[name] in line and (name == "renamed" or "'photos' counts from the current folder" in line)
+            assert words[name] in line and (
+                name == "renamed" or "('photos', if it is a path, counts from the current" in line
+            )
     kept = load_file(student / TRAINED_FILE)
     del kept["scored"]  # as earlier versions left it
     save_file(kept, student / TRAINED_FILE)

@@ -27,6 +27,39 @@ def folder(tmp_path):
     return make
 
 
+def test_a_folder_that_is_named_as_the_data_set(folder):
+    root = folder("1.png", "2.png")
+    assert len(every_split(DataArguments(dataset_name=str(root))).splits["unlabelled"]) == 2
+
+
+def test_captions_tell_no_class(folder):
+    root = folder("1.png", "2.png")
+    (root / "metadata.csv").write_text("file_name,text\n1.png,a cat\n2.png,a dog\n")
+    assert len(every_split(DataArguments(data_dir=str(root))).splits["unlabelled"]) == 2
+
+
+def test_a_link_adds_no_image_twice(folder):
+    root = folder("train/cat/1.png", "train/dog/2.png")
+    (root / "latest").symlink_to(root / "train")
+    splits = every_split(DataArguments(data_dir=str(root))).distinct
+    assert sum(len(images) for images in splits.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["train/cat/1.png", "train/dog/2.png", "test/3.png"], "no class folders in .*test"),
+        (["cat/1.png", "dog/2.png", "bird/"], "no image in class folder 'bird'"),
+    ],
+)
+def test_labels_that_are_known_are_not_lost_in_a_layout_that_is_odd(paths, words, folder):
+    root = folder(*(path for path in paths if not path.endswith("/")))
+    for path in paths:
+        (root / path).mkdir(exist_ok=True) if path.endswith("/") else None
+    with pytest.raises(InputError, match=words):
+        every_split(DataArguments(data_dir=str(root)))
+
+
 CARVED = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(4)]
 
 

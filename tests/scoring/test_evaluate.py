@@ -9,12 +9,15 @@ from PIL import Image as PILImage
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.comparison import Footprint, FrozenNetwork
+from hf_vipriors.errors import InputError
 from hf_vipriors.evaluation.classification import score
 from hf_vipriors.reports.report_rows import RowSummary
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring.alternatives import conclusions
-from hf_vipriors.scoring.run_protocol import protocol_of
+from hf_vipriors.scoring.run_protocol import CHOICE, protocol_of
+from hf_vipriors.scoring.scored_images import scored_images
 from hf_vipriors.training import DataArguments
+from hf_vipriors.training.data_arguments import _CHOOSING
 from hf_vipriors.training.run_files import read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
@@ -155,6 +158,17 @@ def test_all_images_of_a_folder_with_test_images_alone(carved, photos, new_photo
     assert found["scores"] == written(photos, tmp_path / "old", "--model", model)["scores"]
 
 
+def test_all_images_of_a_folder_that_lacks_a_class(carved, photos, new_photos, tmp_path):
+    model = str(carved / "student")
+    whole = written(new_photos, tmp_path, "--model", model, "--split", "all")["scores"][model]["top-1"]
+    shutil.rmtree(new_photos / "test" / "green")  # neither the first nor the last of blue, green, red
+    fewer = written(new_photos, tmp_path / "fewer", "--model", model, "--split", "all")["scores"][model]["top-1"]
+    assert fewer["count"] == 8 and fewer["per_class"] == whole["per_class"] | {"green": None}
+    teacher = DataArguments(data_dir=str(new_photos))
+    with pytest.raises(InputError, match=r"no labelled train split \(found: test 8\): name one split train$"):
+        scored_images(teacher, "test", {})
+
+
 def test_the_choice_of_images_of_the_run_does_not_count_for_all_images(carved, tmp_path, capsys):
     found = written(carved / "all", tmp_path, "--model", str(carved / "student"), "--split", "all")
     assert found["scores"][str(carved / "student")]["top-1"]["count"] == 36
@@ -172,7 +186,8 @@ def test_what_cannot_go_with_all_images(carved, teacher_folder, new_photos, tmp_
     student = carved / "student"
     assert "score all 12 labelled images by --split all" in refused(student)
     assert "--compare cannot go with --split all" in refused(student, "--split", "all", "--compare", "timm:x")
-    assert "a teacher has no classifier, and --split all" in refused(teacher_folder, "--split", "all")
+    assert "has no classifier, and --split all leaves no image" in refused(teacher_folder, "--split", "all")
+    assert set(CHOICE) <= set(_CHOOSING)
     chosen = ("--split", "all", "--images_per_class", "2", "--label_noise", "0.5")
     assert "--images_per_class, --label_noise cannot go with --split all" in refused(student, *chosen)
 

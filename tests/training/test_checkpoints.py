@@ -304,18 +304,19 @@ def test_a_training_whose_last_steps_diverged_is_not_finished(breaks):
         made.train()
 
 
-def test_disk_that_is_full_keeps_the_checkpoint_before(trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [(), ("{}/run/checkpoint-4",)])
+def test_disk_that_is_full_keeps_the_checkpoint_before(named, trainer, tmp_path, monkeypatch):
+    named = [name.format(tmp_path) for name in named]
     made, sync = trainer(save_steps=2, eval_strategy="no"), os.fsync
 
     def full(descriptor):
         if made.state.global_step == 4:
-            raise OSError(28, "No space left on device")
+            raise OSError(28, "No space left on device", *named)
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        InputError, match=r"checkpoint-4 could not be written.*No space left.*output_dir.*checkpoint-2 is"
-    ):
+    words = r"checkpoint-4 could not be written.*No space left.*choose another output_dir; .*checkpoint-2 is"
+    with pytest.raises(InputError, match=words):
         made.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
 

@@ -12,7 +12,7 @@ from hf_vipriors.data import ImageStore
 from hf_vipriors.errors import InputError
 from hf_vipriors.methods import KnowledgeDistillation, Supervised
 from hf_vipriors.models import VipriorsForImageClassification
-from hf_vipriors.training import StudentArguments, StudentTrainer
+from hf_vipriors.training import StudentArguments, StudentTrainer, resolve
 from hf_vipriors.training.resumption import RECORD_FILE
 from hf_vipriors.views import ClassificationViews
 
@@ -155,36 +155,57 @@ def test_another_number_of_processes_is_told_and_keeps_the_learning_rate(trainer
     assert third.args.learning_rate == rate
 
 
-@pytest.mark.parametrize(("count", "had"), [(22, True), (21, False)])
-def test_whether_a_last_batch_of_one_image_is_left_out_follows_the_processes(count, had, trainer, tmp_path, caplog):
-    """Two processes fill their last batch up; one leaves it out, of 21 images in batches of 5."""
-    whole = trainer(images=store(count), save_strategy="steps", save_steps=3, save_total_limit=9)
-    whole.train()
+@pytest.fixture
+def two_processes(monkeypatch):
+    """What decides about a last batch of one image where there are two."""
+    return lambda: monkeypatch.setattr(resolve, "_last_batch", lambda found, images: None)
+
+
+@pytest.mark.parametrize("told_what_was_filled", [True, False])
+def test_the_one_image_that_was_left_out_stays_out(told_what_was_filled, two_processes, trainer, tmp_path):
+    """Of 21 images in batches of 5, from one process to two; and again by the same command."""
+    options = {"images": store(21), "save_strategy": "steps", "save_steps": 3, "save_total_limit": 9}
+    trainer(**options).train()
     file = tmp_path / "checkpoint-3" / RECORD_FILE
     record = json.loads(file.read_text())
-    assert record["dataloader_drop_last"] != had
-    filled = ["dataloader_drop_last"] if had else []
-    file.write_text(json.dumps(record | {"world_size": 2, "dataloader_drop_last": had, "filled": filled}))
-    again = trainer(images=store(count), num_train_epochs=2)
-    with caplog.at_level("INFO", "hf_vipriors"):
-        again.train(resume_from_checkpoint=str(file.parent))
-    assert again.args.dataloader_drop_last, "as it was, or as one process must"
-    assert ("--dataloader_drop_last false -> true" in log_of(caplog)[0]) != had
-    caplog.clear()
-    again = trainer(images=store(count), num_train_epochs=3)
-    again.train(resume_from_checkpoint=True)  # from what that one wrote, by the same command
-    assert again.args.dataloader_drop_last
+    assert record["dataloader_drop_last"] and "dataloader_drop_last" in record["filled"]
+    if not told_what_was_filled:  # as earlier versions
+        del record["filled"]
+        file.write_text(json.dumps(record))
+    two_processes()
+    for epochs, checkpoint in ((2, str(file.parent)), (3, True)):
+        again = trainer(num_train_epochs=epochs, **options)
+        assert not again.args.dataloader_drop_last
+        again.train(resume_from_checkpoint=checkpoint)
+        assert again.args.dataloader_drop_last and again.state.max_steps == epochs * STEPS
 
 
-def test_a_last_batch_of_many_images_is_not_left_out(trainer, tmp_path, caplog):
-    trainer(images=store(22)).train()
-    file = tmp_path / "checkpoint-5" / RECORD_FILE
-    record = {"world_size": 2, "dataloader_drop_last": True, "global_batch": 2, "filled": ["dataloader_drop_last"]}
+@pytest.mark.parametrize(("count", "had"), [(21, False), (22, True)])
+def test_a_last_batch_that_cannot_stay_as_it_was_is_told(count, had, trainer, tmp_path, caplog):
+    """Two processes fill a batch of one image up, and one cannot; of two images none would have been left out."""
+    trainer(images=store(count), save_strategy="steps", save_steps=3, save_total_limit=9).train()
+    file = tmp_path / "checkpoint-3" / RECORD_FILE
+    record = {"world_size": 2, "dataloader_drop_last": had, "filled": ["dataloader_drop_last"] if had else []}
     file.write_text(json.dumps(json.loads(file.read_text()) | record))
-    again = trainer(images=store(22))
+    again = trainer(images=store(count))
     with caplog.at_level("INFO", "hf_vipriors"):
         again.train(resume_from_checkpoint=str(file.parent))
-    assert not again.args.dataloader_drop_last and "dataloader_drop_last true -> false" in log_of(caplog)[0]
+    change = "true -> false" if had else "false -> true"
+    assert again.args.dataloader_drop_last != had and f"--dataloader_drop_last {change}" in log_of(caplog)[0]
+
+
+def test_what_a_person_has_set_is_never_taken_from_the_checkpoint(trainer, tmp_path):
+    trainer(learning_rate=None).train()
+    changed = trainer(learning_rate=None)
+    changed.args.learning_rate = 0.5
+    with pytest.raises(InputError, match=r"another run: learning_rate 0\.00195\d* -> 0\.5; give"):
+        changed.train(resume_from_checkpoint=True)
+    file = tmp_path / f"checkpoint-{STEPS}" / RECORD_FILE
+    record = json.loads(file.read_text()) | {"world_size": 2}
+    del record["filled"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="another run: dataloader_drop_last false -> true"):
+        trainer(learning_rate=None, dataloader_drop_last=True).train(resume_from_checkpoint=str(file.parent))
 
 
 @pytest.mark.parametrize("keeps", ["settings", "nothing"])
