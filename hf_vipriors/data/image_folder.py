@@ -14,7 +14,7 @@ from ..errors import InputError
 from .columns import some
 from .folder_labels import with_class_folders
 from .folder_layout import ClassFolders, folder_layout
-from .image_files import LEFT_OUT, FolderWalk
+from .image_files import LEFT_OUT, FolderWalk, holds_images
 from .label_table import LabelledFiles, metadata_tables, read_tables, split_of_folders
 from .split_names import LABELLED_SPLITS, canonical_split
 from .table_files import Table, read_table
@@ -207,7 +207,7 @@ def _by_folders(root: Path, walk: FolderWalk) -> tuple[dict[str, Dataset], list[
             try:
                 splits[split] = _labelled(layout.classes[split], known, walk)
             except InputError as error:
-                if any(each.folders for each in layout.classes.values()):
+                if any(holds_images(folder) for each in layout.classes.values() for _, folder in each.folders):
                     raise
                 raise NoClasses(error.on_command_line) from None
             known = known or splits[split].features["label"].names

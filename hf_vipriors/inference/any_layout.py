@@ -22,7 +22,7 @@ def every_split(data: DataArguments) -> ImageSplits:
     """As :func:`~hf_vipriors.training.load_images.load_images`, and all images where a training could not use them.
 
     With an option that chooses among the images it is just that function. Without one, a data set that the protocol
-    refuses (one class, no train split) keeps the splits that it has, and the images of a folder that are in no split
+    refuses (one class, no train split) keeps the splits that it has, and images in ``data_dir`` that are in no split
     are ``unlabelled``: those beside class folders, or all where no folder tells a class. Folders that tell classes in
     two ways, or leave one empty, are refused as ever: labels that are known must not be lost.
 

@@ -173,6 +173,7 @@ def images_of(directory: Path) -> tuple[DataArguments, ImageSplits]:
     except InputError as error:
         problem = one_line(error, None)
     if problem is not None:
+        relative = [] if data.dataset_name == FASHION_VIPRIORS else relative
         here = f" ({relative[0]!r}, if it is a path, counts from the current folder)" if relative else ""
         raise InputError(f"{problem}; {directory / RUN_FILE} says where its images are{here}")
     return data, splits

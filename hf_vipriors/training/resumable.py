@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -147,7 +148,7 @@ class ResumableTrainer(Trainer):
             why = explain_disk_error(error, outputs, unnamed="or choose another --output_dir") or one_line(error, 200)
             raise InputError(
                 f"checkpoint-{self.state.global_step} could not be written to {self.args.output_dir}: {why}; "
-                f"{self.resume_hint()}"
+                f"{self.resume_hint(by_path=True)}"
             ) from None
         finally:
             self._staging = False
@@ -192,12 +193,12 @@ class ResumableTrainer(Trainer):
             f"({self.args.learning_rate:g}), or clip: --max_grad_norm 1; {self.resume_hint()}"
         )
 
-    def resume_hint(self) -> str:
-        """The checkpoint to go back to, in words."""
+    def resume_hint(self, *, by_path: bool = False) -> str:
+        """The checkpoint to go back to, in words; ``by_path``: perhaps with another ``output_dir``."""
         found = self.signals.saved or self._resumed
         if found is None:
             return "there is no checkpoint before it"
-        how = "true" if self.signals.saved else found
+        how = "true" if self.signals.saved and not by_path else shlex.quote(str(found))
         return f"{found} is the last good checkpoint (--resume_from_checkpoint {how})"
 
     # Logs

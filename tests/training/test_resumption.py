@@ -156,13 +156,13 @@ def test_another_number_of_processes_is_told_and_keeps_the_learning_rate(trainer
 
 
 @pytest.fixture
-def two_processes(monkeypatch):
-    """What decides about a last batch of one image where there are two."""
+def as_of_two_processes(monkeypatch):
+    """Nothing decides about a last batch of one image where there are two; one does for them here."""
     return lambda: monkeypatch.setattr(resolve, "_last_batch", lambda found, images: None)
 
 
 @pytest.mark.parametrize("told_what_was_filled", [True, False])
-def test_the_one_image_that_was_left_out_stays_out(told_what_was_filled, two_processes, trainer, tmp_path):
+def test_the_one_image_that_was_left_out_stays_out(told_what_was_filled, as_of_two_processes, trainer, tmp_path):
     """Of 21 images in batches of 5, from one process to two; and again by the same command."""
     options = {"images": store(21), "save_strategy": "steps", "save_steps": 3, "save_total_limit": 9}
     trainer(**options).train()
@@ -172,7 +172,7 @@ def test_the_one_image_that_was_left_out_stays_out(told_what_was_filled, two_pro
     if not told_what_was_filled:  # as earlier versions
         del record["filled"]
         file.write_text(json.dumps(record))
-    two_processes()
+    as_of_two_processes()
     for epochs, checkpoint in ((2, str(file.parent)), (3, True)):
         again = trainer(num_train_epochs=epochs, **options)
         assert not again.args.dataloader_drop_last
