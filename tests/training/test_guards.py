@@ -115,7 +115,8 @@ def test_a_network_that_sees_nothing_is_at_chance_and_collapsed(teacher, caplog)
 
 
 def test_a_wild_learning_rate_is_said(student):
-    trainer = student(max_steps=12, learning_rate=4.0)
+    # Said at step 4; what becomes of it later, a loss of NaN too, is the processor's luck.
+    trainer = student(max_steps=5, learning_rate=4.0)
     assert kinds(trainer) == ["loss_blew_up"]
     assert "lower --learning_rate (to 1" in trainer.guards.found()[0]["text"]
 
