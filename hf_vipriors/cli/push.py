@@ -34,7 +34,8 @@ from ..hub.static_space import at_commit
 from ..hub.upload import upload
 from ..options import check_options, option
 from ..terminal import Console
-from ..training.finished_run import baseline_rows, images_of, run_files
+from ..training.finished_run import baseline_rows, run_files
+from ..training.images_of_run import ImagesOfRun
 from . import process
 from .parser import Parser
 
@@ -126,13 +127,13 @@ def show(files: RepositoryFiles, console: Console) -> None:
         console.print(Markdown(body))
 
 
-def demo(args: PushArguments, folder: Path) -> RepositoryFiles:
+def demo(args: PushArguments, images: ImagesOfRun, folder: Path) -> RepositoryFiles:
     """A Space for the student of ``args``, written to ``folder``.
 
     Raises:
         InputError: no ``run.json``, which tells where the training images lie, or no student.
     """
-    data, splits = images_of(Path(args.model))
+    splits = images.splits
     write_space(
         args.model,
         folder,
@@ -140,7 +141,7 @@ def demo(args: PushArguments, folder: Path) -> RepositoryFiles:
         data=splits,
         kind=args.space_kind,
         licence=args.license,
-        on_bad_image=data.on_bad_image,
+        on_bad_image=images.data.on_bad_image,
     )
     shown = "some test images to try"
     if args.space_kind == "gradio":
@@ -156,10 +157,12 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
         InputError: on whatever cannot work.
     """
     directory = Path(args.model)
+    images = ImagesOfRun(directory)
     repositories = [
         run_files(
             directory,
             args.repo_id,
+            images=images,
             examples=args.examples,
             onnx=args.onnx,
             notebook=args.notebook,
@@ -168,7 +171,7 @@ def push(args: PushArguments, console: Console, api: HfApi | None = None) -> Non
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.space is not None:
-            repositories.append(demo(args, Path(folder) / "space"))
+            repositories.append(demo(args, images, Path(folder) / "space"))
         commit = ""
         for each in repositories:  # the model's first
             for note in each.notes:

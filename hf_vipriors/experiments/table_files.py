@@ -16,7 +16,7 @@ from ..errors import InputError, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
-from ..reports.report import Report, RunRow, caveats, grouped_table, no_test_split, results_table, verdict_lines
+from ..reports.report import Report, RunRow, grouped_table, no_test_split, reading, results_table, verdict_lines
 from ..reports.table_figures import plot_figures, plot_name
 from .headline import DRAWN_FROM, HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index
@@ -43,8 +43,7 @@ def results_markdown(found: dict[str, Any], *, verdict: bool = False) -> str:
 
 def remarks(found: dict[str, Any], reports: Sequence[Report]) -> list[str]:
     """How to read the table, in a few sentences."""
-    of_largest = caveats(max(reports, key=lambda each: len(each.rows)))
-    lines = made_otherwise(found) + [each for each in of_largest if each != no_test_split()]
+    lines = made_otherwise(found) + reading(max(reports, key=lambda each: len(each.rows)))
     rows = [row for group in found["groups"] for row in group["rows"]]
     if any("seconds" in row for row in rows):
         lines.append("Time is that of the run and of all runs it needs.")

@@ -23,7 +23,7 @@ from ..markup import markdown, visible
 from .card_facts import CardFacts, is_edited, read_facts
 
 TEMPLATES = Path(__file__).parent / "templates"
-_PLACE = "path/to/this/folder"
+PLACE = "path/to/this/folder"
 # Task, library and topic by the kind of model.
 _KINDS = {
     "student": ("image-classification", "transformers", "knowledge-distillation"),
@@ -63,8 +63,8 @@ def model_card(facts: CardFacts) -> ModelCard:
         f"{facts.kind}.md.j2",
         facts=facts,
         baseline=next((row for row in facts.scores if row.role == "baseline"), None),
-        place=facts.repo_id or _PLACE,
-        timm_place=f"hf-hub:{facts.repo_id}" if facts.repo_id else f"local-dir:{_PLACE}",
+        place=facts.repo_id or PLACE,
+        timm_place=f"hf-hub:{facts.repo_id}" if facts.repo_id else f"local-dir:{PLACE}",
     )
     # Sections that were left out leave several empty lines behind.
     body = re.sub(r"\n{3,}", "\n\n", body)

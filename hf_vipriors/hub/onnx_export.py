@@ -52,6 +52,16 @@ ATOL = RTOL = 1e-4
 JAVASCRIPT_MODEL_TYPE = "mobilenet_v4"
 
 
+def check_libraries() -> None:
+    """Refuse where the ``onnx`` extra is not installed.
+
+    Raises:
+        InputError: see above.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        _library(name)
+
+
 def export_onnx(directory: str | os.PathLike) -> Path:
     """Write ``DIR/onnx/model.onnx``, float32, once it answers as torch does, and return its path.
 
@@ -75,8 +85,7 @@ def export_onnx(directory: str | os.PathLike) -> Path:
         ...     export_onnx(student).name, quantize_onnx(student).name
         ('model.onnx', 'model_quantized.onnx')
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):  # before a long export and not after it
-        _library(name)
+    check_libraries()  # before a long export and not after it
     model, folder = _classifier(directory), Path(directory) / ONNX_FOLDER
     with temporary_folder(Path(directory), ONNX_FOLDER) as written:
         _library("onnx").save(_graph(model, directory), written / FLOAT_FILE)

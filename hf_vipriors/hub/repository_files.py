@@ -17,7 +17,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 from ..errors import InputError, one_line
 from ..files import file_stem, json_text, read_json
 from .card_facts import CardFacts, read_facts
-from .model_card import model_card, why_kept
+from .model_card import PLACE, model_card, why_kept
 from .notebook import NOTEBOOK, notebook
 from .preprocessing import processor_words
 from .remote_code import AUTO_MAP, remote_files
@@ -216,12 +216,16 @@ def _card(directory: Path, shown: CardFacts | None) -> tuple[str | None, list[st
     """The text of the card of ``shown``, and what to say of it; ``shown`` is None where there is no ``card.json``."""
     file = directory / CARD
     written = file.read_text(encoding="utf-8") if file.is_file() else None
+    if written is None:
+        if shown is not None:
+            return str(model_card(shown)), []
+        return None, [f"no card.json in {directory}, from which the card is rendered: there is no {CARD}"]
+    as_it_is = f"{CARD} goes as it is"
+    if PLACE in written:
+        as_it_is += f", with {PLACE!r} where the name of the model belongs"
     if shown is None:
-        missing = "there is no README.md" if written is None else "README.md goes as it is"
-        return written, [f"no card.json in {directory}, from which the card is rendered: {missing}"]
-    kept = None if written is None else why_kept(written, directory)
-    return (
-        (str(model_card(shown)), [])
-        if kept is None
-        else (written, [f"README.md goes as it is: {kept}; remove it for a new one"])
-    )
+        return written, [f"no card.json in {directory}, from which the card is rendered: {as_it_is}"]
+    kept = why_kept(written, directory)
+    if kept is None:
+        return str(model_card(shown)), []
+    return written, [f"{as_it_is}: {kept}; remove it for a new one"]

@@ -28,7 +28,7 @@ from ..files import write_file, write_json
 from ..terminal import printable
 from .report_figures import feature_map_2d
 from .report_page import html
-from .report_rows import Curve, Report, RowSummary, RunRow, caveats, no_test_split, summarise, verdict_lines
+from .report_rows import Curve, Report, RowSummary, RunRow, caveats, no_test_split, reading, summarise, verdict_lines
 from .report_text import (
     NOTHING,
     all_verdicts,
@@ -56,6 +56,7 @@ __all__ = [
     "markdown",
     "nearest_neighbours",
     "no_test_split",
+    "reading",
     "results_table",
     "rich_table",
     "summarise",

@@ -215,6 +215,14 @@ def no_test_split(whose: str = "") -> str:
 
 def caveats(report: Report) -> list[str]:
     """How to read the numbers of this report, in a few sentences."""
+    lines = reading(report)
+    if report.scored != "test":
+        lines.append(no_test_split())
+    return lines
+
+
+def reading(report: Report) -> list[str]:
+    """What the seeds, the images and the number of rows of this report make of its numbers."""
     summaries = summarise(report)
     lines = []
     single = [summary.seeds == 1 for summary in summaries]
@@ -234,8 +242,6 @@ def caveats(report: Report) -> list[str]:
             f"{seeds}: mean and 95 % t-interval over seeds, differences paired seed by seed. All rows share the "
             f"{images}, whose choice alone is worth about ±{50 * (high - low):.1f} points."
         )
-    if report.scored != "test":
-        lines.append(no_test_split())
     if sum(not summary.baseline for summary in summaries) > 3:
         lines.append("Many rows are compared: even if none differed, one in twenty would exclude zero by luck alone.")
     return lines

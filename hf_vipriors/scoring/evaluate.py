@@ -49,6 +49,7 @@ from ..options import check_options, option
 from ..reports.report import rich_table
 from ..terminal import Console
 from ..training import DataArguments
+from ..training.data_arguments import CHOICE
 from ..training.results import split_features
 from ..training.stores import evaluation_store, ten_crop_store
 from ..training.trained_images import Seen, seen_in_training
@@ -56,7 +57,7 @@ from . import report as evaluation_report
 from . import shifted
 from .alternatives import alternatives
 from .evaluated import Evaluated, Model
-from .run_protocol import CHOICE, log_protocol, protocol_of
+from .run_protocol import log_protocol, protocol_of
 from .scored_images import ALL, LABELLED, scored_images
 
 logger = logging.getLogger(__name__)

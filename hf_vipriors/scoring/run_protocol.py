@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..training import DataArguments
+from ..training.data_arguments import CHOICE
 from ..training.run_files import RUN_FILE, read_run
 
 logger = logging.getLogger(__name__)
-# What decides which images are carved from train, and which are trained on.
-CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
 # What labels them.
 READING = ("labels", "label_column", "image_column")
 

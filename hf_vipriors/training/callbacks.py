@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
+import transformers
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..machine import seconds_waiting_for_cores
 from ..methods import Method, Progress
@@ -108,6 +110,23 @@ class ProgressBar(TrainerCallback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def show_progress(trainer: transformers.Trainer, bar: ProgressBar) -> None:
+    """The bar in place of what transformers has added itself, the last of its kind; a notebook's table stays."""
+    quiet = trainer.args.disable_tqdm
+    usual = PrinterCallback if quiet else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
+    if usual in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback([each for each in trainer.callback_handler.callbacks if type(each) is usual][-1])
+        if not quiet:
+            trainer.add_callback(bar)
+
+
+def close_bars(trainer: transformers.Trainer) -> None:
+    """End the bars of a training that ended, also by an error."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ProgressBar):
+            callback.close()
 
 
 class SharedCores(TrainerCallback):

@@ -8,11 +8,10 @@ from ..data import FASHION_VIPRIORS, TrainProtocol
 from ..errors import InputError, check_choice
 from ..options import SEED, check_options, option
 
+# What decides which images are carved from train, and which are trained on.
+CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
 # Which of the images that the data set has are used, and as what.
-_CHOOSING = (
-    "images_per_class", "subset_seed", "validation_share", "validation_seed", "imbalance", "train_fraction",
-    "label_noise", "noise_kind", "unlabelled",
-)  # fmt: skip
+_CHOOSING = (*CHOICE, "imbalance", "train_fraction", "label_noise", "noise_kind", "unlabelled")
 
 
 @dataclass

@@ -8,8 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import torch
 from huggingface_hub import HfApi
 from transformers import TimmWrapperConfig
 
-from ..data import FASHION_VIPRIORS, ImageSplits, decode
-from ..data.columns import label_array, match_classes
+from ..data import FASHION_VIPRIORS, decode
+from ..data.columns import label_array
 from ..errors import InputError, one_line
 from ..evaluation.classification import score
 from ..evaluation.features import probabilities
@@ -28,7 +27,14 @@ from ..evaluation.statistics import mcnemar, paired_difference_interval
 from ..files import read_mapping
 from ..hub.card_facts import ScoreRow, read_facts
 from ..hub.native_export import load_native, native_config
-from ..hub.onnx_export import ONNX_FOLDER, OnnxClassifier, export_onnx, onnx_accuracy, quantize_onnx
+from ..hub.onnx_export import (
+    ONNX_FOLDER,
+    OnnxClassifier,
+    check_libraries,
+    export_onnx,
+    onnx_accuracy,
+    quantize_onnx,
+)
 from ..hub.repository_files import RepositoryFiles, check_repo_id, model_files
 from ..hub.upload import check_free, check_login, upload
 from ..invocation import command
@@ -38,12 +44,11 @@ from ..reports.figure_files import to_png
 from ..reports.model_figures import learning_curves
 from .arguments import RunArguments
 from .cards import dataset_title, score_row
-from .data_arguments import DataArguments
-from .load_images import load_images
+from .images_of_run import ImagesOfRun, data_of
 from .recipe_of_run import recipe_text
 from .run_files import METRICS_FILE, RUN_FILE, RunRecord, log_history, read_run
 from .stores import evaluation_store
-from .trained_images import same_scored_images, seen_in_training, unknown_images
+from .trained_images import same_scored_images, seen_in_training
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 3
@@ -109,14 +114,15 @@ def push_run(
 
 
 def run_files(
-    directory: Path, repo_id: str, *, examples: int | None = None, onnx: bool = False,
-    notebook: bool = False, changes: dict[str, Any] | None = None,
+    directory: Path, repo_id: str, *, images: ImagesOfRun | None = None, examples: int | None = None,
+    onnx: bool = False, notebook: bool = False, changes: dict[str, Any] | None = None,
 ) -> RepositoryFiles:  # fmt: skip
     """All files of the repository of a finished training; nothing is sent.
 
     Args:
         directory: the run's folder.
         repo_id: ``"org/name"``.
+        images: those of the run, where something else needs them too; read only if they are needed.
         examples: so many test images for the widget to try; None: 3 of the embedded data set, none of others.
         onnx: write and check ONNX files too.
         notebook: add a notebook that tries a student.
@@ -125,7 +131,9 @@ def run_files(
     Raises:
         InputError: on whatever cannot work.
     """
-    run = run_of(directory)
+    if onnx:
+        check_libraries()  # before the images are read
+    run, images = run_of(directory), images or ImagesOfRun(directory)
     embedded = run is not None and run.data["dataset_name"] == FASHION_VIPRIORS
     count = examples if examples is not None else (EXAMPLES if embedded else 0)
     facts, metrics = read_facts(directory), read_metrics(directory)
@@ -135,12 +143,12 @@ def run_files(
     return model_files(
         directory,
         repo_id,
-        examples=example_images(directory, count) if count else {},
+        examples=example_images(images, count) if count else {},
         curves=curves_png(directory, metrics, len(facts.class_names) if facts is not None else 0),
         recipe=recipe_text(run, metrics.get("search", {}).get("settings", {})) if run is not None else None,
         onnx=directory / ONNX_FOLDER if onnx else None,
         with_notebook=notebook,
-        changes=(changes or {}) | ({"onnx": onnx_figures(directory)} if onnx else {}),
+        changes=(changes or {}) | ({"onnx": onnx_figures(images)} if onnx else {}),
     )
 
 
@@ -154,41 +162,6 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     return read_mapping(file) if file.is_file() else {}
 
 
-def data_of(run: RunRecord) -> DataArguments:
-    return DataArguments(**{each.name: run.data[each.name] for each in fields(DataArguments) if each.name in run.data})
-
-
-def images_of(directory: Path) -> tuple[DataArguments, ImageSplits]:
-    """The images of a finished run, where its ``run.json`` says that they lie.
-
-    Raises:
-        InputError: they are not there, or others are.
-    """
-    data = data_of(read_run(directory))
-    named = (data.data_dir, data.labels) if data.dataset_name in ("imagefolder", "parquet") else (data.dataset_name,)
-    relative = [place for place in named if place is not None and not Path(place).expanduser().is_absolute()]
-    try:
-        splits = load_images(data)
-        problem = unknown_images(directory, splits)
-    except InputError as error:
-        problem = one_line(error, None)
-    if problem is not None:
-        relative = [] if data.dataset_name == FASHION_VIPRIORS else relative
-        here = f" ({relative[0]!r}, if it is a path, counts from the current folder)" if relative else ""
-        raise InputError(f"{problem}; {directory / RUN_FILE} says where its images are{here}")
-    return data, splits
-
-
-def order_of_classes(directory: Path, class_names: Sequence[str]) -> list[int]:
-    """Which output of a student answers for each of ``class_names``.
-
-    Raises:
-        InputError: the images have other classes today than when it was trained.
-    """
-    problem = f"the images have other classes today than {directory} was trained on"
-    return match_classes(native_config(directory).class_names, class_names, problem, "name them as they were")
-
-
 def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes | None:
     """The training curves as an image; None where nothing was logged."""
     levels = {directory.name: metrics["chance_level"]} if metrics.get("chance_level") is not None else {}
@@ -196,40 +169,38 @@ def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes 
     return None if figure is None else to_png(figure)
 
 
-def example_images(directory: Path, count: int) -> dict[str, bytes]:
+def example_images(images: ImagesOfRun, count: int) -> dict[str, bytes]:
     """``count`` images that were not trained on, of as many classes as there are: class name -> PNG.
 
     Raises:
         InputError: the data set of the run is not there, or has other classes today.
     """
-    data, splits = images_of(directory)
-    order_of_classes(directory, splits.class_names)
+    splits, order = images.splits, images.class_order
     source = splits.splits["test"]
     labels = label_array(source)
     chosen: dict[str, bytes] = {}
-    spread = np.linspace(0, len(splits.class_names) - 1, min(count, len(splits.class_names))).round().astype(int)
+    spread = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
     for label in spread:
         places = np.flatnonzero(labels == label)
         if len(places):
             buffer = io.BytesIO()
-            decode(source[int(places[0])]["image"], data.full_scale).save(buffer, "PNG")
+            decode(source[int(places[0])]["image"], images.data.full_scale).save(buffer, "PNG")
             chosen[splits.class_names[label]] = buffer.getvalue()
     return chosen
 
 
-def onnx_figures(directory: Path) -> dict[str, dict[str, float]]:
+def onnx_figures(images: ImagesOfRun) -> dict[str, dict[str, float]]:
     """Write and check the ONNX files of a student, and measure both on its test images.
 
     Raises:
         InputError: the ``onnx`` extra is missing, no student, or no ``run.json`` that tells where its images lie.
     """
-    data, splits = images_of(directory)
-    order = order_of_classes(directory, splits.class_names)
+    directory, splits, order = images.directory, images.splits, images.class_order
     export_onnx(directory)
     quantize_onnx(directory)
     if (seen := seen_in_training(directory, splits.splits["test"], "test")) is not None:  # images may have come since
         logger.warning("ONNX: %s", seen.words(str(directory)))
-    store = evaluation_store(splits.splits["test"], load_native(directory).config, data, "test, for ONNX")
+    store = evaluation_store(splits.splits["test"], load_native(directory).config, images.data, "test, for ONNX")
 
     def top1(classifier: OnnxClassifier) -> float:
         predictions = probabilities(classifier, store, batch_size=128, device="cpu")

@@ -80,13 +80,16 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
     told = [] if "images" in had else [f"{what} that could not be compared (it is of an earlier version)"]
     other_processes = _processes(had) not in (None, now["world_size"])
     options = [name for name in had.keys() & setup.args.to_dict().keys() if had[name] != now[name]]
-    filled_now = setup.resolved.sources.keys() - setup.resolved.set_since(setup.args).keys()
+    set_since = setup.resolved.set_since(setup.args)
+    filled_now = setup.resolved.sources.keys() - set_since.keys()
     # A rate that an earlier resume took over is taken over again; records of before do not tell what was given.
     follows = filled_now if other_processes else filled_now & set(had.get("filled", ())) & {_RATE}
     if had.get("learning_rate") == now["learning_rate"] or "learning_rate" not in setup.resolved.sources:
         options = [name for name in options if name != "base_learning_rate"]  # it decides nothing else
     keeps_last_batch = False
-    if _LAST_BATCH in options and (_LAST_BATCH in filled_now or _filled_last_batch(setup, had)):
+    if _LAST_BATCH in options and (
+        _LAST_BATCH in filled_now or (_LAST_BATCH not in set_since and _filled_last_batch(setup, had))
+    ):
         # One process cannot train on a single image; otherwise the one image is left out as before, but never more.
         keeps_last_batch = had[_LAST_BATCH] and len(setup.stores["train"]) % setup.args.step_images == 1
         told += [] if keeps_last_batch else [_change(_LAST_BATCH, had, now)]
@@ -121,7 +124,7 @@ def check_resumption(setup: Setup, checkpoint: str) -> list[str]:
 
 def _filled_last_batch(setup: Setup, had: dict[str, Any]) -> bool:
     """Whether nobody asked for it that a checkpoint's run left out the last batch: it would have held one image."""
-    if not had[_LAST_BATCH] or _LAST_BATCH in setup.resolved.set_since(setup.args):
+    if not had[_LAST_BATCH]:
         return False
     if "filled" in had:
         return _LAST_BATCH in had["filled"]

@@ -61,12 +61,11 @@ def write_trained_images(directory: Path, splits: ImageSplits, args: RunArgument
         args: complete; they tell which splits are trained on.
     """
     names, kept = splits_trained_on(splits, args), {}
+    student = METHODS[args.method].job == "student"
     if names and sum(len(splits.splits[name]) for name in names) <= MOST_IMAGES:
         kept = {LABELLED: set[int](), UNLABELLED: set[int]()}
         for name in names:
-            with_labels = name == "train" and METHODS[args.method].job == "student"
-            kept[LABELLED if with_labels else UNLABELLED] |= _digests(splits.splits[name], name)
-    student = METHODS[args.method].job == "student"
+            kept[LABELLED if student and name == "train" else UNLABELLED] |= _digests(splits.splits[name], name)
     if student and "test" in splits.splits and len(splits.splits["test"]) <= MOST_IMAGES:
         kept[SCORED] = _digests(splits.splits["test"], "test")
     if not kept:

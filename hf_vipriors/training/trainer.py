@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import transformers.trainer
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..backbones import to_channels_last
 from ..errors import InputError, check_choice
@@ -23,7 +21,7 @@ from ..methods import METHODS, Method
 from ..models import VipriorsConfig
 from ..models.modeling_vipriors import not_finite
 from .arguments import RunArguments
-from .callbacks import ProgressBar, SharedCores, StepHooks
+from .callbacks import ProgressBar, SharedCores, StepHooks, close_bars, show_progress
 from .checkpoints import read_method_state, write_method_state
 from .data_arguments import DataArguments
 from .evaluating import EvaluatingTrainer
@@ -151,12 +149,7 @@ class MethodTrainer(
         )
         self.views = self.views.to(self.args.device)
         chance = method.chance_level(self.args.step_images)
-        # In place of what transformers has added itself, the last of its kind; a notebook's table stays.
-        usual = PrinterCallback if self.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
-        if usual in (PrinterCallback, ProgressCallback):
-            self.remove_callback([each for each in self.callback_handler.callbacks if type(each) is usual][-1])
-            if not self.args.disable_tqdm:
-                self.add_callback(ProgressBar(method.parts_shown, chance))
+        show_progress(self, ProgressBar(method.parts_shown, chance))
         self.guards = Guards(
             self.args,
             classes=max(1, len(self.class_names)),
@@ -241,9 +234,7 @@ class MethodTrainer(
         except NotFinite:  # met by an evaluation before any log or checkpoint looked, or behind finite weights
             raise self.diverged("the network gives numbers that are not finite") from None
         finally:
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, ProgressBar):
-                    callback.close()
+            close_bars(self)
         return found
 
     def finish(self) -> dict[str, Any]:

@@ -107,7 +107,11 @@ def test_a_card_edited_by_hand_goes_as_it_is(student):
     (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
     publication = model_files(folder, NAME)
     assert publication.content("README.md").decode().endswith("\nMy own words.\n")
-    assert publication.notes[0].startswith("README.md goes as it is: it was edited by hand")
+    placeholder = "with 'path/to/this/folder' where the name of the model belongs"
+    assert publication.notes[0].startswith(f"README.md goes as it is, {placeholder}: it was edited by hand")
+    edited = (folder / "README.md").read_text().replace("path/to/this/folder", NAME)
+    (folder / "README.md").write_text(edited)
+    assert model_files(folder, NAME).notes[0].startswith("README.md goes as it is: it was edited by hand")
 
 
 def test_a_card_of_an_earlier_version_is_not_taken_for_an_edited_one(student, monkeypatch):
@@ -120,7 +124,9 @@ def test_a_card_of_an_earlier_version_is_not_taken_for_an_edited_one(student, mo
     (folder / "card.json").write_text(json.dumps({k: v for k, v in values.items() if k != "card_sum"}))
     publication = model_files(folder, NAME)
     assert "A new section." not in publication.content("README.md").decode()
-    assert publication.notes[0].startswith("README.md goes as it is: an earlier version wrote it, or")
+    assert publication.notes[0].endswith(
+        "an earlier version wrote it, or it was edited by hand; remove it for a new one"
+    )
 
 
 def test_damaged_models_are_not_published(student):

@@ -14,10 +14,9 @@ from hf_vipriors.evaluation.classification import score
 from hf_vipriors.reports.report_rows import RowSummary
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring.alternatives import conclusions
-from hf_vipriors.scoring.run_protocol import CHOICE, protocol_of
+from hf_vipriors.scoring.run_protocol import protocol_of
 from hf_vipriors.scoring.scored_images import scored_images
 from hf_vipriors.training import DataArguments
-from hf_vipriors.training.data_arguments import _CHOOSING
 from hf_vipriors.training.run_files import read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
@@ -187,7 +186,6 @@ def test_what_cannot_go_with_all_images(carved, teacher_folder, new_photos, tmp_
     assert "score all 12 labelled images by --split all" in refused(student)
     assert "--compare cannot go with --split all" in refused(student, "--split", "all", "--compare", "timm:x")
     assert "has no classifier, and --split all leaves no image" in refused(teacher_folder, "--split", "all")
-    assert set(CHOICE) <= set(_CHOOSING)
     chosen = ("--split", "all", "--images_per_class", "2", "--label_noise", "0.5")
     assert "--images_per_class, --label_noise cannot go with --split all" in refused(student, *chosen)
 
