@@ -21,7 +21,8 @@ from hf_vipriors.cli.push import main
 from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.hub import upload as uploading
-from hf_vipriors.training import DataArguments, StudentArguments
+from hf_vipriors.training import DataArguments, StudentArguments, images_of_run
+from hf_vipriors.training.load_images import load_images
 from hf_vipriors.training.recipe_of_run import recipe_text
 from hf_vipriors.training.resolve import resolve
 from hf_vipriors.training.run_files import TRAINED_FILE, read_run
@@ -222,6 +223,16 @@ def test_damaged_files_of_a_run_are_one_line(name, content, classifier_folder, t
     push = ("--model", folder, "--repo_id", NAME, "--dry_run", "--baseline", folder)
     line = refused(capsys, main, *push)
     assert name in line and "is damaged" in line
+
+
+def test_images_are_read_once_and_not_before_the_onnx_extra_is_there(classifier_folder, capsys, monkeypatch):
+    read = []
+    monkeypatch.setattr(images_of_run, "load_images", lambda data: read.append(data) or load_images(data))
+    push = ("--model", classifier_folder, "--repo_id", NAME, "--dry_run", "--examples", "2")
+    main(list(map(str, (*push, "--space", "owner/demo"))))
+    assert len(read) == 1
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert 'pip install "hf-vipriors[onnx]"' in refused(capsys, main, *push, "--onnx") and len(read) == 1
 
 
 @pytest.mark.slow
