@@ -155,7 +155,8 @@ def command_line(name: str, options: dict[str, Any], data: DataArguments, *, ski
 
 def name_of(data: DataArguments) -> str:
     """What the output folders are called after: the last part of the folder or data set."""
-    return Path(data.data_dir or data.dataset_name).resolve().stem
+    path = Path(data.data_dir or data.dataset_name).resolve()
+    return path.stem if path.is_file() else path.name
 
 
 def to_json(advice: Advice) -> dict[str, Any]:

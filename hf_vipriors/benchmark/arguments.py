@@ -86,6 +86,11 @@ class BenchmarkArguments:
             raise InputError(f"--image_sizes must be given, each once, got {self.image_sizes}")
         for count in self.scaling:
             check_range(count, "scaling", self.batch)
+        if self.images < self.batch:
+            raise InputError(
+                f"--batch {self.batch} is larger than the store ({self.images} images): give a smaller one, or more "
+                "--images"
+            )
         if self.price_per_hour is not None and not self.estimate:
             raise InputError("--price_per_hour is for --estimate: add it, or leave the price out")
         self._settle_networks()

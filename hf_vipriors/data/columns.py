@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ LABEL_NAMES = (
 _WINDOW = 8192  # rows
 _LABEL_DTYPES = ("int", "uint", "float", "string", "large_string", "string_view", "bool", "null")
 # What a column of text says where a label is not known; "none" and "unknown" may be classes.
-_HIDDEN = ("", "-1", "nan")
+HIDDEN = ("", "-1", "nan")
 _LONGEST = 60  # characters of a name in a message
 
 
@@ -222,7 +222,7 @@ def _is_label(feature: object) -> bool:
     return isinstance(feature, ClassLabel) or _has_dtype(feature, *_LABEL_DTYPES)
 
 
-def read_labels(dataset: Dataset, column: str) -> Labels:
+def read_labels(dataset: Dataset, column: str, known: Collection[str] = ()) -> Labels:
     """Read a label column and number its classes.
 
     A ``ClassLabel`` keeps its order; numbers are in numeric order, text in alphabetic order; names are those of
@@ -232,6 +232,7 @@ def read_labels(dataset: Dataset, column: str) -> Labels:
     Args:
         dataset: with ``column`` of a type that :func:`find_label_column` accepts.
         column: its name.
+        known: classes that have their names elsewhere, as folders: such a value is a class, whatever it looks like.
 
     Raises:
         InputError: a ``ClassLabel`` without a name for one of its labels, or with one name twice; numbers that are no
@@ -248,9 +249,11 @@ def read_labels(dataset: Dataset, column: str) -> Labels:
         values = _whole(values, column)
     elif not pa.types.is_integer(values.type) and not pa.types.is_boolean(values.type):
         values = pc.utf8_trim_whitespace(pc.utf8_normalize(pc.cast(values, pa.large_string()), form="NFC"))
-        hidden = pc.is_in(pc.utf8_lower(values), value_set=pa.array(_HIDDEN, values.type))
+        hidden = pc.is_in(pc.utf8_lower(values), value_set=pa.array(HIDDEN, values.type))
+        hidden = pc.and_not(hidden, pc.is_in(values, value_set=pa.array(sorted(known), values.type)))
         values = pc.if_else(hidden, pa.scalar(None, values.type), values)
-    classes = sorted(value for value in pc.unique(values).to_pylist() if value is not None and value != -1)
+    missing = (None,) if "-1" in known else (None, -1)
+    classes = sorted(value for value in pc.unique(values).to_pylist() if value not in missing)
     codes = pc.index_in(values, value_set=pa.array(classes, type=values.type))
     return Labels([str(value) for value in classes], pc.fill_null(codes, -1).to_numpy().astype(np.int64))
 

@@ -10,12 +10,15 @@ from ..errors import InputError
 from .columns import some
 from .folder_layout import Layout, folder_layout
 from .image_files import FolderWalk
-from .label_table import Given, LabelledFiles, all_names, split_of_folders
+from .label_table import Given, LabelledFiles, all_names, read_tables, split_of_folders
 from .split_names import SPLITS
+from .table_files import Table
 
 
-def with_class_folders(found: LabelledFiles, root: Path) -> LabelledFiles:
-    """Add the images of class folders that no row labels; where one does, the row counts.
+def labels_of_files(
+    tables: list[Table], root: Path, paths: list[str], label_column: str | None = None
+) -> LabelledFiles:
+    """What tables say, and class folders of the images that no row labels; where one does, the row counts.
 
     Folders need not be classes where there is a table: they may be days, cameras or parts of a download. They are
     taken for classes where the rows of images in them say so: half or more of the classes that these rows give are
@@ -24,22 +27,26 @@ def with_class_folders(found: LabelledFiles, root: Path) -> LabelledFiles:
     table's classes is called like a folder.
 
     Args:
-        found: what the tables say.
+        tables: as of :func:`~hf_vipriors.data.label_table.read_tables`.
         root: the folder of the images.
+        paths: absolute paths of the images in it.
+        label_column: found by its name when not given.
 
     Raises:
-        InputError: a class folder in train without an image, of a class that no row gives either.
+        InputError: as ``read_tables``; a class folder in train without an image, of a class that no row gives either;
+            one number written in two ways, as ``001`` and ``1``.
     """
     try:
         layout = folder_layout(root)
     except InputError as error:
-        why = error.on_command_line
+        found, why = read_tables(tables, root, paths, label_column), error.on_command_line
         return found._replace(notes=[*found.notes, f"no folder is read as a class beside the table: {why}"])
+    folders = {name for classes in layout.classes.values() for name, _ in classes.folders}
+    found = read_tables(tables, root, paths, label_column, folders)
     of_folders, walk = _labels_of_folders(layout, root)
     rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
     if of_folders.keys() <= rows.keys():
         return found
-    folders = {name for classes in layout.classes.values() for name, _ in classes.folders}
     if not _are_classes(layout, root, of_folders, found, rows):
         ours, theirs = some(sorted(folders), 5), some(sorted(set(rows.values())), 5)
         note = f"folders {ours} are not read as classes: those of the table are {theirs}"
@@ -79,6 +86,7 @@ def _are_classes(
 
 def _merged(found: LabelledFiles, rows: Mapping[str, str], of_folders: Mapping[str, tuple[str, str]]) -> LabelledFiles:
     used = sorted({name for path, (_, name) in of_folders.items() if path not in rows})
+    _check_numbers(used, found.names)
     names = all_names([used, found.names])
     number = {name: code for code, name in enumerate(names)} | {None: -1}
     given = {path: row._replace(code=number[rows.get(path)]) for path, row in found.rows.items()}
@@ -93,3 +101,14 @@ def _merged(found: LabelledFiles, rows: Mapping[str, str], of_folders: Mapping[s
     if others := sum(path in rows and rows[path] != name for path, (_, name) in of_folders.items()):
         notes.append(f"rows that give an image another class than its folder: {others}; the rows count")
     return LabelledFiles(given, names, notes)
+
+
+def _check_numbers(of_folders: list[str], of_rows: list[str]) -> None:
+    """Refuse ``001`` and ``1``: a spreadsheet has taken the zeros away, and one class would become two."""
+    numbers = {int(name): name for name in of_folders if name.isdecimal()}
+    for name in set(of_rows).difference(of_folders):
+        if name.isdecimal() and (folder := numbers.get(int(name))) is not None:
+            raise InputError(
+                f"class {name!r} of the table and class folder {folder!r} are one number: write it alike in both, if "
+                "it is one class"
+            )

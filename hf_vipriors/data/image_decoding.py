@@ -192,6 +192,10 @@ def why_unreadable(error: Exception) -> str:
         return "not an image that Pillow knows"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than Pillow's guard against decompression bombs lets in: make it smaller"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror.lower()
     return one_line(error).rstrip(".")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 
 from ..errors import InputError
 from .columns import some
-from .folder_labels import with_class_folders
+from .folder_labels import labels_of_files
 from .folder_layout import ClassFolders, folder_layout
 from .image_files import LEFT_OUT, FolderWalk, holds_images
 from .label_table import LabelledFiles, metadata_tables, read_tables, split_of_folders
@@ -20,6 +21,8 @@ from .split_names import LABELLED_SPLITS, canonical_split
 from .table_files import Table, read_table
 
 logger = logging.getLogger(__name__)
+# As a path has it, which keeps one of two slashes.
+_ADDRESS = re.compile(r"(?:^|/)(?P<kind>[a-z][a-z0-9+.-]+):/(?P<rest>.+)$")
 
 
 class NoClasses(InputError):
@@ -62,6 +65,11 @@ def _unlabelled(folders: list[Path], walk: FolderWalk) -> Dataset:
 def _check_folder(root: Path, mend: str) -> None:
     if root.is_file():
         raise InputError(f"{str(root)!r} (--data_dir) is a file: give the folder that it lies in")
+    if not root.is_dir() and (address := _ADDRESS.search(str(root))) is not None:
+        raise InputError(
+            f"{address['kind']}://{address['rest']} (--data_dir) is an address, and a folder on this machine is "
+            "needed: download the images first (a data set on the Hub: --dataset_name)"
+        )
     if not root.is_dir():
         raise InputError(f"no such folder {str(root)!r} (--data_dir): {mend}")
 
@@ -80,14 +88,16 @@ def every_image(root: Path) -> Dataset:
     return images
 
 
-def labelled_by(labels: str | Path, images: Dataset, root: Path) -> LabelledFiles:
+def labelled_by(labels: str | Path, images: Dataset, root: Path, known: Collection[str]) -> LabelledFiles:
     """The images that a table labels, of those that :func:`every_image` found and of others, named from ``root``.
+
+    ``known`` are classes that have their names elsewhere, as of ``read_tables``.
 
     Raises:
         InputError: a table that cannot be read, or does not fit the files.
     """
     paths = [image["path"] for image in images["image"]]
-    found = read_tables([read_table(_table_path(labels, root), root)], root, paths)
+    found = read_tables([read_table(_table_path(labels, root), root)], root, paths, known=known)
     return found._replace(rows={path: given for path, given in found.rows.items() if given.code >= 0})
 
 
@@ -122,7 +132,7 @@ def _by_table(tables: list[Table], walk: FolderWalk, label_column: str | None) -
     Not so those in folders of validation and test that have no label: they are left out.
     """
     paths = walk.images()
-    found = with_class_folders(read_tables(tables, walk.root, paths, label_column), walk.root)
+    found = labels_of_files(tables, walk.root, paths, label_column)
     walk.has_read(table.path for table in tables)
     splits = {}
     ordered = sorted(found.rows.keys() - set(paths))
@@ -152,7 +162,7 @@ def list_image_folder(
 
     The table is ``labels``, or else every ``metadata.csv`` (``.jsonl``, ``.parquet``) in the folder, with the columns
     that :mod:`hf_vipriors.data.label_table` knows. Its rows count before class folders, and these tell the classes of
-    the other images (see :func:`~hf_vipriors.data.folder_labels.with_class_folders`). Without a table the folder is
+    the other images (see :func:`~hf_vipriors.data.folder_labels.labels_of_files`). Without a table the folder is
     laid out by split and class, as :func:`~hf_vipriors.data.folder_layout.folder_layout` reads it; a split other than
     train may lack a class, or hold an empty folder for it. Hidden files do not count, nor files that are no images by
     their suffix (without a suffix: by their first bytes), nor images beside class folders: the notes name each kind.

@@ -13,7 +13,8 @@ labels pass silently; links to folders are not followed; and the images come in 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,9 @@ import pyarrow as pa
 from datasets import Dataset, Features
 
 from ..errors import InputError
-from .columns import Labels, NotLabels, find_label_column, read_labels, some
+from .columns import HIDDEN, Labels, NotLabels, find_label_column, read_labels, some
 from .image_files import composed, is_hidden
-from .split_names import SPLITS, canonical_split
+from .split_names import LABELLED_SPLITS, SPLITS, canonical_split
 from .table_files import PATH_NAMES, SPLIT_NAMES, Table, plain, read_table
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -136,7 +137,13 @@ def _ends(path: str, end: str) -> bool:
     return path.endswith(end) or os.path.splitext(path)[0].endswith(end)
 
 
-def read_tables(tables: list[Table], root: Path, paths: list[str], label_column: str | None = None) -> LabelledFiles:
+def read_tables(
+    tables: list[Table],
+    root: Path,
+    paths: list[str],
+    label_column: str | None = None,
+    known: Collection[str] = (),
+) -> LabelledFiles:
     """Find the image of every row, its class and its split.
 
     Args:
@@ -144,13 +151,15 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
         root: the folder of the images.
         paths: absolute paths of the images in it.
         label_column: found by its name when not given.
+        known: classes that have their names elsewhere: ``-1`` and ``nan`` among them are no missing labels, and the
+            ``1`` of a column of numbers is the ``1.0`` among them.
 
     Raises:
         InputError: a table that cannot be read or lacks a column, a row without its file, an unknown split, or a file
             with two labels; the first such row is named.
     """
     files = _Files(paths)
-    read = [(table, *_rows(table, label_column)) for table in tables]
+    read = [(table, *_rows(table, label_column, known)) for table in tables]
     names = all_names([labels.names for _, _, labels, _ in read])
     number = {name: code for code, name in enumerate(names)} | {None: -1}
     rows: dict[str, Given] = {}
@@ -168,11 +177,17 @@ def read_tables(tables: list[Table], root: Path, paths: list[str], label_column:
                 what = "labels" if before.code != given.code else "splits"
                 raise InputError(f"{place} gives {value!r} another of the {what} than {before.place}: keep one row")
         told = "folders" if by_folder else "its column"
-        notes.append(f"labels of {len(values)} rows from {table}, splits by {told}")
+        labelled = int((labels.codes >= 0).sum())
+        part = f"{labelled} rows" if labelled == len(values) else f"{labelled} of {len(values)} rows"
+        notes.append(f"labels of {part} from {table}, splits by {told}")
+        if odd := [name for name in labels.names if name.lower() in HIDDEN]:
+            notes.append(f"{some(odd)} in {table} is a class here, as it is known by this name, and no missing label")
     return LabelledFiles(rows, names, notes)
 
 
-def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, list[str | None] | None]:
+def _rows(
+    table: Table, wanted: str | None, known: Collection[str]
+) -> tuple[list[str | None], Labels, list[str | None] | None]:
     """(files, labels, splits) of each row; None: no column of splits."""
     columns = table.columns
     path = _path_column(columns)
@@ -186,8 +201,14 @@ def _rows(table: Table, wanted: str | None) -> tuple[list[str | None], Labels, l
     if not len(columns):
         raise InputError(f"the table {table} has no rows: fill or remove it")
     splits = _splits(columns)
-    labels = read_labels(Dataset(columns.select([label])), str(label))
-    return _texts(columns[path]), labels, splits
+    labels = read_labels(Dataset(columns.select([label])), str(label), known)
+    return _texts(columns[path]), replace(labels, names=[_as_known(name, known) for name in labels.names]), splits
+
+
+def _as_known(name: str, known: Collection[str]) -> str:
+    """A class as it is known: programs write the integers of a column with missing ones as ``1.0``."""
+    likely = (name, f"{name}.0", name.removesuffix(".0"))
+    return next((each for each in likely if each in known), name)
 
 
 def _lacks(what: str, table: Table) -> InputError:
@@ -219,7 +240,8 @@ def all_names(parts: list[list[str]]) -> list[str]:
     if all(names == parts[0] for names in parts):
         return parts[0]
     names = {name for part in parts for name in part}
-    return sorted(names, key=int if all(name.removeprefix("-").isdecimal() for name in names) else None)
+    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return sorted(sorted(names), key=int) if numbers else sorted(names)  # 001 and 1 in the same order each time
 
 
 def _one_file(found: list[str], value: str | None, place: str, root: Path) -> str:
@@ -240,8 +262,17 @@ def _split_of_value(value: str | None, place: str) -> str:
 
 def split_of_folders(path: str, root: Path) -> str | None:
     """The split that the folders of a path below ``root`` are called like; the topmost counts. Elsewhere: none."""
-    folders = Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
+    folders = _folders(path, root)
     return next(filter(None, map(canonical_split, folders)), None) if ".." not in folders else None
+
+
+def in_class_folder(path: str, root: Path) -> bool:
+    """Whether an image lies in a class folder of a labelled split: ``root/train/CLASS/``, ``root/CLASS/train/``."""
+    return split_of_folders(path, root) in LABELLED_SPLITS and len(_folders(path, root)) > 1
+
+
+def _folders(path: str, root: Path) -> tuple[str, ...]:
+    return Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
 
 
 def split_of_path(path: str, root: Path) -> str:

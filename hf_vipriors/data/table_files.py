@@ -58,6 +58,8 @@ def read_table(path: Path, base: Path) -> Table:
         columns = read(path)
     except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"no table {str(path)!r}: give the path of one, or leave it out") from None
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise InputError(f"cannot read the table {str(path)!r}: {one_line(error)}; mend it or leave it out") from None
     names = columns.column_names

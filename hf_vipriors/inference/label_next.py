@@ -29,13 +29,15 @@ from datasets import Dataset
 from ..cli import process
 from ..cli.parser import Parser
 from ..data import decode
+from ..data.columns import HIDDEN
 from ..data.image_folder import every_image, labelled_by
 from ..data.image_records import Records, Unreadable
-from ..data.label_table import LabelledFiles, split_of_path
+from ..data.label_table import LabelledFiles, in_class_folder, split_of_path
 from ..data.split_names import canonical_split
 from ..errors import InputError
 from ..files import write_file
 from ..hub.teachers import Teacher, load_teacher
+from ..invocation import command
 from ..machine import best_device, to_device
 from ..models import VipriorsForImageClassification
 from ..options import SEED, check_options, option
@@ -60,7 +62,11 @@ class LabelNextArguments:
     """What is unsure, of which images, and where the choice goes."""
 
     model: str | None = option(None, "Student or teacher: a folder, or a name on the Hub.")
-    data_dir: str | None = option(None, "Folder of images without labels, in any layout.")
+    data_dir: str | None = option(
+        None,
+        "Folder of images without labels, in any layout; those in class folders of a split (test/CLASS/) are not "
+        "chosen.",
+    )
     labels: str | None = option(
         None,
         "Table of earlier labels, as --labels of a training: its images are not chosen again, and the labels.csv that "
@@ -138,19 +144,19 @@ def label_next(args: LabelNextArguments) -> int:
         raise InputError(f"--clusters is for a model without classes, and {args.model} knows some: leave it out")
     to_device(model, args.device)
     root = Path(os.path.abspath(args.data_dir))
-    images = every_image(root)
+    images = _without_class_folders(every_image(root), root)
     if canonical_split(root.name) == "unlabelled":  # the table is for the folder with the labelled images
         root = root.parent
+    names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
     earlier = LabelledFiles({}, [], [])
     if args.labels is not None:
-        earlier = labelled_by(args.labels, images, root)
+        earlier = labelled_by(args.labels, images, root, {*names, *args.classes})
         images = _others(images, earlier, args)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
-        logger.warning("cannot be read: %d of the images; `hf-vipriors predict` lists them", looks.unreadable)
-    names, clusters, sizes = [], {}, []
-    if isinstance(model, VipriorsForImageClassification):
-        names = class_names(model)
+        logger.warning("cannot be read: %d of the images; %s lists them", looks.unreadable, command("predict"))
+    clusters, sizes = {}, []
+    if names:
         chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
     else:
         found = choose_of_clusters(looks.features, args.count, args.clusters or CLUSTERS, seed=args.seed)
@@ -165,6 +171,22 @@ def label_next(args: LabelNextArguments) -> int:
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
+
+
+def _without_class_folders(images: Dataset, root: Path) -> Dataset:
+    """The images but those in class folders of a split, as ``test/CLASS/``: these have their labels."""
+    left = [at for at, image in enumerate(images["image"]) if not in_class_folder(image["path"], root)]
+    if not left:
+        raise InputError(
+            f"every image in {str(root)!r} lies in a class folder of a split, and has its label: give a folder of "
+            f"images without, such as {str(root / 'unlabelled')!r}"
+        )
+    if len(left) < len(images):
+        logger.info(
+            "%d images in class folders of splits have their labels, %d are to choose from",
+            *(len(images) - len(left), len(left)),
+        )
+    return images.select(left)
 
 
 def _others(images: Dataset, earlier: LabelledFiles, args: LabelNextArguments) -> Dataset:
@@ -220,7 +242,7 @@ def labelling_page(
         given = {name: row.get(name) for name in ("split", "suggested", "cluster")}
         shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), **given})
     subtitle = _CLUSTERED if sizes else "The least certain first, no two of a kind."
-    data = {"classes": list(names), "images": shown, "sizes": list(sizes), "before": list(before)}
+    data = {"classes": list(names), "images": shown, "sizes": list(sizes), "before": list(before), "hidden": HIDDEN}
     return render("label.html.j2", title="Which images to label next", subtitle=subtitle, data=data)
 
 

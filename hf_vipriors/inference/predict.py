@@ -67,6 +67,11 @@ class PredictArguments:
         check_options(self)
         if self.copy_into is not None:
             check_new(self.copy_into, "copy_into")
+            if Path(self.output).absolute().is_relative_to(Path(self.copy_into).absolute()):
+                raise InputError(
+                    f"--output {self.output} lies in --copy_into {self.copy_into}, which appears at the end: choose "
+                    "another place for one of them"
+                )
         self.device = self.device or best_device()
 
 

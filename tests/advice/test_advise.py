@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from hf_vipriors.advice import advise
+from hf_vipriors.advice.advise import name_of
 from hf_vipriors.advice.page import show
 from hf_vipriors.advice.rules import Job
 from hf_vipriors.advice.trial import seconds_per_step
@@ -105,6 +106,13 @@ def test_a_trial_measures_the_step(photos, monkeypatch):
     monkeypatch.setattr(Supervised, "forward", lambda self, *a, **k: (time.sleep(0.2), original(self, *a, **k))[1])
     slow = seconds_per_step(job, data, splits, images=36, steps=8)
     assert 0.15 < slow - alone < 0.5
+
+
+def test_folders_that_differ_behind_a_dot_have_outputs_of_their_own(tmp_path):
+    (tmp_path / "photos.parquet").write_bytes(b"")
+    for place, name in (("pool.v1", "pool.v1"), ("photos.parquet", "photos")):
+        assert name_of(DataArguments(dataset_name=str(tmp_path / place))) == name
+    assert name_of(DataArguments(data_dir=str(tmp_path / "pool.v2"))) == "pool.v2"
 
 
 @pytest.mark.slow

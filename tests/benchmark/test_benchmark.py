@@ -147,7 +147,7 @@ def test_options_of_the_training_reach_it(tmp_path):
         (["--price_per_hour", "2"], ["--estimate"]),
         (["--options", '{"max_steps": 3}'], ["max_steps", "--options"]),
         (["--options", '{"queue_lenght": 3}'], ["queue_lenght", "queue_length"]),
-        (["--batch", "64"], ["64", "32 images"]),
+        (["--batch", "64"], ["--batch 64", "32 images", "--images"]),
         (["--scaling", "4"], ["--scaling"]),
         (["--backbone", "resnet81"], ["resnet81"]),
     ],

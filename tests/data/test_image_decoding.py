@@ -175,6 +175,12 @@ def test_a_missing_image_is_an_input_error(missing):
         decode(missing)
 
 
+def test_a_link_to_itself_is_named_without_the_words_of_the_system(tmp_path):
+    (tmp_path / "link.png").symlink_to("link.png")
+    with pytest.raises(InputError, match=r"link.png'.*too many levels of symbolic links; mend"):
+        decode({"bytes": None, "path": str(tmp_path / "link.png")})
+
+
 def test_the_guard_against_decompression_bombs_stays_on(monkeypatch):
     encoded = record(photo("L"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)

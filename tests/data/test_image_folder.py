@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -287,11 +288,48 @@ def test_rows_come_on_top_of_class_folders(sorted_photos):
     }, "a row without a label takes none away"
     assert sorted(names(loaded, "unlabelled")) == ["loose.png", "o.png", "u2.png", "u3.png"]
     for note in (
-        f"labels of 5 rows from '{sorted_photos.parent}/labels.csv', splits by folders",
+        f"labels of 3 of 5 rows from '{sorted_photos.parent}/labels.csv', splits by folders",
         "labels of 11 images that no row labels from their class folders: train 5, validation 4, test 2",
         "rows that give an image another class than its folder: 1; the rows count",
     ):
         assert note in loaded.notes
+
+
+@pytest.mark.parametrize(
+    ("folders", "rows", "classes"),
+    [
+        (("1.0", "2.0"), ("1.0", "2.0", ""), ["1.0", "2.0"]),  # a column of integers, as pandas may write them
+        (("1", "2"), ("1.0", "x", "2"), ["1", "2", "x"]),  # a column of text
+        (("-1", "0"), ("-1", "0", "0"), ["-1", "0"]),
+        (("-1", "0"), ("-1.0", "0.0", "0.0"), ["-1", "0"]),
+        (("nan", "roti"), ("nan", "roti", ""), ["nan", "roti"]),
+        (("nan", "roti"), ("NaN", "roti", "-1"), ["nan", "roti"]),
+    ],
+)
+def test_a_class_folder_says_what_a_number_or_a_missing_label_in_a_table_is(folders, rows, classes, tmp_path):
+    root = tmp_path / "photos"
+    put(root, *(f"train/{name}/1.png" for name in folders), *(f"unlabelled/{i}.png" for i in range(3)))
+    lines = (f"unlabelled/{i}.png,{label}" for i, label in enumerate(rows))
+    loaded = load_table(root, "file_name,label", *lines)
+    assert loaded.class_names == classes
+    meant = {"1.0": classes[0], "2": classes[1], "-1.0": "-1", "0.0": "0"} | {name: name for name in classes}
+    expected = {f"{i}.png": meant[label] for i, label in enumerate(rows) if label in meant}
+    found = [(os.path.basename(each["image"]["path"]), classes[each["label"]]) for each in loaded.splits["train"]
+             if "unlabelled" in each["image"]["path"]]  # fmt: skip
+    assert dict(found) == expected
+    odd = [note for note in loaded.notes if "is a class here" in note]
+    assert len(odd) == (folders[0] in rows and folders[0] in ("-1", "nan") or rows[0] == "-1.0")
+
+
+def test_zeros_that_a_spreadsheet_took_away_make_no_second_class(tmp_path):
+    root = tmp_path / "photos"
+    put(root, "train/001/1.png", "train/002/1.png", "unlabelled/1.png")
+    with pytest.raises(
+        InputError, match="class '1' of the table and class folder '001' are one number: write it alike"
+    ):
+        load_table(root, "file_name,label", "unlabelled/1.png,1")
+    put(root, "train/1/1.png")
+    assert load_table(root, "file_name,label", "unlabelled/1.png,1").class_names == ["001", "1", "002"]
 
 
 def test_a_forgotten_table_in_a_split_takes_no_label_away(sorted_photos):
@@ -418,7 +456,7 @@ def test_a_column_of_class_labels_keeps_their_order_and_an_image_elsewhere_is_tr
 def test_tables_that_are_none(photos):
     with pytest.raises(InputError, match=r"labels.xlsx' is none of '.csv'"):
         load_table(photos, "x", name="labels.xlsx")
-    with pytest.raises(InputError, match="cannot read the table 'nowhere.csv': .*No such file"):
+    with pytest.raises(InputError, match=r"no table 'nowhere.csv': give the path of one, or leave it out$"):
         load_splits("imagefolder", data_dir=str(photos), labels="nowhere.csv")
     with pytest.raises(InputError, match=r"labels.csv' is not UTF-8 \(line 2\): save it as CSV UTF-8"):
         load_table(photos, "file_name,label", "1.png,é", encoding="latin-1")
@@ -631,3 +669,5 @@ def test_a_file_or_nothing_where_a_folder_belongs(tmp_path):
             read(tmp_path / "photo.png")
         with pytest.raises(InputError, match=r"no such folder .*nowhere' \(data_dir\): give "):
             read(tmp_path / "nowhere")
+        with pytest.raises(InputError, match=r"^https://host/a.jpg \(data_dir\) is an address, and a folder on this"):
+            read(Path("https://host/a.jpg"))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from hf_vipriors.data import load_splits
+from hf_vipriors.data.columns import HIDDEN
 from hf_vipriors.inference.choosing import choose, choose_of_clusters
 from hf_vipriors.inference.label_next import main
 from hf_vipriors.reports.page import render
@@ -146,16 +147,46 @@ def test_the_next_choice_leaves_out_what_earlier_labels_name(classifier_folder, 
         {"file": "unlabelled/3.png", "label": "violet", "split": "test" if split[0] else None},
         {"file": "unlabelled/5.png", "label": "red", "split": "train" if split[0] else None},
     ]
-    main([*options[:2], "--output", str(tmp_path / "all.csv"), "--data_dir", str(photos), "--count", "99"])
+    capsys.readouterr()
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(photos / "unlabelled" / "0.png", tmp_path / "photos" / "test" / "loose.png")
+    main(
+        [*options[:2], "--output", str(tmp_path / "all.csv"), "--data_dir", str(tmp_path / "photos"), "--count", "99"]
+    )
     page = (tmp_path / "all.html").read_text(encoding="utf-8")
     images = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["images"]
-    folders = {each["file"].split("/")[0]: each["split"] for each in images}
-    assert folders == {"train": "train", "validation": "validation", "test": "test", "unlabelled": "train"}
+    splits = {each["file"]: each["split"] for each in images}
+    assert splits == {f"unlabelled/{number}.png": "train" for number in range(10)} | {"test/loose.png": "test"}
+    labelled = len(list(photos.glob("t*/*/*.png"))) + len(list(photos.glob("validation/*/*.png")))
+    assert f"{labelled} images in class folders of splits have their labels" in capsys.readouterr().err
+    for split in ("unlabelled", "test/loose.png"):
+        path = tmp_path / "photos" / split
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(SystemExit):
+        main([*options[:2], "--output", str(tmp_path / "no.csv"), "--data_dir", str(tmp_path / "photos")])
+    assert "lies in a class folder of a split, and has its label: give" in capsys.readouterr().err
     table.write_text("file_name,label\n" + "".join(f"unlabelled/{number}.png,red\n" for number in range(10)))
     with pytest.raises(SystemExit) as stop:
         main([*options[:2], "--output", str(tmp_path / "more.csv"), "--data_dir", str(photos / "unlabelled"),
               "--labels", str(table)])  # fmt: skip
     assert stop.value.code == 2 and "there is none left to choose" in capsys.readouterr().err
+
+
+def test_a_class_of_the_model_is_one_in_a_table_whatever_it_looks_like(classifier_folder, photos, tmp_path):
+    """The rows that the page exports come back whole."""
+    model, table = shutil.copytree(classifier_folder, tmp_path / "model"), tmp_path / "labels.csv"
+    config = json.loads((model / "config.json").read_text())
+    config["label_names"] = ["-1", "2.0", "red"]
+    (model / "config.json").write_text(json.dumps(config))
+    table.write_text("file_name,label\nunlabelled/3.png,-1\nunlabelled/5.png,2.0\nunlabelled/6.png,\n")
+    options = ["--model", str(model), "--data_dir", str(photos / "unlabelled"), "--labels", str(table)]
+    main([*options, "--output", str(tmp_path / "next.csv")])
+    page = (tmp_path / "next.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["classes"] == config["label_names"]
+    assert [(each["file"], each["label"]) for each in data["before"]] == [
+        ("unlabelled/3.png", "-1"), ("unlabelled/5.png", "2.0"),
+    ]  # fmt: skip
 
 
 def test_nothing_of_the_user_is_overwritten(classifier_folder, photos, tmp_path, capsys):
@@ -184,7 +215,9 @@ let text; URL.createObjectURL = blob => { text = blob.text(); return "#"; };
 DRIVE = (
     PRESS
     + """
-document.getElementById("name").value = " a new class "; document.getElementById("add").click();
+for (const name of [" NaN ", " a new class "]) {
+  document.getElementById("name").value = name; document.getElementById("add").click();
+}
 press("1"); press("Enter"); press("3"); press("4"); press("2");
 press("ArrowLeft"); press("ArrowLeft"); press("Backspace");
 document.getElementById("export").click();
@@ -219,7 +252,7 @@ def test_labels_are_given_by_keys_and_exported_as_csv(tmp_path, splits):
     files = ["a.jpg", 'sub/"b", c.jpg', "c.jpg", "d.jpg", "e.jpg"]
     images = [{"file": file, "src": pixel, "suggested": HOSTILE[1], "split": "train"} for file in files]
     before = [{"file": "z.jpg", "label": "dog, big", "split": split} for split in ([None], ["test"])[splits]]
-    data = {"classes": HOSTILE, "images": images, "sizes": [], "before": before}
+    data = {"classes": HOSTILE, "images": images, "sizes": [], "before": before, "hidden": HIDDEN}
     result = driven(render("label.html.j2", title="t", subtitle="s", data=data), DRIVE, tmp_path)
     assert result["keys"] == ["1", "2", "3", "4"]
     rows = list(csv.reader(io.StringIO(result["csv"], newline="")))
