@@ -95,7 +95,7 @@ def file_names(texts: Iterable[str]) -> dict[str, str]:
         plain = re.sub(r'[\x00-\x1f\x7f-\x9f/\\\\:*?"<>|]', "_", text).strip(". ") or "_"
         plain = plain.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
         taken = {name.casefold() for name in found.values()}  # some file systems know no case
-        found[text] = _free(plain, "{} ({})", taken, str.casefold)
+        found[text] = free_name(plain, "{} ({})", taken, str.casefold)
     return found
 
 
@@ -108,10 +108,10 @@ def file_stem(name: str, taken: Container[str] = ()) -> str:
     """
     kept = (c if unicodedata.category(c)[0] in "LMN" else "-" for c in unicodedata.normalize("NFC", name.lower()))
     stem = re.sub("-+", "-", "".join(kept)).strip("-")[:60] or "unnamed"
-    return _free(stem, "{}-{}", taken)
+    return free_name(stem, "{}-{}", taken)
 
 
-def _free(name: str, numbered: str, taken: Container[str], key: Callable[[str], str] = str) -> str:
+def free_name(name: str, numbered: str, taken: Container[str], key: Callable[[str], str] = str) -> str:
     """The name, or with the first number that is not taken."""
     tries = chain([name], (numbered.format(name, number) for number in count(2)))
     return next(each for each in tries if key(each) not in taken)

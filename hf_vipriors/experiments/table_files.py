@@ -87,6 +87,12 @@ def made_otherwise(found: dict[str, Any]) -> list[str]:
         names = ", ".join(dict.fromkeys(row["name"] for row in marked))
         whose = "" if len(marked) == len(rows) else f" for {names}"
         lines.append(no_test_split(whose))
+    if others := [row["name"] for row in rows if row.get("other_images")]:
+        names = ", ".join(dict.fromkeys(others))
+        lines.append(
+            f"Scored on other images than the baseline: {names}. Their differences are not those of the runs alone; "
+            "remove the folders of the older runs to make them again."
+        )
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from ..evaluation.statistics import mcnemar
 from ..files import read_json
 from ..reports.report_rows import Report, RunRow, summarise, verdict_lines
 from ..training.run_files import RUN_FILE, log_history, versions
+from ..training.trained_images import same_scored_images
 from .provenance import provenance
 from .tables import Table, TableRun
 
+logger = logging.getLogger(__name__)
 FolderOf = Callable[[int, str], Path]
 # Of a score, shown where it is known: name in metrics.json and in results.json.
 EXTRAS = ("top5", "calibration_error")
@@ -33,9 +36,9 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
         ``{table, title, seeds, groups, plots, versions}``; each row of a group has ``top1`` (of its metric), ``seeds``
         and, where known, ``top5``, ``calibration_error``, ``trials``, ``parameters`` of the network, ``seconds`` (of
         the run and all it needs) and ``p_values`` (McNemar's test against the baseline), one value a seed; where the
-        table has it ``published``;
-        where the runs evaluated while they trained ``over_steps``, see :func:`over_steps`; and, where a run had no
-        test split, ``test_is_validation``.
+        table has it ``published``; where the runs evaluated while they trained ``over_steps``, see
+        :func:`over_steps`; where a run had no test split, ``test_is_validation``; and where it was scored on other
+        images than the baseline, ``other_images``.
 
     Raises:
         InputError: a run without the score that a row shows, or with damaged files.
@@ -48,6 +51,10 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
         for row in rows:
             p_values = reader.p_values(row, baseline) if baseline is not None and row is not baseline else None
             row |= {} if p_values is None else {"p_values": p_values}
+            if baseline is not None and reader.other_images(row, baseline):
+                names = row["name"], baseline["name"]
+                logger.warning("%s: %s and %s were scored on different images", group["title"], *names)
+                row["other_images"] = True
         found = report(group["title"], rows)
         summaries = [
             {
@@ -177,6 +184,17 @@ class _Reader:
         needed = map(self.table.run, sorted(self.table.needed([run])))
         found = [own_seconds(each, self.metrics(seed, each.name)) for each in needed]
         return None if None in found else sum(found)
+
+    def other_images(self, row: dict[str, Any], baseline: dict[str, Any]) -> bool:
+        """Whether a row was scored on other images than the baseline, as far as the runs' folders tell."""
+        for seed in max(row["seeds"], baseline["seeds"], key=len):
+            runs = (row["run"], baseline["run"])
+            mine, theirs = (self.predictions(seed, run) for run in runs)
+            if mine is not None and theirs is not None and not torch.equal(mine.labels, theirs.labels):
+                return True
+            if not same_scored_images(*(self.folder_of(seed, run) for run in runs)):
+                return True
+        return row["score"] == baseline["score"] and row["test_images"] != baseline["test_images"]
 
     def p_values(self, row: dict[str, Any], baseline: dict[str, Any]) -> list[float] | None:
         """McNemar's test against the baseline, one a seed; None where the predictions of a run are not known.

@@ -41,6 +41,12 @@ _FOLLOWS = {"batch_size", "accelerator_config"}
 USES_FILE = "uses.json"
 # Where the runs lie that are made once for all seeds.
 ONCE = "once"
+# Options of a run that the table sets, and what is there in their place.
+_OF_TABLE = {
+    "seed": "give --seeds, and for other luck with the same settings the run's seed_offset",
+    "output_dir": "the runs lie in the table's own --output_dir",
+    "save_strategy": "a run of a table keeps no checkpoints",
+}
 
 
 class Reproduction:
@@ -97,6 +103,8 @@ class Reproduction:
         recipe = self._recipes[kind, run.recipe] if run.recipe else {}
         folders = {name: str(self.folder_of(seed, name)) for name in run.uses}
         options = parser.checked(run.options_with(folders), where)
+        if own := sorted(options.keys() & _OF_TABLE.keys()):
+            raise InputError(f"{where}: {own[0]} is for the table to set: {_OF_TABLE[own[0]]}")
         options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
         options |= {"save_strategy": "no"} if trains else {}
         try:

@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..errors import InputError, nearest
+from ..files import free_name
 from .table_plots import bars, curve_with_band, heatmap
 
 KINDS = {
@@ -35,6 +36,7 @@ KINDS = {
     "bars": ("kind", "title", "group", "rows"),
 }
 VALUES = ("score", "gain")
+_LONGEST_NAME = 80  # letters of a file's name; systems take 255 bytes
 SCORES = {
     "test": "top-1",
     "test_without_duplicates": "top-1",
@@ -103,7 +105,7 @@ def plot_name(title: str) -> str:
         >>> plot_name("Gain, by images per class")
         'gain-by-images-per-class'
     """
-    return re.sub(r"\W+", "-", title.lower()).strip("-")
+    return re.sub(r"\W+", "-", title.lower()).strip("-")[:_LONGEST_NAME] or "unnamed"
 
 
 def plot_figures(found: dict[str, Any]) -> dict[str, tuple[str, Figure]]:
@@ -124,7 +126,9 @@ def plot_figures(found: dict[str, Any]) -> dict[str, tuple[str, Figure]]:
 
 def all_figures(found: dict[str, Any]) -> dict[str, Figure]:
     """Every image of the table: name of the file -> figure; a group's own gives way to a plot of the same title."""
-    groups = {plot_name(group["title"]): group_figure(group) for group in found["groups"]}
+    groups: dict[str, Figure] = {}
+    for group in found["groups"]:
+        groups[free_name(plot_name(group["title"]), "{}-{}", groups)] = group_figure(group)
     return groups | {name: figure for name, (_, figure) in plot_figures(found).items()}
 
 

@@ -125,6 +125,7 @@ class RunArguments(TrainingArguments):
     )
 
     default_batch: ClassVar[int] = 64
+    best_metric: ClassVar[str] = "loss"  # what a checkpoint or a trial is chosen by where nothing is said
 
     lr_scheduler_type: str = option("cosine", "Schedule of the learning rate after warm-up (any of transformers').")
     max_grad_norm: float = option(0.0, "Clip gradients to this norm; 0: no clipping, as in the papers.", low=0)

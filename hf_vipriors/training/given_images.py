@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from ..data import ImageSplits, PairedStore, labels_for, splits_of
-from ..data.columns import label_array
+from ..data.columns import label_array, listed
 from ..errors import InputError
 from ..methods import METHODS
 from .arguments import RunArguments
@@ -96,7 +96,8 @@ def _splits(given: dict[str, datasets.Dataset], args: RunArguments, data: DataAr
         return found
     if student:
         raise InputError(
-            "eval_dataset has no label, so nothing can be measured on it: give labelled images, or these as "
+            f"eval_dataset has no label (columns: {listed(raw['validation'].features)}), so nothing can be measured "
+            "on it: give labelled images, their columns called as those of train_dataset, or these as "
             "unlabelled_dataset"
         )
     validation = raw["validation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -26,30 +27,64 @@ class RepeatableTrainer(Trainer):
     _start_args: dict[str, Any]
     _set_before: dict[str, Any]  # in trainer.args, by a person
 
-    def hyperparameter_search(self, *args: Any, **options: Any):
+    def hyperparameter_search(
+        self,
+        hp_space: Callable | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        **options: Any,
+    ):
         """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
 
         Trials begin with what is set in ``trainer.args``, and what they draw. Afterwards ``trainer.args`` are what
         they were, and ``train()`` begins anew with what is set in them then.
 
+        Args:
+            hp_space, n_trials, options: as in ``Trainer``.
+            compute_objective: None: ``metric_for_best_model``, which is the top-1 or the kNN's where it is not given
+                (NOTE the sum of all metrics in ``Trainer``, accuracies included, which it minimises).
+            direction: "minimize" or "maximize"; follows where ``compute_objective`` is left out.
+
         Raises:
-            InputError: the trainer was made around a network or method that cannot be made anew, or a trial draws
-                what is no option.
+            InputError: an objective without a direction, or a direction that makes the trainer's own the worst; the
+                trainer was made around a network or method that cannot be made anew; a trial draws what is no option.
         """
         if not self.setup.repeatable:
             raise InputError(
                 "a search makes the network anew for each trial: give its name or a VipriorsConfig, and a teacher to "
                 "start from by its folder or name"
             )
+        if compute_objective is None:
+            compute_objective, better = self._best_metric()
+            if direction not in (None, better):
+                raise InputError(f"direction {direction!r} needs compute_objective: the trainer's own is to {better}")
+            direction = better
+        if direction is None:
+            raise InputError('the objective needs a direction: add direction="maximize" (of a loss "minimize")')
         self._start, self._start_args = self.setup, dict(vars(self.args))
         self._set_before = self.setup.resolved.set_since(self.args)
         self.model_init = self._fresh_method
         try:
-            return super().hyperparameter_search(*args, **options)
+            return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, **options)
         finally:
             self.setup = self._start
             vars(self.args).update(self._start_args)
             self.model_init = self._method_of_args
+
+    def _best_metric(self) -> tuple[Callable[[dict[str, float]], float], str]:
+        """What a search chooses by where nobody says it, and in which direction."""
+        chosen = self.args.metric_for_best_model or self.args.best_metric
+        name, largest = f"eval_{chosen.removeprefix('eval_')}", self.args.greater_is_better
+        if largest is None:
+            largest = not chosen.endswith("loss")
+
+        def objective(metrics: dict[str, float]) -> float:
+            if name not in metrics:
+                raise InputError(f"no evaluation measures {name!r}: give compute_objective and direction")
+            return metrics[name]
+
+        return objective, "maximize" if largest else "minimize"
 
     def trial_setup(self, trial: Any) -> Setup:
         """The setup of one trial of a search."""

@@ -144,8 +144,8 @@ def _shown(value: Any) -> str:
 def _refuse(checkpoint: Path, changes: list[str]) -> None:
     more = f" and {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
     raise InputError(
-        f"{checkpoint} is of another run: {', '.join(changes[:_MOST_NAMED])}{more}; give what it had, or start anew "
-        "with --overwrite_output_dir in place of --resume_from_checkpoint"
+        f"{checkpoint} is of another run: {', '.join(changes[:_MOST_NAMED])}{more}; give what it had, name a "
+        "checkpoint of this run, or start anew with --overwrite_output_dir in place of --resume_from_checkpoint"
     )
 
 

@@ -24,6 +24,7 @@ class StudentArguments(*option_groups("student"), RunArguments):
     """
 
     job: ClassVar[str] = "student"
+    best_metric: ClassVar[str] = "top1"
 
     method: str = option("overhaul", method_help("student"))
     teacher: str | None = option(
@@ -75,7 +76,7 @@ class StudentArguments(*option_groups("student"), RunArguments):
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end and self.metric_for_best_model is None:
-            self.metric_for_best_model, self.greater_is_better = "top1", True
+            self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         super().__post_init__()
         if self.backbone_args is not None:
             self.backbone_args = parsed_mapping(self.backbone_args, "backbone_args")

@@ -22,6 +22,7 @@ class LabelFreeArguments(RunArguments):
 
     num_train_epochs: float = option(200.0, "Passes over the images [2008.00261 has 800].")
     default_batch: ClassVar[int] = 128
+    best_metric: ClassVar[str] = "knn_top1"
     per_device_train_batch_size: int = option(
         0, "Images per device and step, each in two views; 0: 128, or half of the images where they are few."
     )
@@ -32,7 +33,7 @@ class LabelFreeArguments(RunArguments):
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end and self.metric_for_best_model is None:
-            self.metric_for_best_model, self.greater_is_better = "knn_top1", True
+            self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         super().__post_init__()
         self.backbone_args = parsed_mapping(self.backbone_args, "backbone_args")
         self.check_method(self.job)

@@ -11,8 +11,9 @@ import torch
 import yaml
 from earlier_runs import as_earlier
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from hf_vipriors.evaluation.predictions import read_predictions
+from hf_vipriors.evaluation.predictions import read_predictions, write_predictions
 from hf_vipriors.evaluation.statistics import mcnemar
 from hf_vipriors.experiments import reproduce, table_runs
 from hf_vipriors.experiments.reproduce import main
@@ -20,7 +21,7 @@ from hf_vipriors.experiments.table_files import read_results, results_markdown
 from hf_vipriors.files import write_json
 from hf_vipriors.search.space import SearchSpace
 from hf_vipriors.training.resolve import resolve
-from hf_vipriors.training.run_files import write_run
+from hf_vipriors.training.run_files import TRAINED_FILE, write_run
 from hf_vipriors.training.run_folder import check_output_dir, claim_output_dir
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
@@ -439,6 +440,29 @@ def test_scores_on_validation_are_told(table, jobs, without, words):
     assert ("test images" in shown(table.folder)) == (len(without) < 3)
 
 
+def test_rows_on_other_images_than_the_baseline_are_told(table, jobs, capsys):
+    """As where images were removed between two runs of one table."""
+    labels = torch.arange(4) % 2
+    folders = {run: table.folder / "seed0" / run for run in ("scratch", "tuned")}
+    digests = {run: torch.arange(4) for run in folders}
+
+    def told(of_tuned, kept=digests):
+        for run, folder in folders.items():
+            write_predictions(folder, torch.eye(2)[labels], of_tuned if run == "tuned" else labels)
+            save_file({"scored": kept[run]}, folder / TRAINED_FILE)
+        main(table.options())
+        said = "Scored on other images than the baseline: fine-tuned." in shown(table.folder)
+        assert said == ("were scored on different images" in capsys.readouterr().err)
+        return said
+
+    main(table.options())
+    assert not told(labels) and told(1 - labels)
+    assert told(labels, digests | {"tuned": torch.arange(1, 5)}), "the same labels"
+    file = folders["tuned"] / "metrics.json"
+    write_json(file, json.loads(file.read_text()) | {"test": {"top1": 0.5, "count": 90}})
+    assert told(labels)
+
+
 def test_what_used_a_run_that_was_made_again_is_refused(table, jobs, refused):
     main(table.options())
     shutil.rmtree(table.folder / "seed0" / "teacher")
@@ -639,6 +663,8 @@ def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
         (("runs", "tuned", "options", "flip"), 2, ["tuned", "flip"]),
         (("runs", "tuned", "options", "method"), "kd2", ["tuned", "kd2"]),
         (("runs", "tuned", "options"), 3, ["tiny.yaml"]),
+        (("runs", "tuned", "options", "seed"), 7, ["tuned", "seed", "seed_offset"]),
+        (("runs", "tuned", "options", "output_dir"), "x", ["tuned", "output_dir"]),
         (("runs", "tuned", "recipe"), "missing.yaml", ["missing.yaml"]),
         (("runs", "tuned", "recpe"), "tiny.yaml", ["tiny.yaml", "recpe"]),
         (("groups", 0, "rows", 1, "run"), "tunned", ["tunned", "tuned"]),

@@ -6,7 +6,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
 from huggingface_hub import ModelCard
 from PIL import Image as Picture
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_vipriors import StudentArguments, StudentTrainer, TeacherArguments, TeacherTrainer, VipriorsConfig
@@ -130,7 +130,9 @@ def test_images_to_validate_on_without_labels_are_no_training_images(tmp_path):
     assert len(trainer.train_dataset) == 12 and len(trainer.eval_dataset) == 12
     assert "eval_effective_rank" in trainer.evaluate() and "eval_knn_top1" not in trainer.evaluate()
     assert trainer.validation_results() == {}
-    with pytest.raises(InputError, match="eval_dataset has no label"):
+    with pytest.raises(
+        InputError, match=r"eval_dataset has no label \(columns: image .*called as those of train_dataset"
+    ):
         student(tmp_path, train, eval_dataset=bare)
 
 
@@ -297,10 +299,34 @@ def test_no_search_where_a_model_to_start_from_was_handed_over(tmp_path):
         trainer.hyperparameter_search(hp_space=lambda trial: {}, n_trials=1, backend="optuna")
 
 
+def test_a_search_keeps_the_best_of_its_trials_and_not_the_worst(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Trainer, "hyperparameter_search", lambda self, *given, **options: asked.append(given))
+    metrics = {"eval_loss": 2.0, "eval_top1": 0.5, "eval_top5": 0.75}
+    for given, expected in (
+        ({}, (0.5, "maximize")),
+        ({"metric_for_best_model": "eval_top5"}, (0.75, "maximize")),
+        ({"metric_for_best_model": "loss"}, (2.0, "minimize")),
+    ):
+        trainer = student(tmp_path, eval_dataset=photos(seed=1), given=given)
+        trainer.hyperparameter_search(n_trials=3)
+        _, objective, trials, direction = asked.pop()
+        assert (objective(metrics), direction) == expected and trials == 3
+        worst = {"maximize": "minimize", "minimize": "maximize"}[direction]
+        with pytest.raises(InputError, match=f"direction '{worst}' needs compute_objective"):
+            trainer.hyperparameter_search(direction=worst)
+        with pytest.raises(InputError, match="no evaluation measures"):
+            objective({})
+    with pytest.raises(InputError, match="the objective needs a direction"):
+        trainer.hyperparameter_search(compute_objective=lambda found: found["eval_top1"])
+    assert not asked
+
+
 def test_a_search_trains_on_image_stores_too(tmp_path):
     store = ImageStore(torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8), torch.arange(12) % 2)
     trainer = student(tmp_path, store, eval_dataset=store)
     options = {"n_trials": 1, "backend": "optuna", "compute_objective": lambda found: found["eval_top1"]}
+    options["direction"] = "maximize"
     assert trainer.hyperparameter_search(hp_space=lambda trial: {"mixup": 0.5}, **options).objective >= 0
 
 
