@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..errors import InputError
@@ -45,16 +45,43 @@ def labels_of_files(
     found = read_tables(tables, root, paths, label_column, folders)
     of_folders, walk = _labels_of_folders(layout, root)
     rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
-    if of_folders.keys() <= rows.keys():
+    if not of_folders:
         return found
     if not _are_classes(layout, root, of_folders, found, rows):
+        found = read_tables(tables, root, paths, label_column)  # whose classes have no names elsewhere then
+        if of_folders.keys() <= {path for path, row in found.rows.items() if row.code >= 0}:
+            return found
         ours, theirs = some(sorted(folders), 5), some(sorted(set(rows.values())), 5)
         note = f"folders {ours} are not read as classes: those of the table are {theirs}"
         return found._replace(notes=[*found.notes, note])
+    if of_folders.keys() <= rows.keys():
+        return found
+    _check_numbers(folders, found.names)
     train = {name for name, _ in layout.classes["train"].folders} if "train" in layout.classes else set()
     if empty := sorted(train - {name for _, name in of_folders.values()} - set(rows.values())):
         raise walk.no_image(f"class folder {some(empty)} of {str(layout.classes['train'].root)!r}")
     return _merged(found, rows, of_folders)
+
+
+def in_class_folders(root: Path, found: LabelledFiles) -> tuple[set[str], set[str]]:
+    """Paths of the images that class folders of splits label, beside the rows of a table, and names of the folders.
+
+    Both are empty where no folder is called like a split, or where the rows say that folders are no classes.
+    """
+    try:
+        layout = folder_layout(root)
+    except InputError:
+        return set(), set()
+    of_folders, _ = _labels_of_folders(layout, root)
+    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
+    if not _tells_splits(layout, root) or not _are_classes(layout, root, of_folders, found, rows):
+        return set(), set()
+    return set(of_folders), {name for classes in layout.classes.values() for name, _ in classes.folders}
+
+
+def _tells_splits(layout: Layout, root: Path) -> bool:
+    """Whether its classes lie in folders that are called like splits, or the other way round."""
+    return any(classes.root != root for classes in layout.classes.values()) or len(layout.classes) > 1
 
 
 def _labels_of_folders(layout: Layout, root: Path) -> tuple[dict[str, tuple[str, str]], FolderWalk]:
@@ -79,14 +106,12 @@ def _are_classes(
     inside = {name for path, name in rows.items() if path in of_folders}
     if inside:
         return 2 * len(inside & folders) >= len(inside)
-    of_splits = any(classes.root != root for classes in layout.classes.values()) or len(layout.classes) > 1
     pool = all(split_of_folders(path, root) == "unlabelled" for path in found.rows)
-    return of_splits or pool or bool(folders & set(rows.values()))
+    return _tells_splits(layout, root) or pool or bool(folders & set(rows.values()))
 
 
 def _merged(found: LabelledFiles, rows: Mapping[str, str], of_folders: Mapping[str, tuple[str, str]]) -> LabelledFiles:
     used = sorted({name for path, (_, name) in of_folders.items() if path not in rows})
-    _check_numbers(used, found.names)
     names = all_names([used, found.names])
     number = {name: code for code, name in enumerate(names)} | {None: -1}
     given = {path: row._replace(code=number[rows.get(path)]) for path, row in found.rows.items()}
@@ -103,7 +128,7 @@ def _merged(found: LabelledFiles, rows: Mapping[str, str], of_folders: Mapping[s
     return LabelledFiles(given, names, notes)
 
 
-def _check_numbers(of_folders: list[str], of_rows: list[str]) -> None:
+def _check_numbers(of_folders: Collection[str], of_rows: Collection[str]) -> None:
     """Refuse ``001`` and ``1``: a spreadsheet has taken the zeros away, and one class would become two."""
     numbers = {int(name): name for name in of_folders if name.isdecimal()}
     for name in set(of_rows).difference(of_folders):

@@ -22,7 +22,7 @@ from .table_files import Table, read_table
 
 logger = logging.getLogger(__name__)
 # As a path has it, which keeps one of two slashes.
-_ADDRESS = re.compile(r"(?:^|/)(?P<kind>[a-z][a-z0-9+.-]+):/(?P<rest>.+)$")
+_ADDRESS = re.compile(r"(?:^|/)(https?|ftp|s3|gs|hf|file):/", re.IGNORECASE)
 
 
 class NoClasses(InputError):
@@ -67,8 +67,8 @@ def _check_folder(root: Path, mend: str) -> None:
         raise InputError(f"{str(root)!r} (--data_dir) is a file: give the folder that it lies in")
     if not root.is_dir() and (address := _ADDRESS.search(str(root))) is not None:
         raise InputError(
-            f"{address['kind']}://{address['rest']} (--data_dir) is an address, and a folder on this machine is "
-            "needed: download the images first (a data set on the Hub: --dataset_name)"
+            f"--data_dir is an address ({address[1]}:), and a folder on this machine is needed: download the images "
+            "first, and give the path of their folder (of a data set on the Hub: --dataset_name)"
         )
     if not root.is_dir():
         raise InputError(f"no such folder {str(root)!r} (--data_dir): {mend}")

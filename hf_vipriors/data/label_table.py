@@ -13,21 +13,24 @@ labels pass silently; links to folders are not followed; and the images come in 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features
 
 from ..errors import InputError
 from .columns import HIDDEN, Labels, NotLabels, find_label_column, read_labels, some
 from .image_files import composed, is_hidden
-from .split_names import LABELLED_SPLITS, SPLITS, canonical_split
+from .split_names import SPLITS, canonical_split
 from .table_files import PATH_NAMES, SPLIT_NAMES, Table, plain, read_table
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_INTEGER = re.compile(r"-?\d+(\.0)?")
 _DEPTHS = ("", "*/", "*/*/")  # beside the images: at the top, in split folders, in parts of these
 
 
@@ -180,7 +183,7 @@ def read_tables(
         labelled = int((labels.codes >= 0).sum())
         part = f"{labelled} rows" if labelled == len(values) else f"{labelled} of {len(values)} rows"
         notes.append(f"labels of {part} from {table}, splits by {told}")
-        if odd := [name for name in labels.names if name.lower() in HIDDEN]:
+        if odd := [name for name in labels.names if name in known and name.lower() in HIDDEN and not labels.declared]:
             notes.append(f"{some(odd)} in {table} is a class here, as it is known by this name, and no missing label")
     return LabelledFiles(rows, names, notes)
 
@@ -202,13 +205,18 @@ def _rows(
         raise InputError(f"the table {table} has no rows: fill or remove it")
     splits = _splits(columns)
     labels = read_labels(Dataset(columns.select([label])), str(label), known)
-    return _texts(columns[path]), replace(labels, names=[_as_known(name, known) for name in labels.names]), splits
+    return _texts(columns[path]), _as_known(labels, known), splits
 
 
-def _as_known(name: str, known: Collection[str]) -> str:
-    """A class as it is known: programs write the integers of a column with missing ones as ``1.0``."""
-    likely = (name, f"{name}.0", name.removesuffix(".0"))
-    return next((each for each in likely if each in known), name)
+def _as_known(labels: Labels, known: Collection[str]) -> Labels:
+    """With integers as they are known: programs write those of a column with missing ones as ``1.0``."""
+    names = []
+    for name in labels.names:
+        likely = (name, f"{name}.0", name.removesuffix(".0")) if _INTEGER.fullmatch(name) else (name,)
+        names.append(next((each for each in likely if each in known), name))
+    distinct = list(dict.fromkeys(names))
+    places = np.array([*map(distinct.index, names), -1])  # the last is that of -1
+    return replace(labels, names=distinct, codes=places[labels.codes])
 
 
 def _lacks(what: str, table: Table) -> InputError:
@@ -262,17 +270,8 @@ def _split_of_value(value: str | None, place: str) -> str:
 
 def split_of_folders(path: str, root: Path) -> str | None:
     """The split that the folders of a path below ``root`` are called like; the topmost counts. Elsewhere: none."""
-    folders = _folders(path, root)
+    folders = Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
     return next(filter(None, map(canonical_split, folders)), None) if ".." not in folders else None
-
-
-def in_class_folder(path: str, root: Path) -> bool:
-    """Whether an image lies in a class folder of a labelled split: ``root/train/CLASS/``, ``root/CLASS/train/``."""
-    return split_of_folders(path, root) in LABELLED_SPLITS and len(_folders(path, root)) > 1
-
-
-def _folders(path: str, root: Path) -> tuple[str, ...]:
-    return Path(os.path.relpath(path, os.path.abspath(root))).parts[:-1]
 
 
 def split_of_path(path: str, root: Path) -> str:

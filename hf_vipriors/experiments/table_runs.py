@@ -276,6 +276,8 @@ class Reproduction:
 
     def _make(self, level: int, seed: int, run: TableRun) -> None:
         """Of its log come the lines from ``level`` on."""
+        if self.finished(seed, run):
+            return  # by another process since this one began
         data, settings = self.settings(seed, run.name)
         folder = self.folder_of(seed, run.name)
         # What a killed run left behind is a start and no result.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..data import decode
 from ..data.columns import HIDDEN
+from ..data.folder_labels import in_class_folders
 from ..data.image_folder import every_image, labelled_by
 from ..data.image_records import Records, Unreadable
-from ..data.label_table import LabelledFiles, in_class_folder, split_of_path
+from ..data.label_table import LabelledFiles, split_of_path
 from ..data.split_names import canonical_split
 from ..errors import InputError
 from ..files import write_file
@@ -144,14 +145,18 @@ def label_next(args: LabelNextArguments) -> int:
         raise InputError(f"--clusters is for a model without classes, and {args.model} knows some: leave it out")
     to_device(model, args.device)
     root = Path(os.path.abspath(args.data_dir))
-    images = _without_class_folders(every_image(root), root)
+    images = every_image(root)
     if canonical_split(root.name) == "unlabelled":  # the table is for the folder with the labelled images
         root = root.parent
     names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
     earlier = LabelledFiles({}, [], [])
+    labelled, folders = in_class_folders(root, earlier)
+    if odd := [name for name in args.classes if name.lower() in HIDDEN and name not in {*names, *folders}]:
+        raise InputError(f"--classes {odd[0]!r}: in a table this is a missing label: choose another name")
     if args.labels is not None:
-        earlier = labelled_by(args.labels, images, root, {*names, *args.classes})
-        images = _others(images, earlier, args)
+        earlier = labelled_by(args.labels, images, root, {*names, *folders, *args.classes})
+        labelled, _ = in_class_folders(root, earlier)
+    images = _left(images, earlier, labelled, args)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
         logger.warning("cannot be read: %d of the images; %s lists them", looks.unreadable, command("predict"))
@@ -173,28 +178,18 @@ def label_next(args: LabelNextArguments) -> int:
     return len(rows)
 
 
-def _without_class_folders(images: Dataset, root: Path) -> Dataset:
-    """The images but those in class folders of a split, as ``test/CLASS/``: these have their labels."""
-    left = [at for at, image in enumerate(images["image"]) if not in_class_folder(image["path"], root)]
+def _left(images: Dataset, earlier: LabelledFiles, labelled: Collection[str], args: LabelNextArguments) -> Dataset:
+    """The images that neither a row nor a class folder of a split labels."""
+    paths = [image["path"] for image in images["image"]]
+    left = [at for at, path in enumerate(paths) if path not in earlier.rows and path not in labelled]
     if not left:
-        raise InputError(
-            f"every image in {str(root)!r} lies in a class folder of a split, and has its label: give a folder of "
-            f"images without, such as {str(root / 'unlabelled')!r}"
-        )
+        told = f"--labels {args.labels} and class folders label" if args.labels else "class folders of splits label"
+        raise InputError(f"{told} every image in {args.data_dir}: there is none left to choose")
     if len(left) < len(images):
         logger.info(
-            "%d images in class folders of splits have their labels, %d are to choose from",
-            *(len(images) - len(left), len(left)),
+            "%d of the images have a label already (%d by class folders), %d are to choose from",
+            *(len(images) - len(left), len(set(paths) & set(labelled) - earlier.rows.keys()), len(left)),
         )
-    return images.select(left)
-
-
-def _others(images: Dataset, earlier: LabelledFiles, args: LabelNextArguments) -> Dataset:
-    """The images that no row labels."""
-    left = [at for at, image in enumerate(images["image"]) if image["path"] not in earlier.rows]
-    if not left:
-        raise InputError(f"--labels {args.labels} labels every image in {args.data_dir}: there is none left to choose")
-    logger.info("%d of the images have a label already, %d are to choose from", len(images) - len(left), len(left))
     return images.select(left)
 
 

@@ -67,9 +67,10 @@ class PredictArguments:
         check_options(self)
         if self.copy_into is not None:
             check_new(self.copy_into, "copy_into")
-            if Path(self.output).absolute().is_relative_to(Path(self.copy_into).absolute()):
+            table, folder = (Path(place).expanduser().resolve() for place in (self.output, self.copy_into))
+            if table.is_relative_to(folder) or folder.is_relative_to(table):
                 raise InputError(
-                    f"--output {self.output} lies in --copy_into {self.copy_into}, which appears at the end: choose "
+                    f"one of --output {self.output} and --copy_into {self.copy_into} lies in the other: choose "
                     "another place for one of them"
                 )
         self.device = self.device or best_device()

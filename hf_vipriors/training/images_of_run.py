@@ -42,8 +42,9 @@ class ImagesOfRun:
         Raises:
             InputError: they are not there, or others are.
         """
+        data = self.data  # a missing run.json says so itself
         try:
-            splits = load_images(self.data)
+            splits = load_images(data)
             problem = unknown_images(self.directory, splits)
         except InputError as error:
             problem = one_line(error, None)

@@ -321,6 +321,25 @@ def test_a_class_folder_says_what_a_number_or_a_missing_label_in_a_table_is(fold
     assert len(odd) == (folders[0] in rows and folders[0] in ("-1", "nan") or rows[0] == "-1.0")
 
 
+def test_two_ways_of_writing_a_number_are_one_class_beside_its_folder(tmp_path):
+    root = tmp_path / "photos"
+    put(root, "train/1/1.png", "train/x/1.png", "train/usb2/1.png", "unlabelled/1.png", "unlabelled/2.png")
+    rows = ["train/1/1.png,1", "train/x/1.png,x", "train/usb2/1.png,usb2", "unlabelled/1.png,1.0"]
+    loaded = load_table(root, "file_name,label", *rows, "unlabelled/2.png,usb2.0")
+    assert loaded.class_names == ["1", "usb2", "usb2.0", "x"], "every image has a row"
+    assert label_array(loaded.splits["train"]).tolist() == [0, 1, 3, 0, 2]
+
+
+def test_folders_that_are_no_classes_make_no_missing_label_one(tmp_path):
+    root = tmp_path / "photos"
+    put(root, "-1/1.png", "0/1.png", "0/2.png", "1/1.png")
+    rows = ["-1/1.png,cat", "0/1.png,dog", "1/1.png,-1"]
+    loaded = load_table(root, "file_name,label", *rows)
+    assert loaded.class_names == ["cat", "dog"] and len(loaded.splits["train"]) == 2
+    assert any("are not read as classes" in note for note in loaded.notes)
+    assert not any("is a class here" in note for note in loaded.notes)
+
+
 def test_zeros_that_a_spreadsheet_took_away_make_no_second_class(tmp_path):
     root = tmp_path / "photos"
     put(root, "train/001/1.png", "train/002/1.png", "unlabelled/1.png")
@@ -329,6 +348,11 @@ def test_zeros_that_a_spreadsheet_took_away_make_no_second_class(tmp_path):
     ):
         load_table(root, "file_name,label", "unlabelled/1.png,1")
     put(root, "train/1/1.png")
+    assert load_table(root, "file_name,label", "unlabelled/1.png,1", "train/1/1.png,1").class_names == [
+        "001",
+        "1",
+        "002",
+    ]
     assert load_table(root, "file_name,label", "unlabelled/1.png,1").class_names == ["001", "1", "002"]
 
 
@@ -669,5 +693,8 @@ def test_a_file_or_nothing_where_a_folder_belongs(tmp_path):
             read(tmp_path / "photo.png")
         with pytest.raises(InputError, match=r"no such folder .*nowhere' \(data_dir\): give "):
             read(tmp_path / "nowhere")
-        with pytest.raises(InputError, match=r"^https://host/a.jpg \(data_dir\) is an address, and a folder on this"):
-            read(Path("https://host/a.jpg"))
+        for address in ("https://host/a.jpg", "HF://datasets/x", "file:///photos"):
+            with pytest.raises(InputError, match=r"^data_dir is an address \(\w+:\), and a folder on this machine"):
+                read(Path(address))
+        with pytest.raises(InputError, match="no such folder"):
+            read(tmp_path / "ab:" / "b")

@@ -417,6 +417,19 @@ def shown(folder):
     return remarks
 
 
+def test_what_another_process_has_finished_meanwhile_stays(table, jobs, monkeypatch):
+    make = table_runs.Reproduction._make
+
+    def after_another(self, level, seed, run):
+        monkeypatch.setattr(table_runs.Reproduction, "_make", make)
+        main(table.options("--at_once", "1"))
+        make(self, level, seed, run)
+
+    monkeypatch.setattr(table_runs.Reproduction, "_make", after_another)
+    main(table.options("--at_once", "1"))
+    assert sorted(jobs) == ["seed0/scratch", "seed0/teacher", "seed0/tuned"]
+
+
 @pytest.mark.parametrize(
     ("without", "words"),
     [

@@ -124,9 +124,8 @@ def test_a_card_of_an_earlier_version_is_not_taken_for_an_edited_one(student, mo
     (folder / "card.json").write_text(json.dumps({k: v for k, v in values.items() if k != "card_sum"}))
     publication = model_files(folder, NAME)
     assert "A new section." not in publication.content("README.md").decode()
-    assert publication.notes[0].endswith(
-        "an earlier version wrote it, or it was edited by hand; remove it for a new one"
-    )
+    assert publication.notes[0].startswith("README.md goes as it is, with 'path/to/this/folder' where")
+    assert ": an earlier version wrote it, or it was edited by hand; remove it" in publication.notes[0]
 
 
 def test_damaged_models_are_not_published(student):

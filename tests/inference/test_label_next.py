@@ -158,18 +158,55 @@ def test_the_next_choice_leaves_out_what_earlier_labels_name(classifier_folder, 
     splits = {each["file"]: each["split"] for each in images}
     assert splits == {f"unlabelled/{number}.png": "train" for number in range(10)} | {"test/loose.png": "test"}
     labelled = len(list(photos.glob("t*/*/*.png"))) + len(list(photos.glob("validation/*/*.png")))
-    assert f"{labelled} images in class folders of splits have their labels" in capsys.readouterr().err
+    assert f"{labelled} of the images have a label already ({labelled} by class folders)" in capsys.readouterr().err
     for split in ("unlabelled", "test/loose.png"):
         path = tmp_path / "photos" / split
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(SystemExit):
         main([*options[:2], "--output", str(tmp_path / "no.csv"), "--data_dir", str(tmp_path / "photos")])
-    assert "lies in a class folder of a split, and has its label: give" in capsys.readouterr().err
+    assert "error: class folders of splits label every image in" in capsys.readouterr().err
     table.write_text("file_name,label\n" + "".join(f"unlabelled/{number}.png,red\n" for number in range(10)))
     with pytest.raises(SystemExit) as stop:
         main([*options[:2], "--output", str(tmp_path / "more.csv"), "--data_dir", str(photos / "unlabelled"),
               "--labels", str(table)])  # fmt: skip
     assert stop.value.code == 2 and "there is none left to choose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "chosen"),
+    [
+        (["train/cat/1.png", "unlabelled/2.png"], [], ["unlabelled/2.png"]),
+        (["train/cat/1.png", "unlabelled/2.png", "3.png"], ["1.png,cat"], ["3.png", "unlabelled/2.png"]),
+        (["train/a/1.png", "train/b/2.png", "train/b/3.png"], ["1.png,cat", "2.png,dog"], ["train/b/3.png"]),
+        (["train/nan/1.png", "unlabelled/2.png", "unlabelled/3.png"], ["2.png,nan"], ["unlabelled/3.png"]),
+        (["2023/day/1.png", "2023/training/2.png"], [], ["2023/day/1.png", "2023/training/2.png"]),
+        (["monday/1.png", "tuesday/2.png"], [], ["monday/1.png", "tuesday/2.png"]),
+    ],
+)
+def test_what_has_a_label_is_what_a_training_would_say(files, rows, chosen, classifier_folder, photos, tmp_path):
+    for file in files:
+        (tmp_path / "all" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "unlabelled" / "0.png", tmp_path / "all" / file)
+    options = ["--model", str(classifier_folder), "--data_dir", str(tmp_path / "all")]
+    if rows:
+        (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+        options += ["--labels", str(tmp_path / "labels.csv")]
+    main([*options, "--output", str(tmp_path / "next.csv")])
+    with open(tmp_path / "next.csv", newline="") as file:
+        assert sorted(row["file_name"] for row in csv.DictReader(file)) == chosen
+
+
+def test_folders_in_the_pool_are_no_splits(classifier_folder, photos, tmp_path, capsys):
+    for place in ("unlabelled/train/n01", "train/cat"):
+        (tmp_path / "all" / place).mkdir(parents=True)
+        shutil.copy(photos / "unlabelled" / "0.png", tmp_path / "all" / place)
+    options = ["--model", str(classifier_folder), "--data_dir", str(tmp_path / "all" / "unlabelled")]
+    main([*options, "--output", str(tmp_path / "next.csv")])
+    with open(tmp_path / "next.csv", newline="") as file:
+        assert [row["file_name"] for row in csv.DictReader(file)] == ["unlabelled/train/n01/0.png"]
+    with pytest.raises(SystemExit):
+        main([*options, "--output", str(tmp_path / "more.csv"), "--classes", "cat", "NaN"])
+    assert "--classes 'NaN': in a table this is a missing label" in capsys.readouterr().err
 
 
 def test_a_class_of_the_model_is_one_in_a_table_whatever_it_looks_like(classifier_folder, photos, tmp_path):

@@ -142,9 +142,10 @@ def test_mistakes_are_one_line_and_write_nothing(capsys, new, classifier_folder,
     assert "ends in .csv" in refused(capsys, *good, "--output", tmp_path / "p.txt")
     assert "exists: choose another" in refused(capsys, *good, "--output", tmp_path / "p.csv", "--copy_into", new)
     assert "no classifier" in refused(capsys, "--model", teacher_folder, *good[2:], "--output", tmp_path / "p.csv")
-    for output in (tmp_path / "one.csv", tmp_path / "one.csv" / "p.csv"):
-        line = refused(capsys, *good, "--output", output, "--copy_into", tmp_path / "one.csv")
-        assert f"--output {output} lies in --copy_into" in line
+    one, other = tmp_path / "one.csv", tmp_path / "x" / ".." / "one.csv"
+    for output, folder in ((one, one), (one, other), (one / "p.csv", other), (one, one / "sorted")):
+        line = refused(capsys, *good, "--output", output, "--copy_into", folder)
+        assert f"one of --output {output} and --copy_into {folder} lies in the other" in line
     (tmp_path / "empty").mkdir()
     assert "no image" in refused(
         capsys, *good[:2], "--data_dir", tmp_path / "empty", "--output", tmp_path / "p.csv", "--copy_into",
