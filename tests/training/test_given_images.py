@@ -280,9 +280,8 @@ def test_a_search_begins_with_what_was_set_before_it(tmp_path):
         seen.append(trainer.setup.args)
         return 1.0
 
-    trainer.hyperparameter_search(
-        hp_space=lambda trial: {"cutmix": 0.5}, compute_objective=objective, n_trials=1, backend="optuna"
-    )
+    options = {"compute_objective": objective, "n_trials": 1, "direction": "maximize", "backend": "optuna"}
+    trainer.hyperparameter_search(hp_space=lambda trial: {"cutmix": 0.5}, **options)
     trainer.train()
     trial, made = *seen, trainer.setup.args
     assert (trial.weight_decay, trial.mixup, trial.cutmix) == (0.25, 0.5, 0.5)
