@@ -63,20 +63,32 @@ def labels_of_files(
     return _merged(found, rows, of_folders)
 
 
-def in_class_folders(root: Path, found: LabelledFiles) -> tuple[set[str], set[str]]:
-    """Paths of the images that class folders of splits label, beside the rows of a table, and names of the folders.
+def in_class_folders(root: Path, found: LabelledFiles) -> set[str]:
+    """Paths of the images that class folders of splits label, beside the rows of a table.
 
-    Both are empty where no folder is called like a split, or where the rows say that folders are no classes.
+    None where no folder is called like a split, or where the rows say that folders are no classes.
     """
+    layout = _layout_of_splits(root)
+    if layout is None:
+        return set()
+    of_folders, _ = _labels_of_folders(layout, root)
+    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
+    return set(of_folders) if _are_classes(layout, root, of_folders, found, rows) else set()
+
+
+def class_folders(root: Path) -> set[str]:
+    """The names of the class folders of splits."""
+    layout = _layout_of_splits(root)
+    return set() if layout is None else {name for each in layout.classes.values() for name, _ in each.folders}
+
+
+def _layout_of_splits(root: Path) -> Layout | None:
+    """None where no folder is called like a split, or what is a class and what a split cannot be told."""
     try:
         layout = folder_layout(root)
     except InputError:
-        return set(), set()
-    of_folders, _ = _labels_of_folders(layout, root)
-    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
-    if not _tells_splits(layout, root) or not _are_classes(layout, root, of_folders, found, rows):
-        return set(), set()
-    return set(of_folders), {name for classes in layout.classes.values() for name, _ in classes.folders}
+        return None
+    return layout if _tells_splits(layout, root) else None
 
 
 def _tells_splits(layout: Layout, root: Path) -> bool:

@@ -91,7 +91,7 @@ def made_otherwise(found: dict[str, Any]) -> list[str]:
         names = ", ".join(dict.fromkeys(others))
         lines.append(
             f"Scored on other images than the baseline: {names}. Their differences are not those of the runs alone; "
-            "remove the folders of the older runs to make them again."
+            "where all were to have the same images, remove the folders of the older runs to make them again."
         )
     return lines
 

@@ -49,12 +49,14 @@ def results(table: Table, seeds: Sequence[int], folder_of: FolderOf) -> dict[str
         rows = [reader.row(row) for row in group["rows"]]
         baseline = next((row for row in rows if row["baseline"]), None)
         for row in rows:
-            p_values = reader.p_values(row, baseline) if baseline is not None and row is not baseline else None
-            row |= {} if p_values is None else {"p_values": p_values}
-            if baseline is not None and reader.other_images(row, baseline):
+            if baseline is None or row is baseline:
+                continue
+            if reader.other_images(row, baseline):
                 names = row["name"], baseline["name"]
                 logger.warning("%s: %s and %s were scored on different images", group["title"], *names)
                 row["other_images"] = True
+            elif (p_values := reader.p_values(row, baseline)) is not None:
+                row["p_values"] = p_values
         found = report(group["title"], rows)
         summaries = [
             {
@@ -185,9 +187,14 @@ class _Reader:
         found = [own_seconds(each, self.metrics(seed, each.name)) for each in needed]
         return None if None in found else sum(found)
 
+    def _seeds_of_both(self, row: dict[str, Any], baseline: dict[str, Any]) -> list[int]:
+        """The table's, with which the folder of a run that is made once is found too; one where both are such runs."""
+        once = all(self.table.run(each["run"]).once for each in (row, baseline))
+        return self.seeds[:1] if once else self.seeds
+
     def other_images(self, row: dict[str, Any], baseline: dict[str, Any]) -> bool:
         """Whether a row was scored on other images than the baseline, as far as the runs' folders tell."""
-        for seed in max(row["seeds"], baseline["seeds"], key=len):
+        for seed in self._seeds_of_both(row, baseline):
             runs = (row["run"], baseline["run"])
             mine, theirs = (self.predictions(seed, run) for run in runs)
             if mine is not None and theirs is not None and not torch.equal(mine.labels, theirs.labels):
@@ -204,7 +211,7 @@ class _Reader:
         if {row["score"], baseline["score"]} != {"test"} or row["metric"] != "top1":
             return None
         values = []
-        for seed in max(row["seeds"], baseline["seeds"], key=len):
+        for seed in self._seeds_of_both(row, baseline):
             mine, theirs = self.predictions(seed, row["run"]), self.predictions(seed, baseline["run"])
             if mine is None or theirs is None or not torch.equal(mine.labels, theirs.labels):
                 return None

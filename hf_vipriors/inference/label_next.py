@@ -30,7 +30,7 @@ from ..cli import process
 from ..cli.parser import Parser
 from ..data import decode
 from ..data.columns import HIDDEN
-from ..data.folder_labels import in_class_folders
+from ..data.folder_labels import class_folders, in_class_folders
 from ..data.image_folder import every_image, labelled_by
 from ..data.image_records import Records, Unreadable
 from ..data.label_table import LabelledFiles, split_of_path
@@ -150,13 +150,16 @@ def label_next(args: LabelNextArguments) -> int:
         root = root.parent
     names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
     earlier = LabelledFiles({}, [], [])
-    labelled, folders = in_class_folders(root, earlier)
+    folders = class_folders(root)
+    for name in {*names} - folders:
+        if name.lower() in HIDDEN:
+            logger.warning("class %r reads as a missing label in a table, unless its folder lies beside it", name)
     if odd := [name for name in args.classes if name.lower() in HIDDEN and name not in {*names, *folders}]:
         raise InputError(f"--classes {odd[0]!r}: in a table this is a missing label: choose another name")
     if args.labels is not None:
         earlier = labelled_by(args.labels, images, root, {*names, *folders, *args.classes})
-        labelled, _ = in_class_folders(root, earlier)
-    images = _left(images, earlier, labelled, args)
+    whole = root == Path(os.path.abspath(args.data_dir))  # the pool alone holds no class folders
+    images = _left(images, earlier, in_class_folders(root, earlier) if whole else set(), args)
     looks = look(model, Records(images, "unlabelled"), batch_size=args.batch_size, device=args.device)
     if looks.unreadable:
         logger.warning("cannot be read: %d of the images; %s lists them", looks.unreadable, command("predict"))
@@ -172,7 +175,8 @@ def label_next(args: LabelNextArguments) -> int:
     kinds |= {"cluster": pa.int64()} if clusters else {}
     known = list(dict.fromkeys([*names, *earlier.names, *args.classes]))
     scale, before = model.config.full_scale, _exported(earlier, root)
-    page = labelling_page(known, images, looks, chosen, rows, scale, sizes=sizes, before=before)
+    hidden = [each for each in HIDDEN if each not in folders]
+    page = labelling_page(known, images, looks, chosen, rows, scale, sizes=sizes, before=before, hidden=hidden)
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
@@ -225,11 +229,12 @@ def _row(images: Dataset, looks: Looks, at: int, names: list[str], root: Path) -
 def labelling_page(
     names: Sequence[str], images: Dataset, looks: Looks, chosen: np.ndarray, rows: Sequence[dict[str, Any]],
     full_scale: float | None = None, *, sizes: Sequence[int] = (), before: Sequence[dict[str, Any]] = (),
+    hidden: Sequence[str] = HIDDEN,
 ) -> str:  # fmt: skip
     """The images with keys for their classes; what is labelled is exported as CSV (file_name, label).
 
     ``sizes`` are those of the clusters that ``rows`` name, where they do; ``before`` are labels of other images, which
-    are exported too.
+    are exported too; what is in ``hidden`` is no name for a class.
     """
     shown: list[dict[str, Any]] = []
     for at, row in zip(chosen, rows, strict=True):
@@ -237,7 +242,13 @@ def labelling_page(
         given = {name: row.get(name) for name in ("split", "suggested", "cluster")}
         shown.append({"file": row["file_name"], "src": data_uri(pixels, _SIDE), **given})
     subtitle = _CLUSTERED if sizes else "The least certain first, no two of a kind."
-    data = {"classes": list(names), "images": shown, "sizes": list(sizes), "before": list(before), "hidden": HIDDEN}
+    data = {
+        "classes": list(names),
+        "images": shown,
+        "sizes": list(sizes),
+        "before": list(before),
+        "hidden": list(hidden),
+    }
     return render("label.html.j2", title="Which images to label next", subtitle=subtitle, data=data)
 
 

@@ -36,7 +36,7 @@ KINDS = {
     "bars": ("kind", "title", "group", "rows"),
 }
 VALUES = ("score", "gain")
-_LONGEST_NAME = 80  # letters of a file's name; systems take 255 bytes
+_LONGEST_NAME = 120  # bytes of a file's name; systems take 255
 SCORES = {
     "test": "top-1",
     "test_without_duplicates": "top-1",
@@ -105,7 +105,8 @@ def plot_name(title: str) -> str:
         >>> plot_name("Gain, by images per class")
         'gain-by-images-per-class'
     """
-    return re.sub(r"\W+", "-", title.lower()).strip("-")[:_LONGEST_NAME] or "unnamed"
+    whole = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return whole.encode()[:_LONGEST_NAME].decode(errors="ignore").strip("-") or "unnamed"
 
 
 def plot_figures(found: dict[str, Any]) -> dict[str, tuple[str, Figure]]:

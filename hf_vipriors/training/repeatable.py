@@ -33,6 +33,8 @@ class RepeatableTrainer(Trainer):
         compute_objective: Callable[[dict[str, float]], float] | None = None,
         n_trials: int = 20,
         direction: str | list[str] | None = None,
+        backend: str | None = None,
+        hp_name: Callable | None = None,
         **options: Any,
     ):
         """As in ``Trainer``, without ``model_init``: each trial is set up anew, data, network and method.
@@ -41,9 +43,10 @@ class RepeatableTrainer(Trainer):
         they were, and ``train()`` begins anew with what is set in them then.
 
         Args:
-            hp_space, n_trials, options: as in ``Trainer``.
-            compute_objective: None: ``metric_for_best_model``, which is the top-1 or the kNN's where it is not given
-                (NOTE the sum of all metrics in ``Trainer``, accuracies included, which it minimises).
+            hp_space, n_trials, backend, hp_name, options: as in ``Trainer``.
+            compute_objective: None: ``metric_for_best_model`` (with the scheduler ``reduce_lr_on_plateau`` that is the
+                loss), or where it is not given the top-1, of a teacher the kNN's (NOTE the sum of all metrics in
+                ``Trainer``, accuracies included, which it minimises).
             direction: "minimize" or "maximize"; follows where ``compute_objective`` is left out.
 
         Raises:
@@ -66,7 +69,9 @@ class RepeatableTrainer(Trainer):
         self._set_before = self.setup.resolved.set_since(self.args)
         self.model_init = self._fresh_method
         try:
-            return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, **options)
+            return super().hyperparameter_search(
+                hp_space, compute_objective, n_trials, direction, backend, hp_name, **options
+            )
         finally:
             self.setup = self._start
             vars(self.args).update(self._start_args)

@@ -309,7 +309,7 @@ def test_a_search_keeps_the_best_of_its_trials_and_not_the_worst(tmp_path, monke
     ):
         trainer = student(tmp_path, eval_dataset=photos(seed=1), given=given)
         trainer.hyperparameter_search(n_trials=3)
-        _, objective, trials, direction = asked.pop()
+        _, objective, trials, direction, *_ = asked.pop()
         assert (objective(metrics), direction) == expected and trials == 3
         worst = {"maximize": "minimize", "minimize": "maximize"}[direction]
         with pytest.raises(InputError, match=f"direction '{worst}' needs compute_objective"):
