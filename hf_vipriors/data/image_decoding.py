@@ -193,7 +193,7 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than Pillow's guard against decompression bombs lets in: make it smaller"
+        return f"over {2 * Image.MAX_IMAGE_PIXELS} pixels, Pillow's guard against decompression bombs: make it smaller"
     if isinstance(error, OSError) and error.strerror is not None:
         return error.strerror.lower()
     return one_line(error).rstrip(".")
