@@ -41,19 +41,19 @@ def labels_of_files(
     except InputError as error:
         found, why = read_tables(tables, root, paths, label_column), error.on_command_line
         return found._replace(notes=[*found.notes, f"no folder is read as a class beside the table: {why}"])
-    folders = {name for classes in layout.classes.values() for name, _ in classes.folders}
+    folders = layout.class_names
     found = read_tables(tables, root, paths, label_column, folders)
     of_folders, walk = _labels_of_folders(layout, root)
-    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
     if not of_folders:
         return found
-    if not _are_classes(layout, root, of_folders, found, rows):
+    if not _are_classes(layout, root, of_folders, found):
         found = read_tables(tables, root, paths, label_column)  # whose classes have no names elsewhere then
-        if of_folders.keys() <= {path for path, row in found.rows.items() if row.code >= 0}:
+        if of_folders.keys() <= found.classes.keys():
             return found
-        ours, theirs = some(sorted(folders), 5), some(sorted(set(rows.values())), 5)
+        ours, theirs = some(sorted(folders), 5), some(sorted(set(found.classes.values())), 5)
         note = f"folders {ours} are not read as classes: those of the table are {theirs}"
         return found._replace(notes=[*found.notes, note])
+    rows = found.classes
     if of_folders.keys() <= rows.keys():
         return found
     _check_numbers(folders, found.names)
@@ -72,14 +72,13 @@ def in_class_folders(root: Path, found: LabelledFiles) -> set[str]:
     if layout is None:
         return set()
     of_folders, _ = _labels_of_folders(layout, root)
-    rows = {path: found.names[row.code] for path, row in found.rows.items() if row.code >= 0}
-    return set(of_folders) if _are_classes(layout, root, of_folders, found, rows) else set()
+    return set(of_folders) if _are_classes(layout, root, of_folders, found) else set()
 
 
 def class_folders(root: Path) -> set[str]:
     """The names of the class folders of splits."""
     layout = _layout_of_splits(root)
-    return set() if layout is None else {name for each in layout.classes.values() for name, _ in each.folders}
+    return set() if layout is None else layout.class_names
 
 
 def _layout_of_splits(root: Path) -> Layout | None:
@@ -112,9 +111,8 @@ def _are_classes(
     root: Path,
     of_folders: Mapping[str, tuple[str, str]],
     found: LabelledFiles,
-    rows: Mapping[str, str],
 ) -> bool:
-    folders = {name for _, name in of_folders.values()}
+    folders, rows = {name for _, name in of_folders.values()}, found.classes
     inside = {name for path, name in rows.items() if path in of_folders}
     if inside:
         return 2 * len(inside & folders) >= len(inside)

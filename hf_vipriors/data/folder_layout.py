@@ -36,6 +36,11 @@ class Layout:
     unlabelled: list[Path]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def class_names(self) -> set[str]:
+        """Of all splits."""
+        return {name for each in self.classes.values() for name, _ in each.folders}
+
 
 def folder_layout(root: Path) -> Layout:
     """Tell splits from classes by their names and by what they hold.

@@ -65,13 +65,14 @@ def _unlabelled(folders: list[Path], walk: FolderWalk) -> Dataset:
 def _check_folder(root: Path, mend: str) -> None:
     if root.is_file():
         raise InputError(f"{str(root)!r} (--data_dir) is a file: give the folder that it lies in")
-    if not root.is_dir() and (address := _ADDRESS.search(str(root))) is not None:
+    if root.is_dir():
+        return
+    if (address := _ADDRESS.search(str(root))) is not None:
         raise InputError(
             f"--data_dir is an address ({address[1]}:), and a folder on this machine is needed: download the images "
             "first, and give the path of their folder (of a data set on the Hub: --dataset_name)"
         )
-    if not root.is_dir():
-        raise InputError(f"no such folder {str(root)!r} (--data_dir): {mend}")
+    raise InputError(f"no such folder {str(root)!r} (--data_dir): {mend}")
 
 
 def every_image(root: Path) -> Dataset:

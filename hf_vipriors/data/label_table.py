@@ -49,6 +49,11 @@ class LabelledFiles(NamedTuple):
     names: list[str]
     notes: list[str]
 
+    @property
+    def classes(self) -> dict[str, str]:
+        """Path -> the name of its class, of the rows that have a label."""
+        return {path: self.names[row.code] for path, row in self.rows.items() if row.code >= 0}
+
 
 def metadata_tables(root: Path, label_column: str | None) -> tuple[list[Table], list[Table]]:
     """The ``metadata.*`` in an image folder that name files, with labels and without (captions, boxes).

@@ -16,7 +16,8 @@ from ..errors import InputError, one_line
 from ..evaluation.without_duplicates import WITHOUT
 from ..files import read_json, write_file, write_json
 from ..reports.figure_files import to_png
-from ..reports.report import Report, RunRow, grouped_table, no_test_split, reading, results_table, verdict_lines
+from ..reports.report import Report, RunRow, grouped_table, results_table, verdict_lines
+from ..reports.report_remarks import no_test_split, reading
 from ..reports.table_figures import plot_figures, plot_name
 from .headline import DRAWN_FROM, HEADLINE, PICTURE, gain_figure, headline, source
 from .results_index import INDEX, results_index

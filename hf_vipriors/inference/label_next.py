@@ -151,11 +151,7 @@ def label_next(args: LabelNextArguments) -> int:
     names = class_names(model) if isinstance(model, VipriorsForImageClassification) else []
     earlier = LabelledFiles({}, [], [])
     folders = class_folders(root)
-    for name in {*names} - folders:
-        if name.lower() in HIDDEN:
-            logger.warning("class %r reads as a missing label in a table, unless its folder lies beside it", name)
-    if odd := [name for name in args.classes if name.lower() in HIDDEN and name not in {*names, *folders}]:
-        raise InputError(f"--classes {odd[0]!r}: in a table this is a missing label: choose another name")
+    _check_names(names, folders, args)
     if args.labels is not None:
         earlier = labelled_by(args.labels, images, root, {*names, *folders, *args.classes})
     whole = root == Path(os.path.abspath(args.data_dir))  # the pool alone holds no class folders
@@ -180,6 +176,16 @@ def label_next(args: LabelNextArguments) -> int:
     write_table(args.output, pa.schema(kinds), rows)
     write_file(args.page, page)
     return len(rows)
+
+
+def _check_names(names: Sequence[str], folders: Collection[str], args: LabelNextArguments) -> None:
+    """Tell of classes of the model that a table would read as missing, and refuse such new ones."""
+    for name in names:
+        if name.lower() in HIDDEN and name not in folders:
+            logger.warning("class %r reads as a missing label in a table, unless its folder lies beside it", name)
+    for name in args.classes:
+        if name.lower() in HIDDEN and name not in {*names, *folders}:
+            raise InputError(f"--classes {name!r}: in a table this is a missing label: choose another name")
 
 
 def _left(images: Dataset, earlier: LabelledFiles, labelled: Collection[str], args: LabelNextArguments) -> Dataset:

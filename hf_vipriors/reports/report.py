@@ -11,37 +11,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
-from rich.table import Table
-from rich.text import Text
 
 from ..evaluation.knn import nearest_neighbours
 from ..files import write_file, write_json
-from ..terminal import printable
+from .report_columns import optional_columns, paired_columns, published_column
 from .report_figures import feature_map_2d
 from .report_page import html
-from .report_rows import Curve, Report, RowSummary, RunRow, caveats, no_test_split, reading, summarise, verdict_lines
+from .report_remarks import caveats
+from .report_rows import Curve, Report, RowSummary, RunRow, summarise, verdict_lines
+from .report_terminal import rich_table
 from .report_text import (
-    NOTHING,
     all_verdicts,
     confused_pairs,
     difference,
     difference_interval,
-    duration,
     interval,
     label_name,
-    p_value,
-    parameters,
     percent,
-    published,
 )
 
 __all__ = [
@@ -55,8 +47,6 @@ __all__ = [
     "html",
     "markdown",
     "nearest_neighbours",
-    "no_test_split",
-    "reading",
     "results_table",
     "rich_table",
     "summarise",
@@ -65,81 +55,6 @@ __all__ = [
     "verdict_lines",
     "write_report",
 ]
-
-_STYLES = {"better": "green", "worse": "red", "unclear": "yellow", None: ""}
-_LEAST_NAME = 14  # letters of a row's name in one line
-# Columns that a narrow terminal does not get, in this order.
-_LEFT_OUT_FIRST = ("params", "time", "top-5 %", "seeds")
-
-
-def rich_table(report: Report) -> ConsoleRenderable:
-    """The results for a terminal, with the verdict and how to read it below; 80 columns suffice.
-
-    In fewer the columns that matter least are left out, and named.
-    """
-    return _Fitted(report)
-
-
-class _Fitted:
-    """The table of a report, in as many columns as a terminal has room for."""
-
-    def __init__(self, report: Report):
-        self.report = report
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        left_out: list[str] = []
-        table = _terminal_table(self.report, left_out)
-        for heading in _LEFT_OUT_FIRST:
-            if _least_width(table, self.report, console) <= options.max_width:
-                break
-            if heading in (column.header for column in table.columns):
-                left_out.append(heading)
-                table = _terminal_table(self.report, left_out)
-        yield table
-
-
-def _least_width(table: Table, report: Report, console: Console) -> int:
-    """What it needs: names may be folded, numbers not, and Rich would take their room from the names."""
-    anywhere = console.options.update_width(10_000)
-    longest = max((cell_len(printable(row.name)) for row in report.rows), default=0)
-    return console.measure(table, options=anywhere).maximum - max(0, longest - _LEAST_NAME)
-
-
-def _terminal_table(report: Report, left_out: Sequence[str]) -> Table:
-    summaries = summarise(report)
-    notes = [Text(f"{row.name}: {row.note}", style="dim") for row in report.rows if row.note]
-    narrow = [Text(f"Left out, as the terminal is narrow: {', '.join(left_out)}.", style="dim")] if left_out else []
-    footer = Text("\n").join(
-        [Text(f"• {line}") for line in all_verdicts(report)]
-        + [
-            Text("\nWhat was run, and how to read it", style="bold"),
-            *notes,
-            *(Text(line, style="dim") for line in caveats(report)),
-            *narrow,
-        ]
-    )
-    title = Text(report.title, style="bold").append(f"\n{report.subtitle}", style="not bold dim")
-    style = {"box": box.SIMPLE_HEAD, "title_style": "", "caption_style": "", "pad_edge": False}
-    table = Table(title=title, title_justify="left", caption=footer, caption_justify="left", **style)
-    table.add_column("run", min_width=_LEAST_NAME, overflow="fold")
-    table.add_column("top-1 %\n95 % interval", justify="right", no_wrap=True)
-    columns = {name: cell for name, cell in _optional_columns(report.rows, summaries).items() if name not in left_out}
-    compare = any(summary.difference is not None for summary in summaries)
-    if compare:
-        table.add_column("to baseline\n95 % interval", justify="right", no_wrap=True)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row, summary in zip(report.rows, summaries, strict=True):
-        top1 = Text(percent(summary.top1), style="bold")
-        cells = [
-            Text(printable(row.name), style="bold"),
-            top1.append(f"\n{interval(summary.interval)}", style="not bold"),
-        ]
-        if compare:
-            text = f"{difference(summary)}\n{difference_interval(summary)}"
-            cells.append(Text(text, style=_STYLES[summary.outcome]))
-        table.add_row(*cells, *(column(row, summary) for column in columns.values()), end_section=row.baseline)
-    return table
 
 
 def results_table(report: Report) -> str:
@@ -167,7 +82,7 @@ def table_cells(reports: Sequence[Report]) -> tuple[list[str], list[list[list[st
     """Column headings, the first of which is that of the rows' names, and per report and row the other columns."""
     summaries = [summarise(report) for report in reports]
     rows, flat = [row for report in reports for row in report.rows], [s for found in summaries for s in found]
-    columns = _published_column(rows) | _optional_columns(rows, flat) | _paired_columns(flat)
+    columns = published_column(rows) | optional_columns(rows, flat) | paired_columns(flat)
     cells = [
         [
             [
@@ -261,38 +176,6 @@ def write_report(report: Report, directory: str | os.PathLike) -> dict[str, Path
         "markdown": write_file(folder / "report.md", markdown(report)),
         "html": write_file(folder / "report.html", html(report)),
     }
-
-
-def _published_column(rows: Sequence[RunRow]) -> dict[str, Callable[[RunRow, RowSummary], str]]:
-    """Of tables alone, and only where a row has such a figure."""
-    return {"published %": lambda row, _: published(row.published)} if any(row.published for row in rows) else {}
-
-
-def _paired_columns(summaries: Sequence[RowSummary]) -> dict[str, Callable[[RunRow, RowSummary], str]]:
-    """Columns of tables alone; in a terminal they would not fit."""
-    columns = {}
-    if any(summary.p_value is not None for summary in summaries):
-        columns["McNemar p"] = lambda _, summary: p_value(summary.p_value)
-    if any(summary.calibration_error is not None for summary in summaries):
-        columns["ECE %"] = lambda _, summary: percent(summary.calibration_error)
-    if any(summary.trials is not None for summary in summaries):
-        columns["trials"] = lambda _, summary: NOTHING if summary.trials is None else str(summary.trials)
-    return columns
-
-
-def _optional_columns(
-    rows: Sequence[RunRow], summaries: Sequence[RowSummary]
-) -> dict[str, Callable[[RunRow, RowSummary], str]]:
-    columns = {}
-    if any(summary.top5 is not None for summary in summaries):
-        columns["top-5 %"] = lambda _, summary: percent(summary.top5)
-    if len({summary.seeds for summary in summaries}) > 1:
-        columns["seeds"] = lambda _, summary: str(summary.seeds)
-    if any(summary.seconds is not None for summary in summaries):
-        columns["time"] = lambda _, summary: duration(summary.seconds)
-    if any(row.params is not None for row in rows):
-        columns["params"] = lambda row, _: parameters(row.params)
-    return columns
 
 
 def _plain(value: object) -> object:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from . import report_figures as figures
 from .page import Section, drawing, minus, render
-from .report_rows import Report, RowSummary, caveats, summarise, verdict_lines
+from .report_remarks import caveats
+from .report_rows import Report, RowSummary, summarise, verdict_lines
 from .report_text import (
     all_verdicts,
     confused_pairs,

@@ -125,7 +125,7 @@ class RunArguments(TrainingArguments):
     )
 
     default_batch: ClassVar[int] = 64
-    best_metric: ClassVar[str] = "loss"  # what a checkpoint or a trial is chosen by where nothing is said
+    best_metric: ClassVar[str]  # what a checkpoint or a trial is chosen by where nothing is said
 
     lr_scheduler_type: str = option("cosine", "Schedule of the learning rate after warm-up (any of transformers').")
     max_grad_norm: float = option(0.0, "Clip gradients to this norm; 0: no clipping, as in the papers.", low=0)
@@ -150,6 +150,8 @@ class RunArguments(TrainingArguments):
     log_level_replica: str = option("error", "What processes other than the main one log of transformers.")
 
     def __post_init__(self) -> None:
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         check_options(self, INHERITED)
         if self.max_steps == 0:
             raise InputError("--max_steps 0 trains nothing: give at least 1, or -1 to count --num_train_epochs")

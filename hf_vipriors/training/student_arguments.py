@@ -75,8 +75,6 @@ class StudentArguments(*option_groups("student"), RunArguments):
     warmup_steps: float = option(0.05, "Warm-up of the learning rate: steps, or a share of the run when below 1.")
 
     def __post_init__(self) -> None:
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
-            self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         super().__post_init__()
         if self.backbone_args is not None:
             self.backbone_args = parsed_mapping(self.backbone_args, "backbone_args")

@@ -32,8 +32,6 @@ class LabelFreeArguments(RunArguments):
     dataloader_drop_last: bool = option(True, "Leave out the last, smaller batch: its negatives would be fewer.")
 
     def __post_init__(self) -> None:
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
-            self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         super().__post_init__()
         self.backbone_args = parsed_mapping(self.backbone_args, "backbone_args")
         self.check_method(self.job)

@@ -336,7 +336,7 @@ def test_folders_that_are_no_classes_make_no_missing_label_one(tmp_path):
     rows = ["-1/1.png,cat", "0/1.png,dog", "1/1.png,-1"]
     loaded = load_table(root, "file_name,label", *rows)
     assert loaded.class_names == ["cat", "dog"] and len(loaded.splits["train"]) == 2
-    assert any("are not read as classes" in note for note in loaded.notes)
+    assert any("are not read as classes: those of the table are 'cat', 'dog'" in note for note in loaded.notes)
     assert not any("is a class here" in note for note in loaded.notes)
 
 
