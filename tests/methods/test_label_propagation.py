@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hf_vipriors.methods.label_propagation import linear_classifier, propagated_labels, standardised
+from hf_vipriors.methods.label_propagation import class_shares, linear_classifier, propagated_labels, standardised
 
 
 def paths(steps=20):
@@ -38,7 +38,7 @@ def by_hand(features, labels, neighbours, power, alpha):
     classes = sorted(set(labels[labels >= 0].tolist()))
     given = torch.stack([(labels == one).double() for one in classes], dim=1)
     scores = torch.linalg.solve(torch.eye(count, dtype=torch.float64) - alpha * spread, given)
-    scores = scores / scores.sum(0) * given.sum(0)
+    scores = scores / scores.sum(0) * torch.tensor(class_shares(given.sum(0).numpy()))
     return torch.tensor(classes)[scores.argmax(1)]
 
 
@@ -59,7 +59,27 @@ def test_labels_follow_the_shape_of_the_classes_where_a_line_does_not():
     assert (found == truth).float().mean() > 0.97 > (line == truth).float().mean() + 0.1
 
 
-def test_a_class_gets_the_share_that_it_has_of_the_labels():
+def test_what_chance_made_of_the_counts_is_undone_and_what_classes_differ_in_counts_by_its_root():
+    drawn = np.random.default_rng(0).multinomial(50, np.full(10, 0.1))
+    assert drawn.min() < 4 and drawn.max() > 7
+    np.testing.assert_allclose(class_shares(drawn), 0.1, rtol=0.1)
+    tail = np.array([400, 100, 25])
+    np.testing.assert_allclose(class_shares(tail), np.sqrt(tail) / np.sqrt(tail).sum(), rtol=0.1)
+    assert class_shares(np.array([3])).tolist() == [1.0]
+
+
+def test_labels_that_chance_spread_unevenly_reach_as_many_images_of_each_class():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.arange(4).repeat_interleave(50)
+    features = torch.eye(16)[truth] + 0.2 * torch.randn(200, 16, generator=generator)
+    labels = torch.full((200,), -1)
+    for one, count in enumerate((2, 5, 3, 2)):
+        labels[50 * one : 50 * one + count] = one
+    found = propagated_labels(features, labels, neighbours=10)
+    assert torch.bincount(found).min() > 35 and (found == truth).float().mean() > 0.85
+
+
+def test_a_class_gets_its_share_of_the_images_where_one_label_lies_better_than_another():
     """A label in the thick of its class reaches further than one at the edge, and would swallow the other class."""
     generator = torch.Generator().manual_seed(1)
     clouds = [torch.randn(40, 8, generator=generator) + shift for shift in (0.0, 0.6)]
