@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
@@ -12,6 +14,8 @@ from .split_names import LABELLED_SPLITS
 from .train_protocol import TrainProtocol
 
 UNLABELLED_CHOICES = ("split", "rest", "none")
+Choose = Callable[[Dataset, int], np.ndarray]
+"""Which of these images get a label, and how many of them: row numbers."""
 
 
 def _check(
@@ -91,6 +95,12 @@ def _carve(
     return [members[:count] for members, count in zip(left, keep, strict=True)], validation, how
 
 
+def _counted(chosen: list[np.ndarray], class_names: list[str]) -> str:
+    fewest, most = min(map(len, chosen)), max(map(len, chosen))
+    names = some(name for name, members in zip(class_names, chosen, strict=True) if len(members) == fewest)
+    return f"{fewest} to {most} of each class, the fewest of {names}"
+
+
 def _select(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
     return dataset.select(np.sort(np.concatenate(rows)))
 
@@ -127,6 +137,7 @@ def apply_protocol(
     validation_share: float = 0.2,
     validation_seed: int | None = None,
     limits: TrainProtocol | None = None,
+    choose: Choose | None = None,
 ) -> ImageSplits:
     """Choose the images that may be used. Only row numbers and labels are touched; no pixel is read.
 
@@ -144,6 +155,8 @@ def apply_protocol(
         validation_seed: of the carving; None: ``subset_seed``.
         limits: imbalance, a share of the images and label noise, for the train split alone; None for none. Images
             they leave out count as not chosen (``unlabelled="rest"``).
+        choose: who chooses ``images_per_class`` times as many train images as there are classes, of which classes may
+            have more and fewer, among those that are not set aside; None: as many of each class at random.
 
     Returns:
         ``train``, ``validation``, ``test`` (the validation images where the data set has no test split: a note says
@@ -188,7 +201,12 @@ def apply_protocol(
         chosen, carved, how = _carve(rows, held_out, images_per_class, validation_share, class_names)
         result["validation"] = _select(train, carved)
         notes.append(f"no validation split: carved from train, {how} (seed {carving})")
-    if images_per_class is not None:
+    if choose is not None and images_per_class is not None:
+        free = np.setdiff1d(np.arange(len(train)), np.concatenate([[], *carved]).astype(int))
+        found = free[choose(train.select(free), sum(map(len, chosen)))]
+        chosen = [np.intersect1d(members, found) for members in rows]
+        notes.append(f"{len(found)} of {len(free)} train images get a label: {_counted(chosen, class_names)}")
+    elif images_per_class is not None:
         notes.append(f"{images_per_class} train images per class asked for, chosen with seed {subset_seed}")
     chosen, thinned = limits.thin_out(chosen, class_names)
     labelled, spoilt = _train_split(train, chosen, limits, class_names, subset_seed)

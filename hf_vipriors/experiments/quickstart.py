@@ -10,7 +10,8 @@ recipe we know at this length; a self-supervised teacher (phase 1), fine-tuned; 
 ships with the package (a long phase 1): a linear probe, fine-tuning, FixMatch, which sees the images without labels
 again, and with 50 labels a class phase 2, held near the teacher's features; a table, a page with images, and a student
 folder that `pipeline()` loads. With few labels those trainings end with label propagation; and it matters which they
-are: each seed chooses others, and intervals are over these choices.
+are: each seed draws others, and intervals are over these choices. So the last row has as many labels, of images that
+that teacher has chosen, as `label-next` chooses them, whatever their classes.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Quickstart:
         trainings = [phase_1, *students]
         processes = processes_for(len(trainings), self.device, self.args.at_once)
         results = train_all(trainings, processes, self.console, clock=Clock(weights=weights))
-        teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None}
+        teacher, none = results[phase_1.title], {"long_finetuned": None, "distilled": None, "fixmatch": None}
         return [
             Seed(
                 seed,
@@ -155,7 +156,13 @@ class Quickstart:
             found["distilled"] = student("distilled", f"{long} + phase 2", method="overhaul")
         # Fewer images a step are as good where propagation follows: 74.7 against 74.3, two choices of the labels.
         ratio = 1 if self.args.few else 2
-        found["student"] = student("student", f"{long} + FixMatch", method="fixmatch", unlabelled_ratio=ratio)
+        fixmatch = {"method": "fixmatch", "unlabelled_ratio": ratio}
+        if self.args.few:  # of many labels there is nothing to choose: all images have one
+            found["fixmatch"] = student("fixmatch", f"{long} + FixMatch", **fixmatch)
+            title = f"{long} + label-next + FixMatch"
+            found["student"] = student("student", title, choose_with=source, **fixmatch)
+        else:
+            found["student"] = student("student", f"{long} + FixMatch", **fixmatch)
         return found
 
     def _test_labels(self, seed: int) -> Tensor:
@@ -167,9 +174,12 @@ class Quickstart:
     @staticmethod
     def _complete_card(seed: Seed, report: Report) -> None:
         """The student's card again, now beside the baseline and with what the comparison shows."""
-        beside = [score_row("from scratch", seed.baseline.metrics["test"], "baseline", "same labels and augmentation")]
+        labels = "same labels" if seed.fixmatch is None else "as many labels, drawn at random"
+        beside = [score_row("from scratch", seed.baseline.metrics["test"], "baseline", f"{labels}, same augmentation")]
         tuned = seed.long_finetuned or seed.finetuned
         beside.append(score_row("fine-tuned from the same teacher", tuned.metrics["test"], "other", "labels alone"))
+        if seed.fixmatch is not None:
+            beside.append(score_row("FixMatch likewise", seed.fixmatch.metrics["test"], "other", labels))
         facts = seed.student.facts
         facts = replace(facts, scores=[*facts.scores, *beside], verdict=verdict_lines(report))
         write_card(facts, seed.student.directory)

@@ -35,7 +35,8 @@ class Seed:
         linear: scores of the frozen teacher that the students start from: ``teacher``, or the one that ships.
         long_finetuned: from the teacher that ships with the package; None where the images are others.
         distilled: held near that teacher's features; None with few labels.
-        student: FixMatch from it.
+        fixmatch: from it, with the images without labels; None with many labels.
+        student: likewise, with few labels on images that the teacher has chosen.
         labels: ``(N,)`` of the test images.
     """
 
@@ -46,13 +47,15 @@ class Seed:
     linear: dict[str, Any]
     long_finetuned: RunResult | None
     distilled: RunResult | None
+    fixmatch: RunResult | None
     student: RunResult
     labels: Tensor
 
     def labelled(self) -> dict[str, RunResult]:
         """The runs that learn from labels, from this quickstart's own teacher or from the one that ships."""
         own = self.long_finetuned or self.finetuned
-        found = {"baseline": self.baseline, "fine-tuned": own, "phase 2": self.distilled, "FixMatch": self.student}
+        found = {"baseline": self.baseline, "fine-tuned": own, "phase 2": self.distilled, "FixMatch": self.fixmatch}
+        found |= {"FixMatch" if self.fixmatch is None else "label-next + FixMatch": self.student}
         return {name: run for name, run in found.items() if run is not None}
 
 
@@ -80,7 +83,7 @@ def build_report(
         ),
         rows=shown,
         scored=scored,
-        verdict=[plain_words(shown, splits, data)],
+        verdict=[plain_words(shown, splits, data, chosen=first.fixmatch is not None)],
         curves=curves(first),
         class_names=splits.class_names,
         confusion=first.student.metrics["test"]["confusion"],
@@ -98,17 +101,20 @@ def labels_a_class(splits: ImageSplits) -> int:
     return len(splits.splits["train"]) // len(splits.class_names)
 
 
-def plain_words(shown: list[RunRow], splits: ImageSplits, data: DataArguments) -> str:
-    """What the images without labels gave the student, and when not to expect it."""
-    student = summarise(Report("", "", shown))[-1]
+def plain_words(shown: list[RunRow], splits: ImageSplits, data: DataArguments, *, chosen: bool) -> str:
+    """What the images without labels gave the student, the last row, and when not to expect it.
+
+    With ``chosen`` labels the row above the last has the baseline's.
+    """
+    *_, same, student = summarise(Report("", "", shown))
     low, high = (points(end) for end in student.difference_interval)
     pool = f"{len(splits.splits.get('unlabelled', ())):,} images without labels"
     labels = f"{labels_a_class(splits)} labels a class"
     if student.outcome == "better":
-        gain = (
-            f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}, of which "
-            "labels alone may make up some when they train longer"
-        )
+        gain = f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}"
+        if chosen:
+            gain += f", {points(same.difference)} of them on the same labels, the rest by the choice of what to label"
+        gain += "; labels alone may make up some when they train longer"
     elif student.outcome == "worse":
         gain = f"{pool} cost {points(-student.difference, sign=False)} points ({low} to {high}) beside {labels}"
     else:
@@ -165,9 +171,13 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     if seeds[0].distilled is not None:
         shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
                          [s.distilled for s in seeds], before))  # fmt: skip
-    shown.append(row(f"{long} + FixMatch", "the student: with the images without labels, then label propagation",
-                     [s.student for s in seeds], before))  # fmt: skip
-    return shown
+    with_pool = "with the images without labels, then label propagation"
+    fixmatch = [s.fixmatch for s in seeds if s.fixmatch is not None]
+    if not fixmatch:
+        return [*shown, row(f"{long} + FixMatch", f"the student: {with_pool}", [s.student for s in seeds], before)]
+    shown.append(row(f"{long} + FixMatch", with_pool, fixmatch, before))
+    note = "the student: likewise, as many labels on images that the teacher chose"
+    return [*shown, row(f"{long} + label-next + FixMatch", note, [s.student for s in seeds], before)]
 
 
 def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: float | None = None) -> Curve:

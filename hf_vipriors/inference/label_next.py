@@ -4,9 +4,10 @@
     hf-vipriors label-next --model outputs/teacher --data_dir photos --count 100 --clusters 20
 
 The images that the student is least sure of, no two of a kind. Where nothing is labelled yet, a teacher, which knows
-no classes, sorts the images into clusters that look alike to it and shows those nearest to each centre: type a class
-for the first, and Enter gives it to the next. next.html shows the choice, exports labels.csv, and needs nothing but a
-browser: nothing is sent anywhere.
+no classes, chooses the most typical image of each of --count clusters: with few labels that is worth several points
+over labels drawn at random (model_cards/RESULTS.md). What looks alike stands together: type a class for the first, and
+Enter gives it to the next. next.html shows the choice, exports labels.csv, and needs nothing but a browser: nothing
+is sent anywhere.
 Train on them with --data_dir photos --labels labels.csv: its rows come on top of the class folders in photos, and
 images that neither labels are unlabelled. Files in a folder that is called unlabelled are named from the folder above.
 With --labels labels.csv the next choice is among the other images, and what its page exports holds the old rows too.
@@ -36,6 +37,7 @@ from ..data.image_records import Records, Unreadable
 from ..data.label_table import LabelledFiles, split_of_path
 from ..data.split_names import canonical_split
 from ..errors import InputError
+from ..evaluation.choosing import choose, in_groups, most_typical
 from ..files import write_file
 from ..hub.teachers import Teacher, load_teacher
 from ..invocation import command
@@ -44,17 +46,16 @@ from ..models import VipriorsForImageClassification
 from ..options import SEED, check_options, option
 from ..reports.page import render
 from ..reports.report_page import data_uri
-from .choosing import choose, choose_of_clusters
 from .predict import class_names
 from .streaming import outputs_of
 from .tables import check_output, write_table
 
 logger = logging.getLogger(__name__)
-CLUSTERS = 10
+GROUPS = 10
 _SIDE = 240  # pixels of an image on the page
 _CLUSTERED = (
-    "Images that look alike to the model stand together, the most typical first. Type a class for the first; Enter "
-    "gives it to the next."
+    "Of as many clusters the most typical image each; what looks alike to the model stands together. Type a class "
+    "for the first; Enter gives it to the next."
 )
 
 
@@ -76,7 +77,7 @@ class LabelNextArguments:
     count: int = option(50, "How many images to choose.", low=1)
     clusters: int | None = option(
         None,
-        "Of a teacher: clusters to show --count images of; more of them find rarer classes. Not given: 10.",
+        "Of a teacher: groups in which the page shows the --count images, to name many at once. Not given: 10.",
         low=1,
     )
     output: str = option("next.csv", "Table of the choice: .csv, .jsonl or .parquet. The page lies beside it.")
@@ -163,7 +164,8 @@ def label_next(args: LabelNextArguments) -> int:
     if names:
         chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
     else:
-        found = choose_of_clusters(looks.features, args.count, args.clusters or CLUSTERS, seed=args.seed)
+        typical = most_typical(looks.features, args.count, seed=args.seed)
+        found = in_groups(looks.features, *typical, args.clusters or GROUPS, seed=args.seed)
         clusters = {int(at): {"cluster": number} for number, (each, _) in enumerate(found) for at in each}
         chosen, sizes = np.array(list(clusters)), [size for _, size in found]
     rows = [_row(images, looks, int(at), names, root) | clusters.get(int(at), {}) for at in chosen]

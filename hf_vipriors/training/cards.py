@@ -66,6 +66,9 @@ def common_facts(setup: Setup, metrics: dict[str, Any]) -> dict[str, Any]:
     name = setup.title or ("Fashion-VIPriors" if ours else dataset_title(data))
     per_class = data.images_per_class or (50 if ours else None)
     what = [f"{per_class} labelled images per class"] if per_class is not None else []
+    if data.choose_with is not None:
+        teacher = teacher_name(data.choose_with)
+        what = [f"{len(splits.splits['train'])} labelled images, the most typical ones to {teacher}"]
     what += protocol_words(data)
     if what:
         name += f" ({', '.join(what)})"

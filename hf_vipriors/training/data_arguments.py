@@ -9,7 +9,7 @@ from ..errors import InputError, check_choice
 from ..options import SEED, check_options, option
 
 # What decides which images are carved from train, and which are trained on.
-CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
+CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class", "choose_with")
 # Which of the images that the data set has are used, and as what.
 _CHOOSING = (*CHOICE, "imbalance", "train_fraction", "label_noise", "noise_kind", "unlabelled")
 
@@ -43,6 +43,11 @@ class DataArguments:
     )
     subset_seed: int = option(
         0, "Which N: the seed of that choice. Change it to repeat a run on other images.", bounds=SEED
+    )
+    choose_with: str | None = option(
+        None,
+        "Choose the labelled images as label-next would, by the features of this teacher: N x classes of the training "
+        "images, whatever their classes. What would it be worth to choose what to label? Not given: at random.",
     )
     validation_share: float = option(
         0.2,
@@ -96,6 +101,11 @@ class DataArguments:
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
         check_options(self)
         self.train_protocol()  # refuses what is out of range
+        if self.choose_with is not None and (self.images_per_class is None or self.train_protocol().active):
+            raise InputError(
+                f"--choose_with {self.choose_with} chooses as many images as --images_per_class times the classes: "
+                "give that, and no --imbalance, --train_fraction or --label_noise"
+            )
         if self.data_dir is not None and self.dataset_name == FASHION_VIPRIORS:
             self.dataset_name = "imagefolder"  # a folder alone is a folder of images
         if self.labels is not None and self.data_dir is None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
+from datasets import Dataset
+
 from ..data import ImageSplits, apply_protocol, keep_decoded, load_splits
+from ..evaluation.choosing import most_typical
+from ..evaluation.features import features
+from ..hub.teachers import load_teacher
 from .data_arguments import DataArguments
+from .stores import evaluation_store
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +56,7 @@ def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
     """The second half: those of the protocol, with the splits that were missing.
 
     Raises:
-        InputError: too few images.
+        InputError: too few images, or no teacher of that name.
     """
     splits = apply_protocol(
         found,
@@ -59,7 +66,22 @@ def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
         validation_share=data.validation_share,
         validation_seed=data.validation_seed,
         limits=data.train_protocol(),
+        choose=None if data.choose_with is None else lambda images, count: typical_images(images, count, data),
     )
     for note in splits.notes[len(found.notes) :]:
         logger.info(note)
     return splits
+
+
+def typical_images(images: Dataset, count: int, data: DataArguments) -> np.ndarray:
+    """Row numbers of those that label-next would ask for: the most typical ones to the teacher ``choose_with``.
+
+    Its features are computed on the CPU, in each process of a launch: all must choose the same.
+
+    Raises:
+        InputError: no such teacher.
+    """
+    teacher = load_teacher(str(data.choose_with), flag="choose_with")
+    store = evaluation_store(images, teacher.config, data, "images to choose from")
+    values = features(teacher, store, batch_size=256, device="cpu").values
+    return np.sort(most_typical(values, count, seed=data.subset_seed)[0])

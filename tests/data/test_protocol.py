@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from missing_images import dataset
 
@@ -57,6 +58,24 @@ def test_fewer_images_are_a_subset_of_more_also_when_validation_is_carved():
 def test_the_choice_is_spread_over_the_rows():
     chosen = rows(apply_protocol(all_three(100), images_per_class=10).splits["train"])
     assert max(int(path.removeprefix("train")) for path in chosen) > 150
+
+
+def test_who_chooses_sees_what_is_not_set_aside_and_asks_for_as_many_labels():
+    whole = splits(train=[0, 1, 2] * 20)
+    seen = []
+
+    def first(images, count):
+        seen.extend(rows(images))
+        return np.flatnonzero(np.array(images["label"]) != 1)[:count]
+
+    chosen = apply_protocol(whole, images_per_class=4, unlabelled="rest", choose=first)
+    drawn = apply_protocol(whole, images_per_class=4)
+    assert rows(chosen.splits["validation"]) == rows(drawn.splits["validation"])
+    assert not set(seen) & set(rows(chosen.splits["validation"])) and len(seen) == 60 - 12
+    assert len(chosen.splits["train"]) == len(drawn.splits["train"]) == 12
+    assert set(per_class(chosen.splits["train"])) == {0, 2}
+    assert set(rows(chosen.splits["unlabelled"])) == set(seen) - set(rows(chosen.splits["train"]))
+    assert any(note.startswith("12 of 48 train images get a label: 0 to ") for note in chosen.notes)
 
 
 def test_a_class_with_too_few_images_is_named_with_its_count():

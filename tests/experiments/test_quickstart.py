@@ -47,7 +47,7 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
     done = subprocess.run([*launch, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = done.stdout
-    assert "11 of 11" in shown and "12 of" not in shown and "seed 4, long phase 1 (it ships) + FixMatch" in shown
+    assert "13 of 13" in shown and "14 of" not in shown and "seed 4, long phase 1 (it ships) + FixMatch" in shown
     for words in ("labels alone", "long phase 1 + fine-tuning", "FixMatch", "pipeline("):
         assert words in shown
     report = json.loads((folder / "report.json").read_text())
@@ -56,7 +56,8 @@ def test_every_run_the_report_and_the_student(recipes, tmp_path):
         "baseline": "labels alone",
         "finetuned": "phase 1 + fine-tuning",
         "long_finetuned": "long phase 1 + fine-tuning",
-        "student": "long phase 1 + FixMatch",
+        "fixmatch": "long phase 1 + FixMatch",
+        "student": "long phase 1 + label-next + FixMatch",
     }
     assert rows.keys() == {*names.values(), "long phase 1 + linear probe"} and rows["labels alone"]["baseline"]
     for name, title in names.items():
@@ -95,11 +96,18 @@ def test_what_was_gained_is_said_in_plain_words(student, words, fashion):
     baseline = RunRow("labels alone", "", [0.6, 0.61, 0.62], None, 2000, [], baseline=True)
     shown = [baseline, RunRow("student", "", student, None, 2000, [])]
     data = DataArguments(images_per_class=5)
-    said = plain_words(shown, fashion, data)
+    said = plain_words(shown, fashion, data, chosen=False)
     assert words in said and ("when they train longer" in said) == ("worth" in words)
     assert said.endswith("CIFAR-10 (model_cards/RESULTS.md).")
-    other = plain_words(shown, fashion, replace(data, dataset_name="uoft-cs/cifar10"))
+    other = plain_words(shown, fashion, replace(data, dataset_name="uoft-cs/cifar10"), chosen=False)
     assert other.endswith("what the network can learn."), "nobody knows how hard other images are"
+
+
+def test_what_the_choice_of_labels_gave_is_told_apart(fashion):
+    runs = {"labels alone": [0.6, 0.61, 0.62], "FixMatch": [0.65, 0.66, 0.67], "label-next": [0.7, 0.71, 0.72]}
+    shown = [RunRow(name, "", top1, None, 2000, [], baseline="alone" in name) for name, top1 in runs.items()]
+    said = plain_words(shown, fashion, DataArguments(images_per_class=5), chosen=True)
+    assert "+10.0 points (+9.9 to +10.1) beside 5 labels a class, +5.0 of them on the same labels" in said
 
 
 @pytest.mark.slow
@@ -120,10 +128,11 @@ def test_other_images_start_from_the_phase_1_trained_here(has_test, recipes, pho
         ]
     )
     shown = capsys.readouterr().out
-    assert "9 of 9" in shown and "seed 1, phase 1 + FixMatch" in shown
+    assert "11 of 11" in shown and "seed 1, phase 1 + FixMatch" in shown
     report = json.loads((folder / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == [
         *("labels alone", "phase 1 + fine-tuning", "phase 1 + linear probe", "phase 1 + FixMatch"),
+        "phase 1 + label-next + FixMatch",
     ]
     assert report["commands"] == [
         f"hf-vipriors quickstart --images_per_class 1 --dataset {tmp_path / 'set'} --seeds 0 1 --length 1 "
@@ -134,12 +143,13 @@ def test_other_images_start_from_the_phase_1_trained_here(has_test, recipes, pho
     page = (folder / "report.html").read_text()
     assert f" {scored} images, 2 choices of the labelled images, " in report["subtitle"]
     assert f"Top-1 is the share of {scored} images" in page and ("No independent test split" in page) != has_test
-    assert shown.count(f"{scored} top-1") == 8 and f"share the {report['rows'][0]['test_images']} {scored}" in page
+    assert shown.count(f"{scored} top-1") == 10 and f"share the {report['rows'][0]['test_images']} {scored}" in page
     held = [images_of(folder / name)["validation"] for name in ("student", "seed1/student")]
     phase_1 = images_of(folder / "teacher")
     assert held[0] == held[1] and not held[1] & (phase_1["train"] | phase_1["unlabelled"])
     run = json.loads((folder / "student" / "run.json").read_text())
     assert run["arguments"]["teacher"] == str(folder / "teacher") and run["data"]["unlabelled"] == "rest"
+    assert run["data"]["choose_with"] == str(folder / "teacher")
 
 
 def images_of(run):

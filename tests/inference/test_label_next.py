@@ -10,57 +10,15 @@ import subprocess
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hf_vipriors.data import load_splits
 from hf_vipriors.data.columns import HIDDEN
-from hf_vipriors.inference.choosing import choose, choose_of_clusters
 from hf_vipriors.inference.label_next import main
 from hf_vipriors.reports.page import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = ["cat", 'the "big" one, or </script><script>alert(1)</script>', "犬\nand line"]
-
-
-def test_unsure_images_of_every_kind_are_chosen():
-    """Three tight kinds, of which one is certain; within a kind all are alike."""
-    generator = torch.Generator().manual_seed(0)
-    kinds = torch.arange(300) % 3
-    features = torch.eye(3)[kinds] + 0.01 * torch.randn(300, 3, generator=generator)
-    top = torch.where(kinds == 2, 0.999, 0.55) + 0.001 * torch.rand(300, generator=generator)
-    probabilities = torch.stack([top, 1 - top], dim=1)
-    chosen = choose(features, probabilities, 6)
-    assert sorted(set(kinds[chosen].tolist())) == [0, 1]
-    margins = (2 * top - 1)[chosen]
-    assert margins.tolist() == sorted(margins.tolist()) and len(set(chosen.tolist())) == 6
-    assert np.bincount(kinds[chosen], minlength=3).tolist() == pytest.approx([3, 3, 0], abs=1)
-
-
-def test_few_or_equal_images():
-    features, probabilities = torch.ones(5, 4), torch.ones(5, 2) / 2
-    assert sorted(choose(features, probabilities, 9).tolist()) == [0, 1, 2, 3, 4]
-    assert len(set(choose(features, probabilities, 3).tolist())) == 3
-    with pytest.raises(ValueError, match="at least 1"):
-        choose(features, probabilities, 0)
-    assert [(len(rows), size) for rows, size in choose_of_clusters(features, 9, clusters=3)] == [(1, 5)]
-    with pytest.raises(ValueError, match="at least 1"):
-        choose_of_clusters(features, 3, clusters=0)
-
-
-def test_most_typical_images_of_every_cluster_are_chosen():
-    """Tight kinds of 200, 80 and 3 images, some of them twice; the last cannot give its share, the others do."""
-    generator = torch.Generator().manual_seed(0)
-    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor([200, 80, 3]))
-    noise = 0.01 * torch.randn(len(kinds), 3, generator=generator)
-    features = torch.cat([torch.eye(3)[kinds] + noise, torch.eye(3)[:1] + noise[:20]])
-    found = choose_of_clusters(features, 15, clusters=3)
-    assert [size for _, size in found] == [220, 80, 3] and [len(rows) for rows, _ in found] == [6, 6, 3]
-    for kind, (rows, _) in enumerate(found):
-        assert set(kinds[rows].tolist()) == {kind} and len(set(rows.tolist())) == len(rows)
-    center = torch.nn.functional.normalize(features, dim=1)[:200].mean(dim=0)
-    distance = (torch.nn.functional.normalize(features, dim=1)[:200] - center).norm(dim=1)
-    assert set(found[0][0].tolist()) <= set(distance.argsort()[:10].tolist())
 
 
 @pytest.mark.parametrize("folder", ["classifier_folder", "teacher_folder"])
