@@ -107,6 +107,8 @@ class Reproduction:
             raise InputError(f"{where}: {own[0]} is for the table to set: {_OF_TABLE[own[0]]}")
         options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
         options |= {"save_strategy": "no"} if trains else {}
+        if run.own_labels:
+            options |= {"subset_seed": seed, "validation_seed": 0}
         try:
             *data, settings = parser.parse([], recipe | options)
         except InputError as error:

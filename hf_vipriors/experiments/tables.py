@@ -3,6 +3,7 @@
     title: Margin and negatives
     runs:
       scratch: {job: train_student, recipe: r.yaml, once: true}      # once: the first seed's stands for all seeds
+      drawn: {job: train_student, recipe: r.yaml, own_labels: true}  # each seed has labelled images of its own
       moco:                                                          # a matrix: moco-margin0.0-negatives128, ...
         job: train_teacher
         recipe: r.yaml
@@ -53,7 +54,7 @@ from ..shipped import find_recipe
 from ..yaml_files import yaml_mapping
 from .table_matrix import REFERENCE, Cell, cell_name, cell_of, cells, fill, refer, word
 
-RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "matrix")
+RUN_KEYS = ("job", "recipe", "options", "once", "seed_offset", "own_labels", "matrix")
 ROW_KEYS = ("name", "run", "score", "metric", "note", "baseline", "published", "matrix")
 GROUP_KEYS = ("title", "about", "rows", "matrix")
 METRICS = ("top1", "balanced_accuracy")
@@ -67,6 +68,7 @@ class TableRun:
     Attributes:
         once: made for the first seed only, from that seed's runs, and of every seed.
         seed_offset: added to its seed: runs of one recipe that differ in luck alone, to be averaged.
+        own_labels: each seed has labelled images of its own (``subset_seed`` is the seed), and sets the same aside.
         values: of a cell of a matrix, the values of its axes.
         base: name of the matrix that it is a cell of, or its own.
     """
@@ -77,6 +79,7 @@ class TableRun:
     options: dict[str, Any] = field(default_factory=dict)
     once: bool = False
     seed_offset: int = 0
+    own_labels: bool = False
     values: Cell = field(default_factory=dict)
     base: str = ""
 
@@ -255,6 +258,10 @@ def _check(table: Table, jobs: Sequence[str]) -> None:
             raise InputError(f"run {run.name} has the job {run.job!r}: {nearest(str(run.job), jobs)}")
         if not isinstance(run.seed_offset, int) or (run.seed_offset and run.once):
             raise InputError(f"run {run.name}: seed_offset is a whole number, and none where a run is made once")
+        if not isinstance(run.own_labels, bool) or (run.own_labels and (run.once or run.job == "evaluate")):
+            raise InputError(
+                f"run {run.name}: own_labels is true or false, and false where a run is made once or trains not"
+            )
         for other in map(table.run, run.uses):
             if other.job == "evaluate":
                 raise InputError(f"run {run.name} uses {other.name!r}, which makes no model")

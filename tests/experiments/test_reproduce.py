@@ -606,6 +606,20 @@ def test_runs_that_differ_in_luck_alone(ensemble, jobs, refused):
     assert "seed_offset" in refused(ensemble.options())
 
 
+def test_each_seed_may_have_labelled_images_of_its_own(tmp_path):
+    table = reproduce.read_table("label_next", RECIPES / "tables", list(reproduce.JOBS))
+    args = reproduce.ReproduceArguments(table="label_next", output_dir=str(tmp_path), recipes=str(RECIPES))
+    made = reproduce.Reproduction(table, args.request("label_next"))
+    found = {
+        (seed, name): made.settings(seed, name)[0] for seed in (0, 2) for name in ("drawn-images5", "chosen-images5")
+    }
+    assert {(seed, data.subset_seed, data.validation_seed) for (seed, _), data in found.items()} == {
+        (0, 0, 0),
+        (2, 2, 0),
+    }
+    assert [data.choose_with for data in found.values()] == [None, "fashion-vipriors-teacher"] * 2
+
+
 def test_another_ensemble_is_refused(ensemble, jobs, refused):
     main(ensemble.options())
     ensemble.content["runs"]["both"]["options"]["students"].pop()
@@ -678,6 +692,8 @@ def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
         (("runs", "tuned", "options"), 3, ["tiny.yaml"]),
         (("runs", "tuned", "options", "seed"), 7, ["tuned", "seed", "seed_offset"]),
         (("runs", "tuned", "options", "output_dir"), "x", ["tuned", "output_dir"]),
+        (("runs", "tuned", "own_labels"), 3, ["tuned", "own_labels"]),
+        (("runs", "tuned"), {"job": "train_student", "once": True, "own_labels": True}, ["tuned", "own_labels"]),
         (("runs", "tuned", "recipe"), "missing.yaml", ["missing.yaml"]),
         (("runs", "tuned", "recpe"), "tiny.yaml", ["tiny.yaml", "recpe"]),
         (("groups", 0, "rows", 1, "run"), "tunned", ["tunned", "tuned"]),
