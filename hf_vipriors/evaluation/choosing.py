@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -106,21 +107,19 @@ def most_typical(features: Tensor, count: int, *, seed: int = 0) -> tuple[np.nda
     return rows[order], sizes[order]
 
 
-def in_groups(
-    features: Tensor, rows: np.ndarray, sizes: np.ndarray, groups: int, *, seed: int = 0
-) -> list[tuple[np.ndarray, int]]:
+def in_groups(features: Tensor, rows: np.ndarray, sizes: np.ndarray, groups: int) -> list[tuple[np.ndarray, int]]:
     """Sort chosen images into groups that look alike, so that a person may name many at once.
 
     Args:
         features: (N, D) of all images.
         rows: (count,) those that were chosen, see :func:`most_typical`.
         sizes: (count,) how many images each stands for.
-        groups: of k-means; fewer where not so many were chosen.
-        seed: of the first centres of k-means.
+        groups: of the tree that Ward's criterion makes of their normalised features; fewer where not so many were
+            chosen.
 
     Returns:
-        For each group, the largest first, its rows in the order in which they were given, and how many images they
-        stand for.
+        For each group, the largest first, its rows, neighbours in the tree beside each other, and how many images
+        they stand for.
 
     Raises:
         ValueError: ``groups`` below 1.
@@ -134,10 +133,12 @@ def in_groups(
     """
     if groups < 1:
         raise ValueError(f"groups is {groups}: need at least 1")
-    means = KMeans(min(groups, len(rows)), n_init=1, random_state=seed)
-    labels = means.fit(_unit(features)[rows], sample_weight=sizes).labels_
-    found = [(rows[labels == group], int(sizes[labels == group].sum())) for group in np.unique(labels)]
-    return sorted(found, key=lambda each: -each[1])
+    if len(rows) == 1:
+        return [(rows, int(sizes[0]))]
+    tree = linkage(_unit(features)[rows], "ward")
+    order, labels = leaves_list(tree), fcluster(tree, groups, "maxclust")
+    members = [order[labels[order] == group] for group in np.unique(labels)]
+    return sorted(((rows[each], int(sizes[each].sum())) for each in members), key=lambda found: -found[1])
 
 
 def _unit(features: Tensor) -> np.ndarray:

@@ -165,7 +165,7 @@ def label_next(args: LabelNextArguments) -> int:
         chosen = choose(looks.features, looks.probabilities, args.count, seed=args.seed)
     else:
         typical = most_typical(looks.features, args.count, seed=args.seed)
-        found = in_groups(looks.features, *typical, args.clusters or GROUPS, seed=args.seed)
+        found = in_groups(looks.features, *typical, args.clusters or GROUPS)
         clusters = {int(at): {"cluster": number} for number, (each, _) in enumerate(found) for at in each}
         chosen, sizes = np.array(list(clusters)), [size for _, size in found]
     rows = [_row(images, looks, int(at), names, root) | clusters.get(int(at), {}) for at in chosen]
