@@ -85,7 +85,7 @@ def advise(data: DataArguments, args: AdviceArguments, console: Console) -> Advi
     if not facts.per_class and data.dataset_name == "imagefolder":  # of a data set without files no page can be made
         options = {"model": advice.jobs[-1].options["output_dir"], "data_dir": data.data_dir}
         line = f"{command('label-next')} {shlex.join(as_words(options))}"
-        steps.append(Step("label some of every cluster, on a page", line, None))
+        steps.append(Step("label the most typical images, on a page", line, None))
     compared = None
     if networks:
         student = next(job for job in reversed(advice.jobs) if job.command == "train_student")

@@ -40,9 +40,11 @@ def positive(value: float, name: str) -> None:
 
 
 def embeddings(tensor: Tensor, name: str, like: Tensor | None = None) -> None:
-    """``tensor`` is a non-empty ``(B, D)``; with ``like``, of exactly the same shape."""
+    """``tensor`` is a non-empty ``(B, D)`` of floats; with ``like``, of exactly the same shape."""
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ValueError(f"{name} must be a non-empty (B, D) matrix, got shape {tuple(tensor.shape)}")
+    if not tensor.is_floating_point():  # of complex ones .float() drops half without an error
+        raise ValueError(f"{name} must be floats, got {tensor.dtype}")
     if like is not None and tensor.shape != like.shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
 

@@ -81,6 +81,8 @@ def test_float32_under_autocast():
         ({"key": torch.randn(3, 8)}, "key"),
         ({"queue": torch.randn(5, 7)}, "width"),
         ({"query": torch.randn(0, 8), "key": torch.randn(0, 8)}, "non-empty"),
+        ({"query": torch.randn(4, 8, dtype=torch.complex64)}, "query must be floats, got torch.complex64"),
+        ({"key": torch.ones(4, 8, dtype=torch.long)}, "key must be floats"),
         ({"query_index": torch.arange(4)}, "go together"),
         ({"query_index": torch.arange(3), "queue_index": torch.arange(5)}, "must number"),
     ],
