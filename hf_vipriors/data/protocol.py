@@ -15,7 +15,7 @@ from .train_protocol import TrainProtocol
 
 UNLABELLED_CHOICES = ("split", "rest", "none")
 Choose = Callable[[Dataset, int], np.ndarray]
-"""Which of these images get a label, and how many of them: row numbers."""
+"""Of images and a count to the row numbers of as many, which get a label."""
 
 
 def _check(
@@ -95,10 +95,23 @@ def _carve(
     return [members[:count] for members, count in zip(left, keep, strict=True)], validation, how
 
 
-def _counted(chosen: list[np.ndarray], class_names: list[str]) -> str:
+def _choice(
+    train: Dataset,
+    rows: list[np.ndarray],
+    count: int,
+    carved: list[list[int]] | list[np.ndarray],
+    choose: Choose,
+    class_names: list[str],
+) -> tuple[list[np.ndarray], str]:
+    """Each class's rows of those that ``choose`` gives a label, of all that are not carved; and in words."""
+    free = np.setdiff1d(np.arange(len(train)), np.concatenate([[], *carved]).astype(int))
+    found = free[choose(train.select(free), count)]
+    chosen = [np.intersect1d(members, found) for members in rows]
     fewest, most = min(map(len, chosen)), max(map(len, chosen))
     names = some(name for name, members in zip(class_names, chosen, strict=True) if len(members) == fewest)
-    return f"{fewest} to {most} of each class, the fewest of {names}"
+    asked = "" if len(found) == count else f" ({count} were asked for)"
+    how = f"{len(found)} of {len(free)} train images get a label{asked}: {fewest} to {most} of each class"
+    return chosen, f"{how}, the fewest of {names}"
 
 
 def _select(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
@@ -139,7 +152,7 @@ def apply_protocol(
     limits: TrainProtocol | None = None,
     choose: Choose | None = None,
 ) -> ImageSplits:
-    """Choose the images that may be used. Only row numbers and labels are touched; no pixel is read.
+    """Choose the images that may be used. Only row numbers and labels are touched; ``choose`` alone may read a pixel.
 
     The same data set as loaded and the same seed give the same rows, and a smaller ``images_per_class`` or
     ``train_fraction`` chooses a subset of a larger one's.
@@ -164,6 +177,7 @@ def apply_protocol(
 
     Raises:
         InputError: a class with too few images (named, with its count), one class only, or no labelled train split.
+        ValueError: ``choose`` without ``images_per_class``, or with ``limits``.
 
     Example:
         >>> from hf_vipriors.data import load_splits
@@ -173,6 +187,8 @@ def apply_protocol(
     """
     _check(splits, images_per_class, subset_seed, unlabelled, validation_share)
     limits = limits or TrainProtocol()
+    if choose is not None and (images_per_class is None or limits.active):
+        raise ValueError("choose goes with images_per_class, and without limits")
     own = splits.splits.get("unlabelled")
     if "train" not in splits.splits:
         if images_per_class is not None or own is None or unlabelled == "none" or limits.active:
@@ -201,11 +217,9 @@ def apply_protocol(
         chosen, carved, how = _carve(rows, held_out, images_per_class, validation_share, class_names)
         result["validation"] = _select(train, carved)
         notes.append(f"no validation split: carved from train, {how} (seed {carving})")
-    if choose is not None and images_per_class is not None:
-        free = np.setdiff1d(np.arange(len(train)), np.concatenate([[], *carved]).astype(int))
-        found = free[choose(train.select(free), sum(map(len, chosen)))]
-        chosen = [np.intersect1d(members, found) for members in rows]
-        notes.append(f"{len(found)} of {len(free)} train images get a label: {_counted(chosen, class_names)}")
+    if choose is not None:
+        chosen, how = _choice(train, rows, sum(map(len, chosen)), carved, choose, class_names)
+        notes.append(how)
     elif images_per_class is not None:
         notes.append(f"{images_per_class} train images per class asked for, chosen with seed {subset_seed}")
     chosen, thinned = limits.thin_out(chosen, class_names)

@@ -72,18 +72,16 @@ def most_typical(features: Tensor, count: int, *, seed: int = 0) -> tuple[np.nda
 
     .. math:: \Big( \frac{1}{k} \sum_{j \in kNN(i)} \lVert v_i - v_j \rVert \Big)^{-1}
 
-    among the ``k = 20`` nearest images of its cluster, or all where there are fewer [1]. A linear probe of the teacher
-    that ships has 72.3, 74.4 and 77.5 % on 20, 50 and 100 labels chosen so among 8,000 images of Fashion-MNIST, in
-    place of 52.6, 68.1 and 73.6 on labels drawn at random (six choices each); the images nearest to the centres give
-    65.2, 72.8 and 76.4.
+    among the ``k = 20`` nearest images of its cluster, or all where there are fewer [1]. The images nearest to the
+    centres are not as good (model_cards/RESULTS.md).
 
     Args:
         features: (N, D).
-        count: images to choose; fewer where there are not so many different ones.
+        count: images to choose; fewer where there are not so many that differ.
         seed: of the first centres of k-means.
 
     Returns:
-        (count,) row numbers, that of the largest cluster first, and (count,) how many images each stands for.
+        Row numbers, that of the largest cluster first, and how many images each stands for; ``count`` of both.
 
     Raises:
         ValueError: ``count`` below 1, or no features.

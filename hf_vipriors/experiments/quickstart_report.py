@@ -104,17 +104,19 @@ def labels_a_class(splits: ImageSplits) -> int:
 def plain_words(shown: list[RunRow], splits: ImageSplits, data: DataArguments, *, chosen: bool) -> str:
     """What the images without labels gave the student, the last row, and when not to expect it.
 
-    With ``chosen`` labels the row above the last has the baseline's.
+    Where the student's labels were ``chosen``, the row above it has those of the baseline: it tells what the images
+    gave, and the last what both gave.
     """
-    *_, same, student = summarise(Report("", "", shown))
+    *_, same, last = summarise(Report("", "", shown))
+    student = same if chosen else last
     low, high = (points(end) for end in student.difference_interval)
     pool = f"{len(splits.splits.get('unlabelled', ())):,} images without labels"
     labels = f"{labels_a_class(splits)} labels a class"
     if student.outcome == "better":
-        gain = f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}"
-        if chosen:
-            gain += f", {points(same.difference)} of them on the same labels, the rest by the choice of what to label"
-        gain += "; labels alone may make up some when they train longer"
+        gain = (
+            f"{pool} were worth {points(student.difference)} points ({low} to {high}) beside {labels}, of which "
+            "labels alone may make up some when they train longer"
+        )
     elif student.outcome == "worse":
         gain = f"{pool} cost {points(-student.difference, sign=False)} points ({low} to {high}) beside {labels}"
     else:
@@ -123,6 +125,12 @@ def plain_words(shown: list[RunRow], splits: ImageSplits, data: DataArguments, *
     if data.dataset_name == FASHION_VIPRIORS:
         nothing += (
             " (here with --images_per_class 50), and more on harder images, such as CIFAR-10 (model_cards/RESULTS.md)"
+        )
+    if chosen:
+        low, high = (points(end) for end in last.difference_interval)
+        gain += (
+            f". With as many labels on the images that label-next asks for it is {points(last.difference)} points "
+            f"({low} to {high})"
         )
     return f"In plain words: {gain}. {nothing}."
 
@@ -186,7 +194,7 @@ def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: floa
 
 
 def curves(seed: Seed) -> list[list[Curve]]:
-    """Contrastive loss with its chance level, online kNN, and validation of the three labelled runs."""
+    """Contrastive loss with its chance level, online kNN, and validation of the labelled runs."""
     teacher = seed.teacher.history
     labelled = seed.labelled()
     return [

@@ -38,8 +38,8 @@ SECONDS = {
     "long_finetuned": (20, 80),
     "linear": (5, 5),
     "distilled": (0, 95),
-    "fixmatch": (53, 0),
-    "student": (53, 205),
+    "fixmatch": (40, 0),
+    "student": (43, 205),
 }
 
 
@@ -81,7 +81,7 @@ class QuickstartArguments:
 
 
 class Runs:
-    """The runs of one quickstart, one folder each: of one seed all on the same labels, phase 1 once for all seeds.
+    """The runs of one quickstart, one folder each: of one seed on the same labels but for the last, phase 1 once.
 
     It travels to other processes: arguments alone.
     """

@@ -108,7 +108,10 @@ class Reproduction:
         options |= {"seed": seed + run.seed_offset, "output_dir": str(self.folder_of(seed, run.name))}
         options |= {"save_strategy": "no"} if trains else {}
         if run.own_labels:
-            options |= {"subset_seed": seed, "validation_seed": 0}
+            own_seeds = {"subset_seed": seed, "validation_seed": 0}
+            if given := sorted((options | recipe).keys() & own_seeds.keys()):
+                raise InputError(f"{where}: own_labels sets {given[0]}: leave one of the two out")
+            options |= own_seeds
         try:
             *data, settings = parser.parse([], recipe | options)
         except InputError as error:

@@ -260,7 +260,7 @@ def _check(table: Table, jobs: Sequence[str]) -> None:
             raise InputError(f"run {run.name}: seed_offset is a whole number, and none where a run is made once")
         if not isinstance(run.own_labels, bool) or (run.own_labels and (run.once or run.job == "evaluate")):
             raise InputError(
-                f"run {run.name}: own_labels is true or false, and false where a run is made once or trains not"
+                f"run {run.name}: own_labels is true or false, and false where a run is made once or trains nothing"
             )
         for other in map(table.run, run.uses):
             if other.job == "evaluate":

@@ -54,8 +54,8 @@ logger = logging.getLogger(__name__)
 GROUPS = 10
 _SIDE = 240  # pixels of an image on the page
 _CLUSTERED = (
-    "Of as many clusters the most typical image each; what looks alike to the model stands together. Type a class "
-    "for the first; Enter gives it to the next."
+    "Each image is the most typical one of many that look alike to the model, and what looks alike stands together. "
+    "Type a class for the first; Enter gives it to the next."
 )
 
 

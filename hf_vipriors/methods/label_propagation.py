@@ -134,17 +134,14 @@ def propagated_labels(
 
 
 def class_shares(counts: np.ndarray) -> np.ndarray:
-    r"""How much of all images each class shall have, from its number of labels: what chance made of these is undone.
+    r"""What the scores of each class weigh, from its number of labels: what chance made of these is undone.
 
     .. math:: s_k \propto \sqrt{n_k + a}, \quad
         a = \arg\max_a \log p(n_1, ..., n_K \mid a) \; \text{(Dirichlet-multinomial)}
 
     Of 50 labels that are drawn from 10 equal classes some class has two and some has eight. That differs no more than
     chance does, so that a is large and all shares are alike; where classes do differ in size, a is small and counts.
-    The root is measured: scores of the graph differ less between classes than probabilities would. On 4,000 images of
-    Fashion-MNIST (the features of the teacher that ships, six draws of 50 to 500 labels) a classifier fitted to
-    travelled labels has 73.3 to 79.2 % in place of the 65.5 to 77.5 that the counts themselves give; with a largest
-    class ten times the smallest 79.0 to 80.5 for 75.0 to 77.2, with a hundred times 79.9 to 87.1 for 72.2 to 82.5.
+    The root is measured (model_cards/RESULTS.md): scores of the graph differ less between classes than probabilities.
 
     Args:
         counts: ``(K,)`` labels of each class, all above 0.

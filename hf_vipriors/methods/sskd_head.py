@@ -73,7 +73,9 @@ def head_settings(
         "auto_augment": args.auto_augment,
         # Not where they are 0 or not given: heads that were fitted before there were such options are found again.
         **({"random_shift": args.random_shift} if args.random_shift else {}),
-        **({} if data.validation_seed is None else {"validation_seed": data.validation_seed}),
+        **{
+            name: getattr(data, name) for name in ("validation_seed", "choose_with") if getattr(data, name) is not None
+        },
         "batch": args.step_images,
         "seed": args.seed,
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.columns import some
 from ..training import DataArguments
 from ..training.data_arguments import CHOICE
 from ..training.run_files import RUN_FILE, read_run
@@ -40,6 +41,9 @@ def protocol_of(models: Sequence[str], data: DataArguments, choice: Sequence[str
         logger.info("the models were trained on different choices of images: those of the command line count")
         choices = []
     found = choices[0] if choices else {}
+    chose = {run["choose_with"] for run in of_data if run.get("choose_with")}
+    if chose and choice and data.choose_with is None:
+        logger.info("labels of the training were those that %s chose; here they are drawn at random", some(chose))
     for name in READING:
         values = [run.get(name) for run in of_data]  # none is an answer too: as folders and names say
         if any(value != values[0] for value in values):

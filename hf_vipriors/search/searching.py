@@ -168,7 +168,8 @@ def trial_line(done: list[SearchTrial], budget: int) -> str:
 def search_identity(space: SearchSpace, data: DataArguments, args: StudentArguments) -> dict[str, Any]:
     """All that decides what the trials measure: a search goes on only where this is the same."""
     arguments = {k: value for k, value in args.to_dict().items() if influences(k) and k not in _NOT_OF_A_TRIAL}
-    folders = (args.teacher, args.student_init, *args.more_teachers)
+    folders = [args.teacher, args.student_init, *args.more_teachers]
+    folders += [] if data.choose_with is None else [data.choose_with]
     weights = [Path(folder or "") / "model.safetensors" for folder in folders]
     identity = {
         "data": {k: value for k, value in asdict(data).items() if influences(k)},

@@ -9,9 +9,9 @@ from ..errors import InputError, check_choice
 from ..options import SEED, check_options, option
 
 # What decides which images are carved from train, and which are trained on.
-CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class", "choose_with")
+CHOICE = ("subset_seed", "validation_seed", "validation_share", "images_per_class")
 # Which of the images that the data set has are used, and as what.
-_CHOOSING = (*CHOICE, "imbalance", "train_fraction", "label_noise", "noise_kind", "unlabelled")
+_CHOOSING = (*CHOICE, "choose_with", "imbalance", "train_fraction", "label_noise", "noise_kind", "unlabelled")
 
 
 @dataclass
@@ -46,8 +46,9 @@ class DataArguments:
     )
     choose_with: str | None = option(
         None,
-        "Choose the labelled images as label-next would, by the features of this teacher: N x classes of the training "
-        "images, whatever their classes. What would it be worth to choose what to label? Not given: at random.",
+        "Keep as many labels, but of the images that are most typical to this network (a teacher's folder or name), "
+        "whatever their classes, as label-next asks for them; not given: N of each class at random. For images that "
+        "all have a label, to learn what the choice is worth.",
     )
     validation_share: float = option(
         0.2,
@@ -101,10 +102,15 @@ class DataArguments:
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
         check_options(self)
         self.train_protocol()  # refuses what is out of range
-        if self.choose_with is not None and (self.images_per_class is None or self.train_protocol().active):
+        if self.choose_with is not None and self.images_per_class is None:
             raise InputError(
                 f"--choose_with {self.choose_with} chooses as many images as --images_per_class times the classes: "
-                "give that, and no --imbalance, --train_fraction or --label_noise"
+                "give that too"
+            )
+        if self.choose_with is not None and self.train_protocol().active:
+            raise InputError(
+                f"--choose_with {self.choose_with} does not ask for classes, and --imbalance, --train_fraction and "
+                "--label_noise go by them: leave those out"
             )
         if self.data_dir is not None and self.dataset_name == FASHION_VIPRIORS:
             self.dataset_name = "imagefolder"  # a folder alone is a folder of images

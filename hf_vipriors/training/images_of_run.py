@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class ImagesOfRun:
         """
         data = self.data  # a missing run.json says so itself
         try:
-            splits = load_images(data)
+            # Which images had a label is not asked here, and the teacher that chose them may be gone.
+            splits = load_images(replace(data, choose_with=None))
             problem = unknown_images(self.directory, splits)
         except InputError as error:
             problem = one_line(error, None)

@@ -8,6 +8,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..data import ImageSplits, apply_protocol, keep_decoded, load_splits
+from ..errors import InputError
 from ..evaluation.choosing import most_typical
 from ..evaluation.features import features
 from ..hub.teachers import load_teacher
@@ -74,14 +75,17 @@ def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
 
 
 def typical_images(images: Dataset, count: int, data: DataArguments) -> np.ndarray:
-    """Row numbers of those that label-next would ask for: the most typical ones to the teacher ``choose_with``.
+    """Row numbers of those that label-next would ask for: the most typical ones to the network ``choose_with``.
 
     Its features are computed on the CPU, in each process of a launch: all must choose the same.
 
     Raises:
-        InputError: no such teacher.
+        InputError: no such network, or an image that cannot be read.
     """
     teacher = load_teacher(str(data.choose_with), flag="choose_with")
+    logger.info("%d of %d images to label are chosen by the features of %s", count, len(images), data.choose_with)
     store = evaluation_store(images, teacher.config, data, "images to choose from")
+    if missing := len(images) - len(store):
+        raise InputError(f"--choose_with: {missing} of the training images cannot be read: mend them, or remove them")
     values = features(teacher, store, batch_size=256, device="cpu").values
     return np.sort(most_typical(values, count, seed=data.subset_seed)[0])

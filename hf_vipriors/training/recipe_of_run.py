@@ -31,7 +31,7 @@ NOT_IN_RECIPE = (
     "search_space", "trials", "time_limit", "project", "trackio_space_id", "trackio_bucket_id",
     "trackio_static_space_id",
 )  # fmt: skip
-NETWORKS = ("teacher", "student_init", "more_teachers")
+NETWORKS = ("teacher", "student_init", "more_teachers", "choose_with")
 
 
 def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:

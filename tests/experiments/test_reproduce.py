@@ -694,6 +694,11 @@ def test_another_data_set(table, jobs, photos, tmp_path, monkeypatch):
         (("runs", "tuned", "options", "output_dir"), "x", ["tuned", "output_dir"]),
         (("runs", "tuned", "own_labels"), 3, ["tuned", "own_labels"]),
         (("runs", "tuned"), {"job": "train_student", "once": True, "own_labels": True}, ["tuned", "own_labels"]),
+        (
+            ("runs", "scratch"),
+            {"job": "train_student", "recipe": "tiny.yaml", "own_labels": True, "options": {"subset_seed": 3}},
+            ["scratch", "own_labels sets subset_seed"],
+        ),
         (("runs", "tuned", "recipe"), "missing.yaml", ["missing.yaml"]),
         (("runs", "tuned", "recpe"), "tiny.yaml", ["tiny.yaml", "recpe"]),
         (("groups", 0, "rows", 1, "run"), "tunned", ["tunned", "tuned"]),

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -102,6 +103,21 @@ def test_labels_are_those_of_the_training_where_none_are_given(carved, tmp_path)
     assert protocol_of([str(tmp_path)], DataArguments(data_dir=str(tmp_path))) == {}, "other images"
     both = protocol_of([str(carved / "student"), str(tmp_path)], DataArguments(data_dir=str(carved / "all")))
     assert "labels" not in both and both["subset_seed"] == 3, "the folders labelled the other's"
+
+
+def test_who_chose_the_labels_of_a_training_does_not_choose_those_of_a_score(carved, tmp_path, caplog):
+    """It sets no other images aside, and its folder may be gone."""
+    run = json.loads((carved / "student" / "run.json").read_text())
+    run["data"] |= {"images_per_class": 2, "choose_with": "gone"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    run["data"] |= {"choose_with": None}
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / "run.json").write_text(json.dumps(run))
+    both = [str(tmp_path), str(tmp_path / "drawn")]
+    with caplog.at_level(logging.INFO):
+        found = protocol_of(both, DataArguments(data_dir=str(carved / "all")))
+    assert found == {"subset_seed": 3, "validation_share": 0.35, "images_per_class": 2}
+    assert "those that 'gone' chose; here they are drawn" in caplog.text
 
 
 @pytest.mark.parametrize("more", [0, 10])

@@ -1,5 +1,6 @@
 """The images of a finished run, when their classes come in another order than the network's."""
 
+import json
 import shutil
 
 import pytest
@@ -31,3 +32,11 @@ def test_classes_in_another_order_are_the_same_classes(classifier_folder, tmp_pa
     assert len(scored) == 4
     for before, after in zip(scored[:2], scored[2:], strict=True):  # float32 and int8
         assert not torch.equal(before, before.flip(1)) and torch.equal(before, after.flip(1))
+
+
+def test_the_network_that_chose_the_labels_may_be_gone(classifier_folder, tmp_path):
+    folder = shutil.copytree(classifier_folder, tmp_path / "student")
+    run = json.loads((folder / "run.json").read_text())
+    run["data"] |= {"images_per_class": 1, "choose_with": "gone"}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert len(ImagesOfRun(folder).splits.splits["test"]) == len(ImagesOfRun(classifier_folder).splits.splits["test"])

@@ -1,5 +1,7 @@
 """Which images a run may use, as its options choose them."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -30,11 +32,25 @@ def test_a_teacher_chooses_the_most_typical_images_as_label_next_does():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"images_per_class": 2, "imbalance": 4.0}, {"images_per_class": 2, "label_noise": 0.1}]
+    ("options", "message"),
+    [
+        ({}, "images_per_class times the classes: give that too"),
+        ({"images_per_class": 2, "imbalance": 4.0}, "does not ask for classes, .* leave those out"),
+        ({"images_per_class": 2, "label_noise": 0.1}, "does not ask for classes, .* leave those out"),
+    ],
 )
-def test_whoever_chooses_must_know_how_many_and_takes_no_classes_into_account(options):
-    with pytest.raises(InputError, match="choose_with .* give that, and no (--)?imbalance"):
+def test_whoever_chooses_must_know_how_many_and_asks_for_no_classes(options, message):
+    with pytest.raises(InputError, match=message):
         DataArguments(choose_with=TEACHER, **options)
+
+
+def test_an_image_that_cannot_be_read_would_move_the_choice_and_is_refused(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    next((folder / "train").rglob("*.png")).write_bytes(b"no image")
+    data = DataArguments(data_dir=str(folder), images_per_class=1, choose_with=TEACHER, on_bad_image="skip")
+    with pytest.raises(InputError, match="1 of the training images cannot be read"):
+        load_images(data)
 
 
 def test_no_teacher_of_that_name():

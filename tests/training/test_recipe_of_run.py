@@ -23,3 +23,11 @@ def test_lengths_that_a_found_network_has_win_over_those_that_were_found_for_the
 def test_a_found_base_rate_replaces_a_given_rate():
     assert recipe({"learning_rate": 0.05}, {}, {"base_learning_rate": 0.3}) == {"base_learning_rate": 0.3}
     assert recipe({"learning_rate": 0.05}, {}, {"learning_rate": 0.3}) == {"learning_rate": 0.3}
+
+
+def test_networks_of_this_machine_are_named_and_left_out(tmp_path):
+    data = {"images_per_class": 5, "choose_with": str(tmp_path)}
+    text = recipe_text(RunRecord("train_student", data, {"teacher": str(tmp_path)}), {})
+    assert str(tmp_path) not in text and yaml.safe_load(text) == {"images_per_class": 5}
+    for name in ("choose_with", "teacher"):
+        assert f"--{name}: {tmp_path.name}, a folder of a training before this one" in text
