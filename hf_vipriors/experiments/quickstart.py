@@ -177,7 +177,9 @@ class Quickstart:
         labels = "same labels" if seed.fixmatch is None else "as many labels, drawn at random"
         beside = [score_row("from scratch", seed.baseline.metrics["test"], "baseline", f"{labels}, same augmentation")]
         tuned = seed.long_finetuned or seed.finetuned
-        beside.append(score_row("fine-tuned from the same teacher", tuned.metrics["test"], "other", "labels alone"))
+        beside.append(
+            score_row("fine-tuned from the same teacher", tuned.metrics["test"], "other", f"labels alone, {labels}")
+        )
         if seed.fixmatch is not None:
             beside.append(score_row("FixMatch likewise", seed.fixmatch.metrics["test"], "other", labels))
         facts = seed.student.facts

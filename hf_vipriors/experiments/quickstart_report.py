@@ -139,7 +139,7 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
     """One row a way of getting a classifier.
 
     Seconds count everything that way needs, phase 1 included, but not that of the teacher that ships with the package:
-    nobody has to wait for it.
+    nobody has to wait for it. The choice of what to label, seconds for some thousand images, is not counted either.
     """
     params = parameters(seeds[0].student.model)
     phase_1 = seeds[0].teacher.metrics["seconds"] or 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     start = time.perf_counter()
     guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=None)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
-    splits = load_images(data)
+    splits = load_images(replace(data, choose_with=None))  # test alone is looked at
     predictions = []
     for name in args.students:
         model = load_ours(name, "model").to(how.device)

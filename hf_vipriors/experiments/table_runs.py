@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class Reproduction:
             if row["score"] != WITHOUT or row["run"] not in waiting or place(data) in looked:
                 continue
             looked.add(place(data))
-            if listed_duplicates(load_images(data).splits["test"], "test") is None:
+            if listed_duplicates(load_images(replace(data, choose_with=None)).splits["test"], "test") is None:
                 raise InputError(
                     f"table {self.table.name}: row {row['name']!r} has the score {WITHOUT!r}, and the test images of "
                     f"{data.data_dir or data.dataset_name} hold none of ciFAIR's list of CIFAR-10: use the score test"

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.columns import some
+from ..data.protocol import Choose
 from ..training import DataArguments
 from ..training.data_arguments import CHOICE
 from ..training.run_files import RUN_FILE, read_run
+from ..training.trained_images import labels_of_run
 
 logger = logging.getLogger(__name__)
 # What labels them.
@@ -41,9 +42,6 @@ def protocol_of(models: Sequence[str], data: DataArguments, choice: Sequence[str
         logger.info("the models were trained on different choices of images: those of the command line count")
         choices = []
     found = choices[0] if choices else {}
-    chose = {run["choose_with"] for run in of_data if run.get("choose_with")}
-    if chose and choice and data.choose_with is None:
-        logger.info("labels of the training were those that %s chose; here they are drawn at random", some(chose))
     for name in READING:
         values = [run.get(name) for run in of_data]  # none is an answer too: as folders and names say
         if any(value != values[0] for value in values):
@@ -51,6 +49,17 @@ def protocol_of(models: Sequence[str], data: DataArguments, choice: Sequence[str
         elif values and values[0] is not None:
             found[name] = values[0]
     return found
+
+
+def labels_of(models: Sequence[str], data: DataArguments) -> Choose | None:
+    """The labels of the models' run, where a network chose them; several runs may have chosen others: drawn then."""
+    if data.choose_with is not None or data.images_per_class is None:
+        return None
+    chose = [name for name in models if any(run.get("choose_with") for run in runs_on([name], data))]
+    if chose and len(models) > 1:
+        logger.info("labels of %s were chosen by a network; where scores want labels, here they are drawn", chose[0])
+        return None
+    return labels_of_run(Path(chose[0])) if chose else None
 
 
 def log_protocol(taken: Mapping[str, Any], given: DataArguments, used: DataArguments, models: Sequence[str]) -> None:

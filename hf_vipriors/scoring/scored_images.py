@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..models import VipriorsForImageClassification
 from ..training import DataArguments
 from ..training.load_images import choose_images, read_images
-from .run_protocol import runs_on
+from .run_protocol import labels_of, runs_on
 
 logger = logging.getLogger(__name__)
 # What --split says, and what those images are called among the splits.
@@ -58,4 +58,4 @@ def scored_images(
             split,
             len(labelled),
         )
-    return choose_images(found, data)
+    return choose_images(found, data, labels_of(list(classifiers), data))

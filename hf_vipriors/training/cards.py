@@ -124,8 +124,13 @@ def dataset_title(data: DataArguments) -> str:
 
 
 def teacher_name(teacher: str) -> str:
-    """A Hub id as it is; of a folder or file only its name, not where it lies."""
-    return Path(teacher).resolve().name if Path(teacher).exists() else teacher
+    """A Hub id as it is; of a folder or file only its name, not where it lies or lay."""
+    return Path(teacher).resolve().name if is_local(teacher) else teacher
+
+
+def is_local(name: str) -> bool:
+    """Whether it is a folder or file of this machine, or was one: an id of the Hub has one slash at most."""
+    return Path(name).is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or Path(name).exists()
 
 
 def base_models(names: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..hub.native_export import native_config
 from .data_arguments import DataArguments
 from .load_images import load_images
 from .run_files import RUN_FILE, RunRecord, read_run
-from .trained_images import unknown_images
+from .trained_images import labels_of_run, unknown_images
 
 
 def data_of(run: RunRecord) -> DataArguments:
@@ -44,8 +44,9 @@ class ImagesOfRun:
         """
         data = self.data  # a missing run.json says so itself
         try:
-            # Which images had a label is not asked here, and the teacher that chose them may be gone.
-            splits = load_images(replace(data, choose_with=None))
+            # The network that chose the labels may be gone, or another by now.
+            labels = None if data.choose_with is None else labels_of_run(self.directory)
+            splits = load_images(data, labels)
             problem = unknown_images(self.directory, splits)
         except InputError as error:
             problem = one_line(error, None)

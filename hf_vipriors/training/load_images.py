@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 from datasets import Dataset
 
 from ..data import ImageSplits, apply_protocol, keep_decoded, load_splits
+from ..data.protocol import Choose
 from ..errors import InputError
 from ..evaluation.choosing import most_typical
 from ..evaluation.features import features
@@ -18,8 +20,11 @@ from .stores import evaluation_store
 logger = logging.getLogger(__name__)
 
 
-def load_images(data: DataArguments) -> ImageSplits:
+def load_images(data: DataArguments, choose: Choose | None = None) -> ImageSplits:
     """Load a data set and choose the images of the protocol; every decision on the way is logged.
+
+    Args:
+        choose: who gives images a label in place of ``choose_with``.
 
     Raises:
         InputError: nothing to load there, or too few images.
@@ -29,7 +34,7 @@ def load_images(data: DataArguments) -> ImageSplits:
         >>> len(splits.splits["train"]), len(splits.class_names)
         (50, 10)
     """
-    return choose_images(read_images(data), data)
+    return choose_images(read_images(data), data, choose)
 
 
 def read_images(data: DataArguments) -> ImageSplits:
@@ -53,12 +58,14 @@ def read_images(data: DataArguments) -> ImageSplits:
     return found
 
 
-def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
+def choose_images(found: ImageSplits, data: DataArguments, choose: Choose | None = None) -> ImageSplits:
     """The second half: those of the protocol, with the splits that were missing.
 
     Raises:
         InputError: too few images, or no teacher of that name.
     """
+    if choose is None and data.choose_with is not None:
+        choose = partial(typical_images, data=data)
     splits = apply_protocol(
         found,
         images_per_class=data.images_per_class,
@@ -67,7 +74,7 @@ def choose_images(found: ImageSplits, data: DataArguments) -> ImageSplits:
         validation_share=data.validation_share,
         validation_seed=data.validation_seed,
         limits=data.train_protocol(),
-        choose=None if data.choose_with is None else lambda images, count: typical_images(images, count, data),
+        choose=choose,
     )
     for note in splits.notes[len(found.notes) :]:
         logger.info(note)

@@ -11,7 +11,7 @@ import yaml
 
 from ..invocation import TRAININGS, command
 from ..markup import visible
-from .cards import teacher_name
+from .cards import is_local, teacher_name
 from .data_arguments import DataArguments
 from .pretrain_arguments import PretrainArguments
 from .run_files import RunRecord
@@ -56,12 +56,12 @@ def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
     comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
     for name in ("dataset_name", "data_dir", "labels"):
-        if settings.get(name) and _is_local(settings[name]):
+        if settings.get(name) and is_local(settings[name]):
             comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")
     for name in NETWORKS:
         given = settings.get(name)
         names = given if isinstance(given, list) else [given] if given else []
-        if any(_is_local(each) for each in names):
+        if any(is_local(each) for each in names):
             del settings[name]
             teachers = ", ".join(teacher_name(each) for each in names)
             comments.append(f"--{name}: {teachers}, a folder of a training before this one")
@@ -80,7 +80,3 @@ def _changed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         if each.init and value not in (default, None, "<HUB_TOKEN>") and (value or default):
             found[each.name] = value
     return found
-
-
-def _is_local(name: str) -> bool:
-    return Path(name).is_absolute() or Path(name).exists()

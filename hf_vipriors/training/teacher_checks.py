@@ -57,6 +57,7 @@ def check_teacher_is_trained(name: str, data: DataArguments) -> None:
             found = {each.name: getattr(data, each.name) for each in fields(data)}
             given = {each.name: recipe.get(each.name, each.default) for each in fields(data)}
             changed = {n: "null" if value is None else value for n, value in found.items() if value != given[n]}
+            changed.pop("choose_with", None)  # phase 1 asks for no labels
             own = not changed.keys() & {"dataset_name", "dataset_config", "data_dir", "labels", "unlabelled"}
             if (
                 own

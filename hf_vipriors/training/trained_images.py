@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from ..data import ImageSplits
 from ..data.exact_copies import digests
+from ..data.protocol import Choose
 from ..files import replacing, save_tensors
 from ..methods import METHODS
 from .arguments import RunArguments
@@ -88,6 +89,23 @@ def unknown_images(directory: Path, splits: ImageSplits) -> str | None:
             known = kept[kind] & _digests(splits.splits[name], name)
             return None if known else f"none of the {name} images is one that {directory} was {use} on"
     return None
+
+
+def labels_of_run(directory: Path) -> Choose | None:
+    """Chooses the images that a finished run had a label of, without the network that chose them then.
+
+    Returns:
+        None where the run's folder does not tell which they were.
+    """
+    kept = (_read(directory) or {}).get(LABELLED)
+    if not kept:
+        return None
+
+    def choose(images: Dataset, count: int) -> np.ndarray:
+        found = digests(images, "images to choose from").items()
+        return np.array(sorted(row for digest, rows in found if _short(digest) in kept for row in rows), int)
+
+    return choose
 
 
 def same_scored_images(first: Path, second: Path) -> bool:

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from hf_vipriors.evaluation.classification import score
 from hf_vipriors.reports.report_rows import RowSummary
 from hf_vipriors.scoring import evaluate
 from hf_vipriors.scoring.alternatives import conclusions
-from hf_vipriors.scoring.run_protocol import protocol_of
+from hf_vipriors.scoring.run_protocol import labels_of, protocol_of
 from hf_vipriors.scoring.scored_images import scored_images
 from hf_vipriors.training import DataArguments
-from hf_vipriors.training.run_files import read_run
+from hf_vipriors.training.load_images import load_images
+from hf_vipriors.training.run_files import TRAINED_FILE, read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
 from hf_vipriors.views.corruptions import CORRUPTIONS
 
@@ -114,10 +116,16 @@ def test_who_chose_the_labels_of_a_training_does_not_choose_those_of_a_score(car
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn" / "run.json").write_text(json.dumps(run))
     both = [str(tmp_path), str(tmp_path / "drawn")]
-    with caplog.at_level(logging.INFO):
-        found = protocol_of(both, DataArguments(data_dir=str(carved / "all")))
+    data = DataArguments(data_dir=str(carved / "all"))
+    found = protocol_of(both, data)
     assert found == {"subset_seed": 3, "validation_share": 0.35, "images_per_class": 2}
-    assert "those that 'gone' chose; here they are drawn" in caplog.text
+    data = replace(data, **found)
+    with caplog.at_level(logging.INFO):
+        assert labels_of(both, data) is None and f"labels of {tmp_path} were chosen by a network" in caplog.text
+    shutil.copy(carved / "student" / TRAINED_FILE, tmp_path)
+    trained = load_images(replace(data, images_per_class=None)).splits["train"]["origin"]
+    assert load_images(data, labels_of(both[:1], data)).splits["train"]["origin"] == trained
+    assert labels_of(both[1:], data) is None and len(load_images(data).splits["train"]) < len(trained)
 
 
 @pytest.mark.parametrize("more", [0, 10])

@@ -8,10 +8,12 @@ import torch
 
 from hf_vipriors.data import ImageSplits
 from hf_vipriors.data.columns import label_array
+from hf_vipriors.errors import InputError
 from hf_vipriors.evaluation.classification import score
 from hf_vipriors.training import finished_run
 from hf_vipriors.training.finished_run import example_images, onnx_figures
 from hf_vipriors.training.images_of_run import ImagesOfRun
+from hf_vipriors.training.run_files import TRAINED_FILE
 
 
 @pytest.mark.slow
@@ -39,4 +41,8 @@ def test_the_network_that_chose_the_labels_may_be_gone(classifier_folder, tmp_pa
     run = json.loads((folder / "run.json").read_text())
     run["data"] |= {"images_per_class": 1, "choose_with": "gone"}
     (folder / "run.json").write_text(json.dumps(run))
-    assert len(ImagesOfRun(folder).splits.splits["test"]) == len(ImagesOfRun(classifier_folder).splits.splits["test"])
+    found, before = (ImagesOfRun(each).splits.splits for each in (folder, classifier_folder))
+    assert found["train"]["origin"] == before["train"]["origin"] and len(before["train"]) > 3, "and its labels stay"
+    (folder / TRAINED_FILE).unlink()
+    with pytest.raises(InputError, match="gone"):
+        _ = ImagesOfRun(folder).splits

@@ -1,5 +1,6 @@
 """The recipe of a run, where a search or a time limit decided something beside what was given."""
 
+import pytest
 import yaml
 
 from hf_vipriors.training.recipe_of_run import recipe_text
@@ -25,9 +26,14 @@ def test_a_found_base_rate_replaces_a_given_rate():
     assert recipe({"learning_rate": 0.05}, {}, {"learning_rate": 0.3}) == {"learning_rate": 0.3}
 
 
-def test_networks_of_this_machine_are_named_and_left_out(tmp_path):
-    data = {"images_per_class": 5, "choose_with": str(tmp_path)}
-    text = recipe_text(RunRecord("train_student", data, {"teacher": str(tmp_path)}), {})
-    assert str(tmp_path) not in text and yaml.safe_load(text) == {"images_per_class": 5}
+@pytest.mark.parametrize("place", ["there", "gone/teacher", "outputs/quickstart/teacher"])
+def test_networks_of_this_machine_are_named_and_left_out(place, tmp_path):
+    (tmp_path / "there").mkdir()
+    where = place if place.startswith("outputs") else str(tmp_path / place)
+    data = {"images_per_class": 5, "choose_with": where}
+    text = recipe_text(RunRecord("train_student", data, {"teacher": where}), {})
+    assert where not in text and yaml.safe_load(text) == {"images_per_class": 5}
     for name in ("choose_with", "teacher"):
-        assert f"--{name}: {tmp_path.name}, a folder of a training before this one" in text
+        assert f"--{name}: {place.rpartition('/')[2]}, a folder of a training before this one" in text
+    hub = RunRecord("train_student", {}, {"teacher": "me/teacher", "student_init": "timm/resnet18.a1_in1k"})
+    assert yaml.safe_load(recipe_text(hub, {})) == {"teacher": "me/teacher", "student_init": "timm/resnet18.a1_in1k"}
