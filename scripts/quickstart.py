@@ -1,4 +1,4 @@
-"""Everything once, on the photographs that ship with the package, in seven to ten minutes on two cores.
+"""Everything once, on the photographs that ship with the package, in eight to eleven minutes on two cores.
 
 accelerate launch scripts/quickstart.py                          5 labels a class, four choices of them
 accelerate launch scripts/quickstart.py --images_per_class 50    50 labels a class

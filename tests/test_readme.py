@@ -48,7 +48,8 @@ def test_the_cards_show_what_the_quickstart_measured():
     ]
     shown = {cells[0].strip(" *").split("<br>")[0]: cells[1].strip() for cells in results if len(cells) == 2}
     for name, row in {
-        "one centre crop": "long phase 1 + FixMatch",
+        "one centre crop": "long phase 1 + label-next + FixMatch",
+        "FixMatch likewise": "long phase 1 + FixMatch",
         "from scratch (supervised baseline)": "labels alone",
         "fine-tuned from the same teacher": "long phase 1 + fine-tuning",
     }.items():
@@ -57,7 +58,7 @@ def test_the_cards_show_what_the_quickstart_measured():
     assert compared and all(f"- {line}" in card for line in compared)
     teacher = (ROOT / "model_cards" / "quickstart_teacher.md").read_text(encoding="utf-8")
     of_five = "--images_per_class 5 " in report["commands"][0] and "5 labelled images per class"
-    assert of_five and of_five in card and of_five in teacher
+    assert of_five and of_five in teacher and "50 labelled images, the most typical ones to" in card
 
 
 def test_the_index_holds_every_figure():

@@ -21,7 +21,15 @@ ROWS = (
     ("cifar10", f"{_OPEN}5 ", "phase 1 + FixMatch + propagation", "CIFAR-10", 5, "49,000"),
     ("cifar10", f"{_OPEN}50 ", "phase 1 + FixMatch", "CIFAR-10", 50, "49,000"),
     ("gem", "CIFAR-10 test", "phase 1 + fine-tuning", "CIFAR-10, a WRN-16-2", 50, "none"),
-    ("quickstart", "Fashion-VIPriors", "long phase 1 + FixMatch", "Fashion-VIPriors", 5, "5,000"),
+    (
+        "label_next_cifar10",
+        "5 labels",
+        "label-next, phase 1 + FixMatch",
+        "CIFAR-10, a fifth of the steps",
+        5,
+        "49,000",
+    ),
+    ("quickstart", "Fashion-VIPriors", "long phase 1 + label-next + FixMatch", "Fashion-VIPriors", 5, "5,000"),
     ("images_fashion", "50 labelled", "long phase 1 + FixMatch", "Fashion-VIPriors", 50, "5,000"),
 )
 DRAWN_FROM = "cifar10"
