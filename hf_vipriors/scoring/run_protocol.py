@@ -52,14 +52,22 @@ def protocol_of(models: Sequence[str], data: DataArguments, choice: Sequence[str
 
 
 def labels_of(models: Sequence[str], data: DataArguments) -> Choose | None:
-    """The labels of the models' run, where a network chose them; several runs may have chosen others: drawn then."""
-    if data.choose_with is not None or data.images_per_class is None:
+    """The labels of the models' run, where a network chose them.
+
+    Returns:
+        None where none did, where others are asked for, where several runs may have others, or where the run does not
+        tell: then they are drawn.
+    """
+    of_data = {name: runs_on([name], data) for name in models}
+    chose = [name for name, runs in of_data.items() if any(run.get("choose_with") for run in runs)]
+    if not chose or data.choose_with is not None:
         return None
-    chose = [name for name in models if any(run.get("choose_with") for run in runs_on([name], data))]
-    if chose and len(models) > 1:
+    (run,) = of_data[chose[0]]
+    same = all(run.get(name) == vars(data)[name] for name in CHOICE) and not data.train_protocol().active
+    labels = labels_of_run(Path(chose[0])) if same and len(models) == 1 else None
+    if labels is None:
         logger.info("labels of %s were chosen by a network; where scores want labels, here they are drawn", chose[0])
-        return None
-    return labels_of_run(Path(chose[0])) if chose else None
+    return labels
 
 
 def log_protocol(taken: Mapping[str, Any], given: DataArguments, used: DataArguments, models: Sequence[str]) -> None:

@@ -129,8 +129,9 @@ def teacher_name(teacher: str) -> str:
 
 
 def is_local(name: str) -> bool:
-    """Whether it is a folder or file of this machine, or was one: an id of the Hub has one slash at most."""
-    return Path(name).is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or Path(name).exists()
+    """Whether a network is a folder or file of this machine, or was one: an id of the Hub has one slash at most."""
+    far = "://" not in name and name.count("/") > 1
+    return Path(name).is_absolute() or far or name.startswith((".", "~")) or Path(name).exists()
 
 
 def base_models(names: Sequence[str]) -> list[str]:
@@ -142,7 +143,7 @@ def base_models(names: Sequence[str]) -> list[str]:
     """
     found = []
     for name in names:
-        if name == FASHION_TEACHER or Path(name).exists() or name.endswith(SUFFIXES):
+        if name == FASHION_TEACHER or is_local(name) or name.endswith(SUFFIXES):
             continue
         prefix = next((prefix for prefix in TIMM_PREFIXES if name.startswith(prefix)), None)
         known = timm.get_pretrained_cfg(name.removeprefix(prefix)) if prefix else None

@@ -56,7 +56,8 @@ def recipe_text(run: RunRecord, searched: Mapping[str, Any]) -> str | None:
     settings = {name: value for name, value in settings.items() if name not in NOT_IN_RECIPE and "hub" not in name}
     comments = [f"{command(TRAININGS[run.command])} --config recipe.yaml --output_dir outputs/again"]
     for name in ("dataset_name", "data_dir", "labels"):
-        if settings.get(name) and is_local(settings[name]):
+        # A Hub data set may have folders: only what is there, or was given as a whole path, is one of this machine.
+        if settings.get(name) and (Path(settings[name]).is_absolute() or Path(settings[name]).exists()):
             comments.append(f"--{name}: your own copy of {Path(settings.pop(name)).name}")
     for name in NETWORKS:
         given = settings.get(name)

@@ -227,7 +227,7 @@ def test_damaged_files_of_a_run_are_one_line(name, content, classifier_folder, t
 
 def test_images_are_read_once_and_not_before_the_onnx_extra_is_there(classifier_folder, capsys, monkeypatch):
     read = []
-    monkeypatch.setattr(images_of_run, "load_images", lambda data: read.append(data) or load_images(data))
+    monkeypatch.setattr(images_of_run, "load_images", lambda *given: read.append(given) or load_images(*given))
     push = ("--model", classifier_folder, "--repo_id", NAME, "--dry_run", "--examples", "2")
     main(list(map(str, (*push, "--space", "owner/demo"))))
     assert len(read) == 1

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from earlier_runs import as_earlier
 from PIL import Image as PILImage
+from safetensors.torch import save_file
 
 from hf_vipriors.cli import student as train_student
 from hf_vipriors.comparison import Footprint, FrozenNetwork
@@ -22,6 +24,7 @@ from hf_vipriors.training import DataArguments
 from hf_vipriors.training.load_images import load_images
 from hf_vipriors.training.run_files import TRAINED_FILE, read_run
 from hf_vipriors.training.teacher_checks import label_smoothing_of
+from hf_vipriors.training.trained_images import _digests
 from hf_vipriors.views.corruptions import CORRUPTIONS
 
 
@@ -122,10 +125,12 @@ def test_who_chose_the_labels_of_a_training_does_not_choose_those_of_a_score(car
     data = replace(data, **found)
     with caplog.at_level(logging.INFO):
         assert labels_of(both, data) is None and f"labels of {tmp_path} were chosen by a network" in caplog.text
-    shutil.copy(carved / "student" / TRAINED_FILE, tmp_path)
-    trained = load_images(replace(data, images_per_class=None)).splits["train"]["origin"]
-    assert load_images(data, labels_of(both[:1], data)).splits["train"]["origin"] == trained
-    assert labels_of(both[1:], data) is None and len(load_images(data).splits["train"]) < len(trained)
+    trained = load_images(replace(data, images_per_class=None)).splits["train"].select([0, 3, 4])
+    save_file({"labelled": torch.tensor(sorted(_digests(trained, "train")))}, tmp_path / TRAINED_FILE)
+    assert load_images(data, labels_of(both[:1], data)).splits["train"]["origin"] == trained["origin"]
+    assert labels_of(both[1:], data) is None and load_images(data).splits["train"]["origin"] != trained["origin"]
+    for other in ({"images_per_class": 3}, {"subset_seed": 4}, {"label_noise": 0.2}):
+        assert labels_of(both[:1], replace(data, **other)) is None, "what is asked for counts"
 
 
 @pytest.mark.parametrize("more", [0, 10])
