@@ -52,7 +52,7 @@ def choose(features: Tensor, probabilities: Tensor, count: int, *, seed: int = 0
     order = np.argsort(-uncertainty, kind="stable")[: CANDIDATES * count]
     if len(order) <= count:
         return order
-    points = _unit(features)[order]
+    points = _unit(features[order])
     # What is quite certain weighs almost nothing, but k-means wants weights above zero.
     means = KMeans(min(count, len(np.unique(points, axis=0))), n_init=1, random_state=seed)
     distance = means.fit(points, sample_weight=uncertainty[order].clip(1e-6)).transform(points)
@@ -133,7 +133,7 @@ def in_groups(features: Tensor, rows: np.ndarray, sizes: np.ndarray, groups: int
         raise ValueError(f"groups is {groups}: need at least 1")
     if len(rows) == 1:
         return [(rows, int(sizes[0]))]
-    tree = linkage(_unit(features)[rows], "ward")
+    tree = linkage(_unit(features[rows]), "ward")
     order, labels = leaves_list(tree), fcluster(tree, groups, "maxclust")
     members = [order[labels[order] == group] for group in np.unique(labels)]
     return sorted(((rows[each], int(sizes[each].sum())) for each in members), key=lambda found: -found[1])

@@ -180,12 +180,13 @@ def rows(seeds: list[Seed], test_images: int) -> list[RunRow]:
         shown.append(row(f"{long} + phase 2", "and held near its features (overhaul)",
                          [s.distilled for s in seeds], before))  # fmt: skip
     with_pool = "with the images without labels, then label propagation"
-    fixmatch = [s.fixmatch for s in seeds if s.fixmatch is not None]
-    if not fixmatch:
-        return [*shown, row(f"{long} + FixMatch", f"the student: {with_pool}", [s.student for s in seeds], before)]
-    shown.append(row(f"{long} + FixMatch", with_pool, fixmatch, before))
-    note = "the student: likewise, as many labels on images that the teacher chose"
-    return [*shown, row(f"{long} + label-next + FixMatch", note, [s.student for s in seeds], before)]
+    chosen = seeds[0].fixmatch is not None
+    note = with_pool if chosen else f"the student: {with_pool}"
+    shown.append(row(f"{long} + FixMatch", note, [s.fixmatch or s.student for s in seeds], before))
+    if chosen:
+        note = "the student: likewise, as many labels on images that the teacher chose"
+        shown.append(row(f"{long} + label-next + FixMatch", note, [s.student for s in seeds], before))
+    return shown
 
 
 def curve(history: list[dict], key: str, name: str, ylabel: str, *, chance: float | None = None) -> Curve:

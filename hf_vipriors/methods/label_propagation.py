@@ -157,8 +157,6 @@ def class_shares(counts: np.ndarray) -> np.ndarray:
         >>> class_shares(np.array([900, 100])).round(2).tolist()
         [0.75, 0.25]
     """
-    if len(counts) == 1:
-        return np.ones(1)
 
     def unlikely(log_a: float) -> float:
         return -dirichlet_multinomial.logpmf(counts, np.full(len(counts), math.exp(log_a)), counts.sum())

@@ -101,13 +101,13 @@ class DataArguments:
         check_choice(self.unlabelled, ("split", "rest", "none"), "unlabelled")
         check_choice(self.on_bad_image, ("error", "skip"), "on_bad_image")
         check_options(self)
-        self.train_protocol()  # refuses what is out of range
+        limits = self.train_protocol()  # refuses what is out of range
         if self.choose_with is not None and self.images_per_class is None:
             raise InputError(
                 f"--choose_with {self.choose_with} chooses as many images as --images_per_class times the classes: "
                 "give that too"
             )
-        if self.choose_with is not None and self.train_protocol().active:
+        if self.choose_with is not None and limits.active:
             raise InputError(
                 f"--choose_with {self.choose_with} does not ask for classes, and --imbalance, --train_fraction and "
                 "--label_noise go by them: leave those out"
