@@ -14,11 +14,12 @@ from rich.text import Text
 from ..data.columns import some
 from ..data.image_files import LEFT_OUT
 from ..data.label_sets import DOUBT
+from ..data.protocol import CARVED
 from ..reports.report import rich_table
 from ..reports.report_text import duration
 from ..terminal import Console
 from .findings import Advice, Group
-from .rules import TOO_FEW, UNEQUAL
+from .rules import FEW, TOO_FEW, UNEQUAL
 
 CLASSES_SHOWN, GROUPS_SHOWN, LINES_SHOWN = 20, 5, 5
 BAR = 24
@@ -156,6 +157,13 @@ def _label_remarks(advice: Advice) -> list[str]:
             lines.append(f"no {split} image of {some(missing)}: add some, or no score tells how well they are known")
     if advice.test_is_validation:
         lines.append("no test split: set some labelled images aside (test/CLASS/), or every score will flatter")
+    carved = any(note.startswith(CARVED) for note in advice.notes)
+    if carved and (count := advice.counts.get("train", 0)) < FEW * len(trained):
+        aside = advice.counts.get("validation", 0)
+        lines.append(
+            f"validation takes {aside} of the {count + aside} labels: once you know which method, "
+            "--validation_share 0 learns from these too"
+        )
     scored = "validation" if advice.test_is_validation else "test"
     count = advice.counts.get(scored, 0)
     points = 196 * (0.8 * 0.2 / count) ** 0.5 if count else 0.0

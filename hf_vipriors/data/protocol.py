@@ -14,6 +14,8 @@ from .split_names import LABELLED_SPLITS
 from .train_protocol import TrainProtocol
 
 UNLABELLED_CHOICES = ("split", "rest", "none")
+CARVED = "no validation split: carved from train"
+"""How the note begins that says so."""
 Choose = Callable[[Dataset, int], np.ndarray]
 """Of images and a count to the row numbers of as many, which get a label."""
 
@@ -27,8 +29,8 @@ def _check(
         raise InputError(f"--images_per_class {images_per_class} is too small: choose at least 1")
     if subset_seed < 0:
         raise InputError(f"--subset_seed {subset_seed} is negative: choose 0 or more")
-    if not 0 < validation_share < 1:
-        raise InputError(f"--validation_share {validation_share} is no share: choose a number between 0 and 1")
+    if not 0 <= validation_share < 1:
+        raise InputError(f"--validation_share {validation_share} is no share: choose a number from 0 to below 1")
     if "train" not in splits.splits and any(split in splits.splits for split in LABELLED_SPLITS):
         raise InputError(f"no labelled train split (found: {counts_note(splits.splits)}): name one split train")
     if "train" in splits.splits and len(splits.class_names) < 2:
@@ -75,7 +77,8 @@ def _carve(
     if fewest < 2:
         raise InputError(
             "no validation split, and too few train images to carve one from: class "
-            f"{_too_few(class_names, rows, 2)}; add images or a validation split"
+            f"{_too_few(class_names, rows, 2)}; add images or a validation split, or learn from all and measure "
+            "nothing: --validation_share 0"
         )
     if images_per_class is None:
         sizes = [_share_of(len(members), share) for members in rows]
@@ -99,7 +102,7 @@ def _choice(
     train: Dataset,
     rows: list[np.ndarray],
     count: int,
-    carved: list[list[int]] | list[np.ndarray],
+    carved: list[np.ndarray],
     choose: Choose,
     class_names: list[str],
 ) -> tuple[list[np.ndarray], str]:
@@ -164,7 +167,7 @@ def apply_protocol(
         unlabelled: pool for label-free training: ``"split"`` the data set's own unlabelled split if it has one,
             ``"rest"`` that and the train images neither chosen nor carved, ``"none"`` nothing.
         validation_share: share to carve when validation is missing and there are not ``images_per_class`` further
-            images of each class for it.
+            images of each class for it; 0: none is carved, and all are learnt from.
         validation_seed: of the carving; None: ``subset_seed``.
         limits: imbalance, a share of the images and label noise, for the train split alone; None for none. Images
             they leave out count as not chosen (``unlabelled="rest"``).
@@ -173,7 +176,8 @@ def apply_protocol(
 
     Returns:
         ``train``, ``validation``, ``test`` (the validation images where the data set has no test split: a note says
-        so) and perhaps ``unlabelled``. A data set without any labels comes back with ``unlabelled`` alone.
+        so; neither where there is no validation split and none is carved) and perhaps ``unlabelled``. A data set
+        without any labels comes back with ``unlabelled`` alone.
 
     Raises:
         InputError: a class with too few images (named, with its count), one class only, or no labelled train split.
@@ -207,16 +211,16 @@ def apply_protocol(
             f"{_too_few(class_names, rows, images_per_class)}; choose a smaller number"
         )
     result: dict[str, Dataset] = {}
+    chosen = [members[:images_per_class] for members in rows]
+    carved: list[np.ndarray] = []
     if "validation" in splits.splits:
-        chosen = [members[:images_per_class] for members in rows]
-        carved: list[list[int]] = []
         result["validation"] = splits.splits["validation"]
-    else:
+    elif validation_share > 0:
         carving = subset_seed if validation_seed is None else validation_seed
         held_out = _shuffled_by_class(label_array(train), len(class_names), carving)
         chosen, carved, how = _carve(rows, held_out, images_per_class, validation_share, class_names)
         result["validation"] = _select(train, carved)
-        notes.append(f"no validation split: carved from train, {how} (seed {carving})")
+        notes.append(f"{CARVED}, {how} (seed {carving})")
     if choose is not None:
         chosen, how = _choice(train, rows, sum(map(len, chosen)), carved, choose, class_names)
         notes.append(how)
@@ -228,12 +232,15 @@ def apply_protocol(
     result = {"train": labelled, **result}
     if "test" in splits.splits:
         result["test"] = splits.splits["test"]
-    else:
+    elif "validation" in result:
         result["test"] = result["validation"]
         notes.append(
             "NO INDEPENDENT TEST SPLIT: 'test' is the validation split again, so test figures are optimistic for "
             "anything that was chosen on validation"
         )
+    if "validation" not in result:
+        unknown = "" if "test" in result else ", AND HOW GOOD THE MODEL IS STAYS UNKNOWN"
+        notes.append(f"no validation split, and share 0 carves none: all labelled images are learnt from{unknown}")
     pool = _unlabelled_pool(own, train, np.concatenate([*chosen, *carved]), unlabelled)
     if pool is not None:
         result["unlabelled"] = pool

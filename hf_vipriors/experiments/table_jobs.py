@@ -20,6 +20,7 @@ from ..methods import METHODS
 from ..options import SEED, check_options, option
 from ..run import train
 from ..scoring.evaluate import EvaluationArguments, class_order, classify
+from ..scoring.scored_images import check_set_apart
 from ..search.searching import train_student
 from ..training import (
     DataArguments,
@@ -66,6 +67,7 @@ def evaluate_students(data: DataArguments, args: StudentsArguments) -> None:
     guard_output_dir(args.output_dir, overwrite=args.overwrite_output_dir, resume=None)
     how = EvaluationArguments(model=args.students, ten_crop=args.ten_crop, batch_size=args.batch_size)
     splits = load_images(replace(data, choose_with=None))  # test alone is looked at
+    check_set_apart(splits, "test")
     predictions = []
     for name in args.students:
         model = load_ours(name, "model").to(how.device)

@@ -157,7 +157,8 @@ class Reproduction:
             if row["score"] != WITHOUT or row["run"] not in waiting or place(data) in looked:
                 continue
             looked.add(place(data))
-            if listed_duplicates(load_images(replace(data, choose_with=None)).splits["test"], "test") is None:
+            test = load_images(replace(data, choose_with=None)).splits.get("test")
+            if test is None or listed_duplicates(test, "test") is None:
                 raise InputError(
                     f"table {self.table.name}: row {row['name']!r} has the score {WITHOUT!r}, and the test images of "
                     f"{data.data_dir or data.dataset_name} hold none of ciFAIR's list of CIFAR-10: use the score test"

@@ -91,7 +91,7 @@ class CardFacts:
         notebook: path in the repository of a notebook that tries the model, or None.
         emissions: grams of CO2 equivalent that CodeCarbon measured, or None.
         dashboard: address of the curves that trackio keeps on the Hub, or None.
-        onnx: "float32" and "int8" -> ``top1`` (a fraction), ``size`` (bytes), ``milliseconds`` (of one image).
+        onnx: "float32" and "int8" -> ``top1`` (a fraction, or None), ``size`` (bytes), ``milliseconds`` (an image).
     """
 
     model_name: str
@@ -130,7 +130,7 @@ class CardFacts:
     notebook: str | None = None
     emissions: float | None = None
     dashboard: str | None = None
-    onnx: dict[str, dict[str, float]] = field(default_factory=dict)
+    onnx: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def write_facts(facts: CardFacts, directory: Path, card: str) -> None:

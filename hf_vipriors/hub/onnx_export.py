@@ -176,20 +176,25 @@ class OnnxClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class OnnxFigures:
-    """Of one file: ``top1`` (a fraction), ``size`` in bytes, ``milliseconds`` of one image (median, network alone)."""
+    """Of one file: ``top1`` (a fraction; None: not known), ``size`` in bytes, ``milliseconds`` of one image.
 
-    top1: float
+    The time is a median, of the network alone.
+    """
+
+    top1: float | None
     size: int
     milliseconds: float
 
 
-def onnx_accuracy(directory: str | os.PathLike, top1: Callable[[OnnxClassifier], float]) -> dict[str, OnnxFigures]:
+def onnx_accuracy(
+    directory: str | os.PathLike, top1: Callable[[OnnxClassifier], float | None]
+) -> dict[str, OnnxFigures]:
     """What quantisation costs: the figures of the file of ``"float32"`` and of that of ``"int8"``.
 
     Args:
         directory: a folder in which :func:`export_onnx` and :func:`quantize_onnx` wrote their files.
         top1: scores a classifier on evaluation images as any model is scored, by ``scoring.evaluate``, or by
-            ``probabilities`` and ``score`` of ``evaluation``.
+            ``probabilities`` and ``score`` of ``evaluation``; None where images have no label, it is timed on them.
 
     Raises:
         InputError: as :func:`check_onnx`, or there is no quantised file.
@@ -199,7 +204,7 @@ def onnx_accuracy(directory: str | os.PathLike, top1: Callable[[OnnxClassifier],
     config, figures = _classifier(directory).config, {}
     for name, path in paths.items():
         classifier = OnnxClassifier(path, config)
-        found = float(top1(classifier))
+        found = top1(classifier)
         figures[name] = OnnxFigures(found, path.stat().st_size, statistics.median(classifier.milliseconds))
     return figures
 

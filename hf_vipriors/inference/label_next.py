@@ -9,7 +9,8 @@ over labels drawn at random (model_cards/RESULTS.md). What looks alike stands to
 Enter gives it to the next. next.html shows the choice, exports labels.csv, and needs nothing but a browser: nothing
 is sent anywhere.
 Train on them with --data_dir photos --labels labels.csv: its rows come on top of the class folders in photos, and
-images that neither labels are unlabelled. Files in a folder that is called unlabelled are named from the folder above.
+images that neither labels are unlabelled. --validation_share 0 learns from all labels, where a fifth is set apart to
+measure on without it. Files in a folder that is called unlabelled are named from the folder above.
 With --labels labels.csv the next choice is among the other images, and what its page exports holds the old rows too.
 """
 

@@ -220,13 +220,15 @@ def frozen_scores(
     """kNN and linear probe of the pooled features; none where no image is left to fit them to."""
     if args.split == ALL or not (args.knn or args.linear):
         return {}
-    names = ("train", "validation", args.split)
+    names = [name for name in ("train", "validation", args.split) if name in splits.splits]
     passes = split_features(model, splits, data, names, batch_size=args.batch_size, device=args.device)
     train, target = passes["train"], passes[args.split]
     results = {}
     if args.knn:
         results["kNN"] = knn_score(train, target, splits.class_names, neighbours=args.knn_neighbours)
-    if args.linear:
+    if args.linear and "validation" not in passes:
+        logger.info("no linear probe: its strength is chosen on validation, and --validation_share 0 sets none apart")
+    elif args.linear:
         results["linear"] = linear_score(train, passes["validation"], target, splits.class_names).score
     return results
 

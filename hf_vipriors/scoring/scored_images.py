@@ -58,4 +58,16 @@ def scored_images(
             split,
             len(labelled),
         )
-    return choose_images(found, data, labels_of(list(classifiers), data))
+    found = choose_images(found, data, labels_of(list(classifiers), data))
+    check_set_apart(found, split)
+    return found
+
+
+def check_set_apart(splits: ImageSplits, split: str) -> None:
+    """Refuse to score images that are not there.
+
+    Raises:
+        InputError: all labelled images are learnt from.
+    """
+    if split not in splits.splits:
+        raise InputError(f"no {split} images, and --validation_share 0 sets none apart: add some in {split}/CLASS/")

@@ -60,6 +60,8 @@ def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits,
         InputError: naming the option.
     """
     source = f"--search_space {args.search_space}"
+    if "validation" not in splits.splits:
+        raise InputError("--trials chooses on validation, and --validation_share 0 sets no images apart: leave it out")
     if splits.test_is_validation:
         raise InputError("--trials chooses on validation, and here validation is the test: set images apart in test/")
     for dimension in space.dimensions:

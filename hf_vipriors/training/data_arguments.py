@@ -52,10 +52,10 @@ class DataArguments:
     )
     validation_share: float = option(
         0.2,
-        "Share of the labelled images that becomes validation where the data set has no such split.",
+        "Share of the labelled images that becomes validation where the data set has no such split. 0: none, all are "
+        "learnt from; without a test split nothing is measured then.",
         low=0,
         high=0.9,
-        open_low=True,
     )
     validation_seed: int | None = option(
         None,

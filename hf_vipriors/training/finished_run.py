@@ -170,12 +170,14 @@ def curves_png(directory: Path, metrics: dict[str, Any], classes: int) -> bytes 
 
 
 def example_images(images: ImagesOfRun, count: int) -> dict[str, bytes]:
-    """``count`` images that were not trained on, of as many classes as there are: class name -> PNG.
+    """``count`` images that were not trained on, of as many classes as there are: class name -> PNG; perhaps none.
 
     Raises:
         InputError: the data set of the run is not there, or has other classes today.
     """
     splits, order = images.splits, images.class_order
+    if "test" not in splits.splits:
+        return {}
     source = splits.splits["test"]
     labels = label_array(source)
     chosen: dict[str, bytes] = {}
@@ -189,8 +191,10 @@ def example_images(images: ImagesOfRun, count: int) -> dict[str, bytes]:
     return chosen
 
 
-def onnx_figures(images: ImagesOfRun) -> dict[str, dict[str, float]]:
+def onnx_figures(images: ImagesOfRun) -> dict[str, dict[str, float | None]]:
     """Write and check the ONNX files of a student, and measure both on its test images.
+
+    Where no images were set apart, those that it has learnt from tell the time alone.
 
     Raises:
         InputError: the ``onnx`` extra is missing, no student, or no ``run.json`` that tells where its images lie.
@@ -198,17 +202,22 @@ def onnx_figures(images: ImagesOfRun) -> dict[str, dict[str, float]]:
     directory, splits, order = images.directory, images.splits, images.class_order
     export_onnx(directory)
     quantize_onnx(directory)
-    if (seen := seen_in_training(directory, splits.splits["test"], "test")) is not None:  # images may have come since
+    split = "test" if "test" in splits.splits else "train"
+    own = splits.splits[split]
+    if split == "test" and (seen := seen_in_training(directory, own, split)) is not None:  # images may have come since
         logger.warning("ONNX: %s", seen.words(str(directory)))
-    store = evaluation_store(splits.splits["test"], load_native(directory).config, images.data, "test, for ONNX")
+    store = evaluation_store(own, load_native(directory).config, images.data, f"{split}, for ONNX")
 
-    def top1(classifier: OnnxClassifier) -> float:
+    def top1(classifier: OnnxClassifier) -> float | None:
         predictions = probabilities(classifier, store, batch_size=128, device="cpu")
+        if split != "test":
+            return None
         return score(predictions.values[:, order], predictions.labels, splits.class_names).top1
 
     found = onnx_accuracy(directory, top1)
     for name, each in found.items():
-        shown = f"{100 * each.top1:.1f} % top-1, {each.size / 1e6:.2f} MB, {each.milliseconds:.2f} ms an image"
+        right = "" if each.top1 is None else f"{100 * each.top1:.1f} % top-1, "
+        shown = f"{right}{each.size / 1e6:.2f} MB, {each.milliseconds:.2f} ms an image"
         logger.info("ONNX %s: %s", name, shown)
     return {name: asdict(each) for name, each in found.items()}
 

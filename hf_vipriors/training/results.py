@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..data import ImageSplits
 from ..data.cifair import listed_duplicates
+from ..errors import InputError
 from ..evaluation.features import Outputs, features, probabilities
 from ..evaluation.frozen import knn_score, linear_score
 from ..evaluation.robustness import robustness
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Outputs | None]:
     """Entries of ``metrics.json`` by the prefix of the model that they are of, and a student's probabilities on test.
 
+    Without a test and a validation split they have no figures of the model, and there are no probabilities.
     The single-process passes give the same on every process; every process must call it.
     """
     if METHODS[trainer.args.method].job == "student":
@@ -39,7 +41,7 @@ def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Ou
     results = {}
     for prefix, model in trainer.evaluated().items():
         results[prefix] = dict(shared)
-        if "bank" in setup.stores:
+        if {"bank", "validation"} <= setup.stores.keys():
             results[prefix]["test_is_validation"] = setup.splits.test_is_validation
             results[prefix] |= feature_scores(
                 model, setup.splits, setup.data, neighbours=setup.args.knn_neighbours,
@@ -48,8 +50,10 @@ def score_on_test(trainer: MethodTrainer) -> tuple[dict[str, dict[str, Any]], Ou
     return results, None
 
 
-def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs]:
+def _student_results(trainer: MethodTrainer) -> tuple[dict[str, Any], Outputs | None]:
     setup, args = trainer.setup, trainer.args
+    if "test" not in setup.stores:
+        return dict(trainer.at_end), None
     student, store = trainer.evaluated()[""], setup.stores["test"]
     batch = args.per_device_eval_batch_size
     outputs = probabilities(student, store, batch_size=batch, device=args.device)
@@ -97,13 +101,22 @@ def split_features(
     model: VipriorsModel | VipriorsForImageClassification,
     splits: ImageSplits,
     data: DataArguments,
-    names: Iterable[str],
+    names: Collection[str],
     *,
     batch_size: int,
     device: Any,
     stores: Mapping[str, Store] | None = None,
 ) -> dict[str, Outputs]:
-    """Pooled features of whole splits, each image as the model wants it; ``stores``: of splits decoded already."""
+    """Pooled features of whole splits, each image as the model wants it; ``stores``: of splits decoded already.
+
+    Raises:
+        InputError: a split that is not there, for ``validation_share`` is 0.
+    """
+    if missing := [name for name in names if name not in splits.splits]:
+        raise InputError(
+            f"no {missing[0]} images, and --validation_share 0 sets none apart, on which a classifier of frozen "
+            "features is chosen and scored: leave that out, or it"
+        )
     known = stores or {}
     return {
         name: features(
@@ -131,5 +144,5 @@ def summary(metrics: dict[str, Any]) -> str:
             f"{split} top-1 {100 * metrics['test']['top1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
         )
     if "knn" not in metrics:
-        return "no labels, so nothing was scored"
+        return "nothing was scored: no labelled images were set apart"
     return f"{split} kNN {100 * metrics['knn']['top1']:.1f} %, linear {100 * metrics['linear']['top1']:.1f} %"

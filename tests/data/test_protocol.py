@@ -187,6 +187,23 @@ def test_rest_leaves_out_what_was_carved():
     assert pool("split", train=[0, 1, 2] * 10) is None
 
 
+@pytest.mark.parametrize("test", [None, [0, 1, 2] * 2])
+def test_a_share_of_zero_learns_from_all_labels(test):
+    whole = splits(train=[0, 1, 1, 2], **({"test": test} if test else {}))
+    with pytest.raises(InputError, match="class 'a' has 1, 'c' has 1; .*validation_share 0"):
+        apply_protocol(whole)
+    found = apply_protocol(whole, validation_share=0)
+    assert list(found.splits) == (["train", "test"] if test else ["train"]) and len(found.splits["train"]) == 4
+    assert not found.test_is_validation and ("UNKNOWN" in found.notes[-2]) == (test is None)
+    few = apply_protocol(splits(train=[0, 1, 2] * 4), validation_share=0, images_per_class=4)
+    assert per_class(few.splits["train"]) == {0: 4, 1: 4, 2: 4}, "none is kept back"
+
+
+def test_a_share_of_zero_leaves_a_validation_split_as_it_is():
+    whole = all_three()
+    assert rows(apply_protocol(whole, validation_share=0).splits["validation"]) == rows(whole.splits["validation"])
+
+
 def test_labels_are_optional_only_for_label_free_training():
     chosen = apply_protocol(splits([], unlabelled=5))
     assert list(chosen.splits) == ["unlabelled"] and "no labels at all" in chosen.notes[-1]
@@ -202,8 +219,8 @@ def test_labels_are_optional_only_for_label_free_training():
     [
         ({"unlabelled": "rst"}, "did you mean 'rest'"),
         ({"images_per_class": 0}, "at least 1"),
-        ({"validation_share": 0.0}, "between 0 and 1"),
-        ({"validation_share": 1.0}, "between 0 and 1"),
+        ({"validation_share": -0.1}, "from 0 to below 1"),
+        ({"validation_share": 1.0}, "from 0 to below 1"),
         ({"subset_seed": -1}, "choose 0 or more"),
     ],
 )
