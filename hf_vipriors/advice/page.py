@@ -165,6 +165,8 @@ def _label_remarks(advice: Advice) -> list[str]:
             "--validation_share 0 learns from these too"
         )
     scored = "validation" if advice.test_is_validation else "test"
+    if trained and not {"validation", "test"} & advice.counts.keys():
+        lines.append("no images are set apart: nothing will tell how good a model is, or which method is the best one")
     count = advice.counts.get(scored, 0)
     points = 196 * (0.8 * 0.2 / count) ** 0.5 if count else 0.0
     if points > NOISY:

@@ -143,10 +143,11 @@ def demo(args: PushArguments, images: ImagesOfRun, folder: Path) -> RepositoryFi
         licence=args.license,
         on_bad_image=images.data.on_bad_image,
     )
-    shown = "some test images to try"
+    shown = ["some test images to try"] if {"test", "validation"} & splits.splits.keys() else []
     if args.space_kind == "gradio":
-        shown = f"small copies of {min(NEIGHBOURS, len(splits.splits['train']))} training images, and {shown}"
-    logger.warning("%s will show %s: publish only what you may", args.space, shown)
+        shown.insert(0, f"small copies of {min(NEIGHBOURS, len(splits.splits['train']))} training images")
+    if shown:
+        logger.warning("%s will show %s: publish only what you may", args.space, ", and ".join(shown))
     return space_files(folder, args.space)
 
 

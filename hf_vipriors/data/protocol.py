@@ -240,7 +240,7 @@ def apply_protocol(
         )
     if "validation" not in result:
         unknown = "" if "test" in result else ", AND HOW GOOD THE MODEL IS STAYS UNKNOWN"
-        notes.append(f"no validation split, and share 0 carves none: all labelled images are learnt from{unknown}")
+        notes.append(f"no validation split, and share 0 carves none{unknown}")
     pool = _unlabelled_pool(own, train, np.concatenate([*chosen, *carved]), unlabelled)
     if pool is not None:
         result["unlabelled"] = pool

@@ -146,7 +146,7 @@ class Reproduction:
                 raise InputError(f"{where}, of which only top1 is measured: leave metric out")
 
     def _check_listed(self, waiting: Sequence[str]) -> None:
-        """Refuse now, and not after hours, a score without duplicates on images that hold none.
+        """Refuse now, and not after hours, a score of images that are not there, or without duplicates that are not.
 
         Args:
             waiting: names of the runs that are not finished.
@@ -154,11 +154,18 @@ class Reproduction:
         looked: set[tuple] = set()
         for row in (row for group in self.table.groups for row in group["rows"]):
             data, _ = self.settings(self.request.seeds[0], row["run"])
-            if row["score"] != WITHOUT or row["run"] not in waiting or place(data) in looked:
+            apart, listed = data.validation_share == 0, row["score"] == WITHOUT
+            images = (*place(data), apart, listed)
+            if not (apart or listed) or row["run"] not in waiting or images in looked:
                 continue
-            looked.add(place(data))
-            test = load_images(replace(data, choose_with=None)).splits.get("test")
-            if test is None or listed_duplicates(test, "test") is None:
+            looked.add(images)
+            splits = load_images(replace(data, choose_with=None)).splits
+            if "test" not in splits or (row["score"] in ("knn", "linear") and "validation" not in splits):
+                raise InputError(
+                    f"table {self.table.name}: row {row['name']!r} has the score {row['score']!r}, and with "
+                    "validation_share 0 no images are set apart for it: leave that out, or add a test split"
+                )
+            if listed and listed_duplicates(splits["test"], "test") is None:
                 raise InputError(
                     f"table {self.table.name}: row {row['name']!r} has the score {WITHOUT!r}, and the test images of "
                     f"{data.data_dir or data.dataset_name} hold none of ciFAIR's list of CIFAR-10: use the score test"

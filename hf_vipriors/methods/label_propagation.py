@@ -259,5 +259,5 @@ def _told(entry: dict[str, Any]) -> str:
     text += "the classifier is fitted to these" if entry["kept"] else "the trained classifier stays"
     if "validation_before" in entry:
         before, after = entry["validation_before"], entry["validation_after"]
-        text += f": validation top-1 {100 * before:.1f} % as trained, {100 * after:.1f} % fitted to them"
-    return text
+        return f"{text}: validation top-1 {100 * before:.1f} % as trained, {100 * after:.1f} % fitted to them"
+    return f"{text}; no validation images tell whether that is better"

@@ -70,4 +70,7 @@ def check_set_apart(splits: ImageSplits, split: str) -> None:
         InputError: all labelled images are learnt from.
     """
     if split not in splits.splits:
-        raise InputError(f"no {split} images, and --validation_share 0 sets none apart: add some in {split}/CLASS/")
+        raise InputError(
+            f"no {split} images, and --validation_share 0 sets none apart: add some in {split}/CLASS/, or in a table "
+            "with a column split; --split all scores every labelled image"
+        )

@@ -61,7 +61,7 @@ def check_space(space: SearchSpace, args: StudentArguments, splits: ImageSplits,
     """
     source = f"--search_space {args.search_space}"
     if "validation" not in splits.splits:
-        raise InputError("--trials chooses on validation, and --validation_share 0 sets no images apart: leave it out")
+        raise InputError("--trials chooses on validation, and --validation_share 0 sets none apart: leave one out")
     if splits.test_is_validation:
         raise InputError("--trials chooses on validation, and here validation is the test: set images apart in test/")
     for dimension in space.dimensions:

@@ -150,7 +150,8 @@ class RunArguments(TrainingArguments):
     log_level_replica: str = option("error", "What processes other than the main one log of transformers.")
 
     def __post_init__(self) -> None:
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
+        best = self.load_best_model_at_end or _word(self.save_strategy) == "best"
+        if best and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = self.best_metric, True
         check_options(self, INHERITED)
         if self.max_steps == 0:

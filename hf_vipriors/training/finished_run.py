@@ -177,6 +177,7 @@ def example_images(images: ImagesOfRun, count: int) -> dict[str, bytes]:
     """
     splits, order = images.splits, images.class_order
     if "test" not in splits.splits:
+        logger.warning("no test images were set apart, so the widget gets no examples")
         return {}
     source = splits.splits["test"]
     labels = label_array(source)

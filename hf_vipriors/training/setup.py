@@ -20,7 +20,7 @@ from .arguments import RunArguments
 from .data_arguments import DataArguments
 from .resolve import Resolved, complete, resolve
 from .sharding import is_sharded
-from .stores import Store, check_classes_left, decode_images, full_scale, is_streamed
+from .stores import Store, check_classes_left, decode_images, full_scale, is_streamed, nothing_apart
 from .teacher_checks import check_classifier, check_teacher_is_trained
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ def set_up(
             "says how to convert images for them",
             white,
         )
+    _check_measured(given, splits, data)
     if stores is None:
         stores = decode_images(splits, networks[0].config, args, data)
         if images is None:  # a sample may lack a class
@@ -162,6 +163,22 @@ def set_up(
     return Setup(
         given, resolved, data, splits, stores, method, views, taught=teacher is not None, repeatable=network is None
     )
+
+
+def _check_measured(given: RunArguments, splits: ImageSplits, data: DataArguments) -> None:
+    """Refuse what would be chosen or measured on images that are not set apart."""
+    if METHODS[given.method].job != "student" or not nothing_apart(splits, data):
+        return
+    asked = {
+        "--load_best_model_at_end": given.load_best_model_at_end,
+        "--save_strategy best": given.save_strategy == "best",
+        "--eval_on_start": given.eval_on_start,
+        "--corruptions": vars(given)["corruptions"] and "test" not in splits.splits,
+    }
+    for option in (name for name, wanted in asked.items() if wanted):
+        raise InputError(
+            f"{option} needs images to measure on, and --validation_share 0 sets none apart: leave one out"
+        )
 
 
 def seed_everything(args: RunArguments) -> None:

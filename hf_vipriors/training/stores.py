@@ -38,7 +38,8 @@ def decode_images(
 ) -> dict[str, Store]:
     """What is trained on and what is measured on, see :class:`~hf_vipriors.training.setup.Setup`.
 
-    Without a single label, features are measured on some of the images that they are learnt from.
+    Without a single label, or where all are learnt from, features are measured on some of the images that they are
+    learnt from.
 
     Raises:
         InputError: images without labels are asked for, and there are none.
@@ -48,12 +49,12 @@ def decode_images(
         pool = [found[name] for name in ("train", "unlabelled") if name in found]
         stores = {"train": training_store(pool, config, data)}
         scored, note = {"bank": "train", "validation": "validation"}, ", for kNN"
-        if "train" not in found:
+        if "train" not in found or nothing_apart(splits, data):
             note = ", for the rank of the features"
             if args.eval_strategy == IntervalStrategy.NO:
                 found = {}  # nobody looks at them
             elif "validation" not in found:
-                found = {"validation": sample(found["unlabelled"], SAMPLE)}
+                found = {"validation": sample(found.get("unlabelled", found.get("train")), SAMPLE)}
     else:
         stores = {"train": _labelled_store(splits, config, args, data)}
         scored, note = {"validation": "validation", "test": "test"}, ""
@@ -61,6 +62,11 @@ def decode_images(
         if split in found:
             stores[name] = evaluation_store(found[split], config, data, f"{split}{note}")
     return stores
+
+
+def nothing_apart(splits: ImageSplits, data: DataArguments) -> bool:
+    """Whether all labels are learnt from because a person asked for that."""
+    return data.validation_share == 0 and "validation" not in splits.splits
 
 
 def _labelled_store(splits: ImageSplits, config: VipriorsConfig, args: RunArguments, data: DataArguments) -> Store:

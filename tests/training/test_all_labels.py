@@ -11,6 +11,7 @@ from hf_vipriors.cli.push import main as push
 from hf_vipriors.cli.student import main as train_student
 from hf_vipriors.cli.teacher import main as train_teacher
 from hf_vipriors.data.columns import label_array
+from hf_vipriors.experiments.reproduce import main as reproduce
 from hf_vipriors.scoring.evaluate import main as evaluate
 from hf_vipriors.training.images_of_run import ImagesOfRun
 
@@ -61,11 +62,43 @@ def test_without_it_the_images_do_not_do(options, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-def test_a_teacher_has_nothing_to_measure_either(options, tmp_path):
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--load_best_model_at_end", "true"],
+        ["--save_strategy", "best"],
+        ["--eval_on_start", "true", "--do_eval", "true"],
+        ["--corruptions", "true"],
+    ],
+)
+def test_what_would_be_measured_is_refused_and_nothing_is_written(options, asked, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_student([*options, *asked, "--method", "supervised", "--output_dir", str(tmp_path / "no")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and f"{asked[0]}" in said and "--validation_share 0 sets none apart" in said
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_table_says_so_before_it_trains(few, tmp_path, capsys):
+    data = {"dataset_name": "imagefolder", "data_dir": str(few), "labels": str(few / "labels.csv")}
+    options = data | {"validation_share": 0, "method": "supervised", "backbone": "test_resnet", "max_steps": 1}
+    runs = {"plain": {"job": "train_student", "recipe": "quickstart_student.yaml", "options": options}}
+    groups = [{"title": "all", "rows": [{"name": "plain", "run": "plain", "score": "test", "baseline": True}]}]
+    table = tmp_path / "own.yaml"
+    table.write_text(json.dumps({"title": "own", "runs": runs, "groups": groups}))
+    with pytest.raises(SystemExit) as stop:
+        reproduce(["--table", str(table), "--output_dir", str(tmp_path / "out")])
+    assert stop.value.code == 2 and "with validation_share 0 no images are set apart" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/seed*"))
+
+
+def test_a_teacher_is_told_the_rank_of_its_features(options, tmp_path):
     run = ["--num_train_epochs", "1", "--per_device_train_batch_size", "4", "--projector_dim", "8"]
     train_teacher([*options, *run, "--output_dir", str(tmp_path / "teacher")])
     metrics = json.loads((tmp_path / "teacher" / "metrics.json").read_text())
     assert not {"knn", "linear"} & metrics.keys()
+    history = json.loads((tmp_path / "teacher" / "trainer_state.json").read_text())["log_history"]
+    assert any("eval_effective_rank" in entry for entry in history)
 
 
 @pytest.mark.parametrize(

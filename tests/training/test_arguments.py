@@ -65,3 +65,8 @@ def test_what_was_read_is_said_before_it_is_refused_as_too_little(photos, tmp_pa
     with caplog.at_level("INFO"), pytest.raises(InputError, match="images_per_class 99 is more"):
         load_images(DataArguments(data_dir=str(photos), labels=str(tmp_path / "labels.csv"), images_per_class=99))
     assert "labels of 1 rows" in caplog.text and "from their class folders: train 36" in caplog.text
+
+
+def test_the_best_checkpoints_are_those_of_the_metric_of_the_job():
+    args = StudentArguments(method="supervised", save_strategy="best", eval_strategy="steps", use_cpu=True)
+    assert (args.metric_for_best_model, args.greater_is_better) == ("top1", True)
